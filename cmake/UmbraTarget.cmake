@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: Apache-2.0
+#
+# The one place for compiler flags. Every target is made by umbra_library(), umbra_executable() or
+# umbra_test(), so that language level, warnings, sanitizers and symbol visibility cannot differ.
+
+include_guard()
+include(GNUInstallDirs)
+
+set(CMAKE_CXX_STANDARD 20)
+set(CMAKE_CXX_STANDARD_REQUIRED ON)
+set(CMAKE_CXX_EXTENSIONS OFF)
+set(CMAKE_POSITION_INDEPENDENT_CODE ON)
+set(CMAKE_CXX_VISIBILITY_PRESET hidden)
+set(CMAKE_VISIBILITY_INLINES_HIDDEN ON)
+set(CMAKE_RUNTIME_OUTPUT_DIRECTORY "${PROJECT_BINARY_DIR}/bin")
+set(CMAKE_LIBRARY_OUTPUT_DIRECTORY "${PROJECT_BINARY_DIR}/lib")
+set(CMAKE_ARCHIVE_OUTPUT_DIRECTORY "${PROJECT_BINARY_DIR}/lib")
+find_program(UMBRA_CCACHE ccache)
+if(UMBRA_CCACHE)
+  set(CMAKE_CXX_COMPILER_LAUNCHER ${UMBRA_CCACHE})
+endif()
+
+add_library(umbra_flags INTERFACE)
+target_include_directories(umbra_flags INTERFACE "${PROJECT_SOURCE_DIR}")
+target_compile_options(umbra_flags INTERFACE
+  -Wall -Wextra -Wpedantic -Wconversion -Wsign-conversion -Wshadow -Wnon-virtual-dtor
+  -Wold-style-cast -Woverloaded-virtual -Wimplicit-fallthrough)
+if(CMAKE_CXX_COMPILER_ID MATCHES "Clang")
+  target_compile_options(umbra_flags INTERFACE -Wthread-safety)
+endif()
+if(UMBRA_WARNINGS_AS_ERRORS)
+  target_compile_options(umbra_flags INTERFACE -Werror)
+endif()
+if(UMBRA_SANITIZE)
+  target_compile_options(umbra_flags INTERFACE -fsanitize=${UMBRA_SANITIZE} -fno-omit-frame-pointer)
+  target_link_options(umbra_flags INTERFACE -fsanitize=${UMBRA_SANITIZE})
+  if(UMBRA_SANITIZE MATCHES "undefined")
+    # clang 14 cannot place its function-type prologue on coroutines.
+    target_compile_options(umbra_flags INTERFACE -fno-sanitize=function -fno-sanitize-recover=all)
+  endif()
+endif()
+if(UMBRA_FUZZ)
+  target_compile_options(umbra_flags INTERFACE -fsanitize=fuzzer-no-link)
+  target_link_options(umbra_flags INTERFACE -fsanitize=fuzzer-no-link)
+endif()
+
+# umbra_library(NAME SOURCES file... [PUBLIC target...] [PRIVATE target...])
+# A static, position-independent building block. PUBLIC: what its headers need from others.
+function(umbra_library name)
+  cmake_parse_arguments(arg "" "" "SOURCES;PUBLIC;PRIVATE" ${ARGN})
+  add_library(${name} STATIC ${arg_SOURCES})
+  target_link_libraries(${name} PUBLIC umbra_flags ${arg_PUBLIC} PRIVATE ${arg_PRIVATE})
+  if(IS_DIRECTORY "${CMAKE_CURRENT_SOURCE_DIR}/include")
+    target_include_directories(${name} PUBLIC "${CMAKE_CURRENT_SOURCE_DIR}/include")
+  endif()
+endfunction()
+
+# umbra_executable(NAME SOURCES file... [LINK target...] [INSTALL])
+function(umbra_executable name)
+  cmake_parse_arguments(arg "INSTALL" "" "SOURCES;LINK" ${ARGN})
+  add_executable(${name} ${arg_SOURCES})
+  target_link_libraries(${name} PRIVATE umbra_flags ${arg_LINK})
+  if(arg_INSTALL)
+    install(TARGETS ${name} RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR} COMPONENT programs)
+  endif()
+endfunction()
+
+# umbra_test(NAME LABEL label SOURCES file... [LINK target...] [TIMEOUT seconds])
+# One Catch2 program; every TEST_CASE in it is a ctest case of its own, named "NAME: case".
+function(umbra_test name)
+  cmake_parse_arguments(arg "" "LABEL;TIMEOUT" "SOURCES;LINK" ${ARGN})
+  if(NOT arg_TIMEOUT)
+    set(arg_TIMEOUT 120)
+  endif()
+  add_executable(${name} ${arg_SOURCES})
+  target_link_libraries(${name} PRIVATE umbra_flags umbra_test_support ${arg_LINK})
+  set_target_properties(${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY "${PROJECT_BINARY_DIR}/tests")
+  catch_discover_tests(${name} TEST_PREFIX "${name}: "
+    PROPERTIES LABELS "${arg_LABEL}" TIMEOUT ${arg_TIMEOUT} SKIP_RETURN_CODE 77)
+endfunction()

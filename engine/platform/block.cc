@@ -1,0 +1,38 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+#include "engine/platform/block.h"
+
+#include <condition_variable>
+#include <mutex>
+
+namespace umbra::block {
+namespace {
+
+struct Waiter {
+  std::mutex mutex;
+  std::condition_variable done_changed;
+  bool done = false;
+};
+
+void wake(Request& request) noexcept {
+  auto& waiter = *static_cast<Waiter*>(request.owner);
+  // Notified under the lock: the waiter may be gone the moment it is released.
+  const std::lock_guard lock(waiter.mutex);
+  waiter.done = true;
+  waiter.done_changed.notify_one();
+}
+
+}  // namespace
+
+int run(Device& device, Request& request) noexcept {
+  Waiter waiter;
+  request.complete = wake;
+  request.owner = &waiter;
+  request.next = nullptr;
+  request.error = 0;
+  device.submit(request);
+  std::unique_lock lock(waiter.mutex);
+  waiter.done_changed.wait(lock, [&] { return waiter.done; });
+  return request.error;
+}
+
+}  // namespace umbra::block

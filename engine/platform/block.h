@@ -1,0 +1,90 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//
+// The seam to storage, and the one interface of everything that can be read and written by offset:
+// files, block devices, the simulated disk of the tests, live volumes and snapshots. Front ends
+// serve a block::Device; the copy-on-write store is a block::Device that stands on two others.
+//
+// Submit and complete: a request is a caller-owned state machine that no layer allocates for. The
+// caller fills it, submits it, and leaves it alone until `complete` is called, once, from any
+// thread, possibly before submit() returns. After that call the device never touches the request
+// again, so the callback may reuse or free it.
+//
+// Durability: a completed write is in memory that outlives this process (the kernel's page cache or
+// the device's own cache). It is on stable storage once a flush that was submitted after the write
+// completed has itself completed without error, or at once if the write asked for `fua`. After a
+// failed flush nothing is known about any write since the last good one; a device reports the
+// failure to every later flush as well (a retry never turns it into success).
+//
+// Order: requests in flight at the same time may take effect in any order. Two overlapping ones, of
+// which one writes, are the caller's mistake; the outcome is a mix.
+
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "umbra/result.h"
+
+namespace umbra::block {
+
+enum class Op : std::uint8_t {
+  read,
+  write,
+  write_zeroes,  ///< Afterwards the range reads as zeroes. `buffer` is unused.
+  discard,       ///< A hint that the content is not needed; may do nothing. `buffer` is unused.
+  flush,         ///< Offset, size and buffer are unused.
+};
+
+struct Request {
+  Op op = Op::read;
+  bool fua = false;      // write, write_zeroes: durable on completion.
+  bool no_hole = false;  // write_zeroes: allocate the space, do not punch it.
+  int error = 0;         // Set before complete(): 0, or an errno value (EIO, ENOSPC, EINVAL, ...).
+  std::uint64_t offset_bytes = 0;
+  std::uint64_t size_bytes = 0;
+  std::byte* buffer = nullptr;  // size_bytes long; written by read, only read by write.
+
+  void (*complete)(Request& request) noexcept = nullptr;
+  void* owner = nullptr;  // The submitter's; devices do not look at it.
+
+  // While submitted it belongs to the device (its queue link). At submit(), it chains a batch.
+  Request* next = nullptr;
+};
+
+struct Geometry {
+  std::uint64_t size_bytes = 0;
+  std::uint32_t block_bytes = 512;    // Every offset and size is a multiple; a power of two.
+  std::uint32_t alignment_bytes = 1;  // Of `buffer`; more than 1 only with O_DIRECT underneath.
+  std::uint64_t request_bytes_max = 32U << 20U;
+  bool read_only = false;
+  bool can_discard = false;
+};
+
+/// Threads: every member may be called from any thread at any time until destruction; destroy only
+/// when nothing is in flight.
+class Device {
+ public:
+  virtual ~Device() = default;
+
+  /// Constant during the life of the object, except that size_bytes may grow.
+  [[nodiscard]] virtual Geometry geometry() const noexcept = 0;
+
+  /// Accepts `first` and all requests chained to it by `next`. Never blocks for storage and never
+  /// fails: a request that is out of range, misaligned, or a write to a read-only device completes
+  /// with EINVAL, ENOSPC or EROFS.
+  virtual void submit(Request& first) noexcept = 0;
+};
+
+/// A device whose size can be changed: a diff area's file.
+class ResizableDevice : public Device {
+ public:
+  /// Grows (allocating the space, so that later writes below the new end cannot meet ENOSPC) or
+  /// shrinks. Blocks; the new size is durable afterwards. On failure the size is unchanged.
+  /// Errors: insufficient_storage; io_error; not_supported (a block device).
+  [[nodiscard]] virtual Status resize(std::uint64_t size_bytes) = 0;
+};
+
+/// Submits and waits; for control paths and tests, never for the hot path. Returns 0 or errno.
+[[nodiscard]] int run(Device& device, Request& request) noexcept;
+
+}  // namespace umbra::block

@@ -1,0 +1,359 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//
+// Every message of the wire as a plain struct; docs/wire.md is the reference for people. The JSON
+// object of a message has a member per field, of the same name. Conventions:
+//   GUID            text form                     path           UTF-8, other bytes escaped
+//   (wire.md) Errc            "0x80042301"                  enumeration    VSS's number bytes,
+//   device   decimal text (may pass 2^53)  duration       integer, the unit ends the name
+// Members a peer does not know are ignored; members that are absent have the default given here.
+// Replies: the `result` of JSON-RPC is the reply struct, or `{}`. Errors: JSON-RPC's integer code
+// and message, with `data: {"code": "0x8004....", "context": "..."}`.
+//
+// Who calls what:
+//   anyone     -> umbrad    hello
+//   writer     -> umbrad    writer.register, writer.window_expired (notification)
+//   umbrad     -> writer    writer.identify, writer.prepare_for_backup,
+//   writer.prepare_for_snapshot,
+//                           writer.freeze, writer.thaw, writer.post_snapshot, writer.abort,
+//                           writer.backup_complete, writer.backup_shutdown
+//   requester  -> umbrad    session.*, operation.*, query.*, snapshot.*
+//   admin      -> umbrad    volume.*, coordinator.*
+//   provider   -> umbrad    provider.register
+//   umbrad     -> provider  provider.*, and volume.*, snapshot.mount / unmount passed on
+
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "umbra/ids.h"
+#include "umbra/provider.h"
+#include "umbra/vss.h"
+
+namespace umbra::rpc {
+
+inline constexpr int kWireMajor = 1;
+inline constexpr int kWireMinor = 0;
+
+struct Nothing {};
+
+// --- hello: the first call on every connection -----------------------------------------------
+
+struct HelloRequest {
+  int major = kWireMajor;
+  int minor = kWireMinor;
+  std::vector<std::string> features;
+  std::string role;     // "writer", "requester", "provider" or "admin"; checked against the peer.
+  std::string program;  // For logs, e.g. "umbra-writer-sqlite 0.1.0".
+};
+struct HelloReply {
+  int major = kWireMajor;
+  int minor = kWireMinor;
+  std::vector<std::string> features;
+  std::string program;
+  std::vector<std::string> roles;  // All that this peer may take.
+};
+
+// --- writers ---------------------------------------------------------------------------------
+
+struct RegisterWriter {
+  WriterClassId class_id;
+  std::string name;
+  std::string instance_name;
+  std::uint32_t version_major = 0;
+  std::uint32_t version_minor = 0;
+  UsageType usage = UsageType::user_data;
+  SourceType source = SourceType::other;
+  ApplicationLevel level = ApplicationLevel::front_end;
+  std::uint32_t freeze_window_ms = 60'000;  // 1 to 60000.
+};
+struct RegisterWriterReply {
+  WriterInstanceId instance_id;
+};
+
+struct AffectedVolume {
+  VolumeId volume_id;
+  std::string name;
+  std::uint64_t device = 0;  // Of the live volume's block device; 0 without one.
+  SnapshotId snapshot_id;
+  std::string snapshot_device;  // post_snapshot only: where the copy can be read (and written).
+};
+
+// Params of every writer.* event. Identify carries only defaults.
+struct WriterEvent {
+  SessionId session_id;
+  SnapshotSetId set_id;       // Nil outside a set.
+  std::uint32_t context = 0;  // Context and attributes; final from prepare_for_snapshot on.
+  BackupType backup_type = BackupType::undefined;
+  bool component_mode = false;
+  bool bootable_system_state = false;
+  bool partial_file_support = false;
+  std::uint32_t time_limit_ms = 0;  // For the answer. freeze: also the window until thaw.
+  std::vector<AffectedVolume> volumes;
+  std::string components;  // XML: this writer's part of the Backup Components Document.
+};
+// A typed change to the writer's part of the Backup Components Document. umbrad checks it and drops
+// it (with a log line) when it comes too late or breaks a rule.
+struct ComponentEdit {
+  std::string op;  // "set_backup_metadata", "set_backup_stamp", "set_failure_message",
+                   // "add_partial_file", "add_differenced_file" (docs/wire.md: members).
+  std::string logical_path;
+  std::string component;  // Component name.
+  std::vector<std::string> values;
+};
+struct WriterReply {
+  bool ok = true;           // false: a veto.
+  Errc failure = Errc::ok;  // With ok: "I failed, others go on".
+  std::uint32_t application_code = 0;
+  std::string message;   // The writer's own words.
+  std::string metadata;  // identify only: the Writer Metadata Document, XML.
+  std::vector<ComponentEdit> edits;
+};
+struct WindowExpired {
+  SessionId session_id;
+};
+
+// --- requesters: one connection is one session -----------------------------------------------
+
+struct InitializeForBackup {};  // session.initialize_for_backup -> SessionInfo
+struct SessionInfo {
+  SessionId session_id;
+};
+struct SetContext {  // session.set_context
+  std::uint32_t context = 0;
+};
+struct SetBackupState {  // session.set_backup_state
+  bool component_mode = true;
+  bool bootable_system_state = false;
+  BackupType backup_type = BackupType::full;
+  bool partial_file_support = false;
+};
+struct WriterSelection {  // session.enable_writer_classes, disable_writer_classes,
+  std::vector<Guid> ids;  // disable_writer_instances
+};
+// session.gather_writer_metadata {}      -> StartedOperation
+// session.get_writer_metadata {}         -> WriterMetadataList (after the operation has finished)
+// session.prepare_for_backup {}          -> StartedOperation
+// session.gather_writer_status {}        -> StartedOperation
+// session.get_writer_status {}           -> WriterStatusList
+// session.backup_complete {}             -> StartedOperation
+// session.abort_backup {}                -> Nothing
+// session.get_backup_components {}       -> Document
+struct WriterMetadata {
+  WriterInstanceId instance_id;
+  WriterClassId class_id;
+  std::string name;
+  std::string metadata;  // XML.
+};
+struct WriterMetadataList {
+  std::vector<WriterMetadata> writers;
+};
+struct ComponentRef {  // session.add_component; also inside other messages
+  WriterInstanceId instance_id;
+  WriterClassId class_id;
+  ComponentType type = ComponentType::undefined;
+  std::string logical_path;
+  std::string name;
+};
+struct SetBackupSucceeded {  // session.set_backup_succeeded
+  ComponentRef component;
+  bool succeeded = false;
+};
+struct StartSnapshotSet {  // session.start_snapshot_set -> StartedSet; may wait in the queue
+  std::uint32_t queue_limit_ms = 0;  // 0: snapshot_set_in_progress at once.
+};
+struct StartedSet {
+  SnapshotSetId set_id;
+};
+struct AddToSnapshotSet {  // session.add_to_snapshot_set -> AddedSnapshot
+  VolumeRef volume;
+  ProviderId provider_id;  // Nil: umbrad chooses.
+};
+struct AddedSnapshot {
+  SnapshotId snapshot_id;
+  VolumeId volume_id;
+};
+struct DoSnapshotSet {  // session.do_snapshot_set -> StartedOperation
+  WriterPolicy policy = WriterPolicy::none;
+  std::vector<WriterClassId> policy_list;  // With WriterPolicy::list.
+};
+struct WriterStatus {
+  WriterInstanceId instance_id;
+  WriterClassId class_id;
+  std::string name;
+  WriterState state = WriterState::unknown;
+  Errc failure = Errc::ok;
+  std::uint32_t application_code = 0;
+  std::string message;
+};
+struct WriterStatusList {
+  std::vector<WriterStatus> writers;
+};
+struct Document {
+  std::string xml;
+};
+
+// Asynchronous operations, IVssAsync: started by a session.* call, then waited for.
+struct StartedOperation {
+  std::uint32_t operation = 0;
+};
+struct WaitOperation {  // operation.wait -> OperationStatus; operation.status, .cancel alike
+  std::uint32_t operation = 0;
+  std::uint32_t time_limit_ms = 60'000;  // At most 60000 a call; a longer wait calls again.
+};
+struct PhaseTime {
+  std::string phase;           // docs/wire.md lists them: "freeze", "hold", "thaw", ...
+  std::uint64_t begin_us = 0;  // Since the operation started.
+  std::uint64_t end_us = 0;
+};
+struct OperationStatus {
+  Errc status =
+      Errc::async_pending;          // async_pending, async_finished, async_cancelled, or the error.
+  std::string context;              // Names writer and phase when it failed.
+  std::string phase;                // What it is doing, for progress.
+  std::vector<PhaseTime> timeline;  // do_snapshot_set.
+  HoldReport hold;                  // do_snapshot_set: members flush_us, freeze_us, gate_us.
+  std::vector<WriterStatus> writers;
+};
+
+struct QuerySnapshots {  // query.snapshots -> SnapshotList
+  std::uint32_t context = context::kAll;
+  bool incomplete = false;
+};
+struct SnapshotList {
+  std::vector<SnapshotProperties> snapshots;
+  std::vector<std::string> absent_providers;  // Never an empty list because somebody is away.
+};
+struct DeleteSnapshots {  // snapshot.delete -> DeletedSnapshots
+  Guid id;
+  ObjectType type = ObjectType::snapshot;
+  bool force = false;
+};
+struct DeletedSnapshots {
+  std::uint32_t deleted = 0;
+  std::optional<SnapshotId> not_deleted;
+  Errc status = Errc::ok;
+  std::string context;
+};
+struct ProviderEntry {
+  ProviderProperties properties;
+  bool connected = false;
+};
+struct ProviderList {  // query.providers {} ->
+  std::vector<ProviderEntry> providers;
+};
+struct WriterEntry {  // query.writers {} -> WriterEntryList: state now, and last failure
+  WriterInstanceId instance_id;
+  WriterClassId class_id;
+  std::string name;
+  std::string instance_name;
+  ApplicationLevel level = ApplicationLevel::front_end;
+  std::uint32_t freeze_window_ms = 0;
+  WriterState state = WriterState::stable;  // In the newest session it takes part in.
+  Errc last_failure = Errc::ok;
+  std::string last_failure_phase;
+  std::string last_failure_message;
+  std::int64_t last_failure_filetime = 0;
+};
+struct WriterEntryList {
+  std::vector<WriterEntry> writers;
+};
+
+// --- mounts: requester role; passed on to the provider that has the snapshot -------------------
+
+struct MountSnapshot {  // snapshot.mount -> MountedSnapshot
+  SnapshotId snapshot_id;
+  std::string directory;  // Empty: one in the run directory.
+};
+struct MountedSnapshot {
+  std::string path;
+  std::string device_path;
+};
+struct UnmountSnapshot {  // snapshot.unmount -> Nothing
+  SnapshotId snapshot_id;
+};
+
+// --- admin: volumes; passed on to the system provider -----------------------------------------
+
+struct AttachVolume {       // volume.attach -> AttachedVolume
+  std::string origin_path;  // Absolute, in the provider's mount namespace.
+  std::string diff_area_path;
+  std::string name;  // Empty: the origin's file name.
+  std::uint32_t chunk_bytes = 16 * 1024;
+  std::uint64_t diff_initial_bytes = 0;  // 0: the default (docs/cli.md).
+  std::uint64_t diff_maximum_bytes = 0;  // 0: unbounded.
+  std::string expose = "auto";           // "auto", "fuse", "nbd" (NBD only).
+  bool force = false;                    // Overwrite what is in the diff area's place.
+};
+struct AttachedVolume {
+  VolumeProperties volume;
+  std::vector<std::string> notes;  // What was chosen and why.
+};
+struct DetachVolume {  // volume.detach -> Nothing
+  VolumeRef volume;
+};
+struct VolumeList {  // volume.list {} (requester role is enough)
+  std::vector<VolumeProperties> volumes;
+  std::vector<std::string> absent_providers;
+};
+
+// --- admin: the coordinator ------------------------------------------------------------------
+
+struct CoordinatorStatus {  // coordinator.status {} (requester role is enough)
+  std::string program;
+  std::uint64_t uptime_s = 0;
+  std::uint32_t writers = 0;
+  std::uint32_t sessions = 0;
+  std::uint32_t providers_connected = 0;
+  SnapshotSetId set_in_progress;  // Nil: none.
+  std::string set_phase;
+  std::string set_holder;  // "uid 1000 pid 4242 (umbra 0.1.0)".
+  std::uint64_t set_age_ms = 0;
+};
+struct AbortSet {  // coordinator.abort -> AbortedSet; admin, or the holder's own user
+  std::string reason;
+};
+struct AbortedSet {
+  SnapshotSetId set_id;
+  std::string holder;
+};
+
+// --- providers -------------------------------------------------------------------------------
+
+struct RegisterProvider {  // provider.register -> RegisteredProvider
+  ProviderProperties properties;
+};
+struct RegisteredProvider {
+  std::vector<SessionId> alive;  // For Provider::retain_sessions.
+};
+// umbrad -> provider, one method per member of umbra::Provider: provider.find_volume {volume},
+// provider.list_volumes, provider.is_volume_supported {volume, attributes},
+// provider.begin_prepare_snapshot {PrepareSnapshot}, then with {set_id}:
+// provider.end_prepare_snapshots, provider.pre_commit_snapshots, provider.commit_snapshots,
+// provider.release_hold, provider.pre_final_commit_snapshots, provider.post_final_commit_snapshots,
+// provider.confirm_set, provider.abort_snapshots; with {set_id, limits}: provider.flush_and_hold,
+// provider.flush_commit_release; with {set_id, members}: provider.post_commit_snapshots;
+// provider.query_snapshots {incomplete}, provider.delete_snapshots, provider.end_session
+// {session_id}, provider.retain_sessions {alive}.
+struct SetRequest {
+  SnapshotSetId set_id;
+  HoldLimits limits;                // flush_and_hold, flush_commit_release: *_ms members.
+  std::vector<SnapshotId> members;  // post_commit_snapshots.
+};
+struct VolumeSupportRequest {
+  VolumeRef volume;
+  std::uint32_t attributes = 0;
+};
+struct SupportReply {
+  bool supported = false;
+};
+struct SessionRequest {
+  SessionId session_id;
+};
+struct RetainSessions {
+  std::vector<SessionId> alive;
+};
+
+}  // namespace umbra::rpc

@@ -1,0 +1,62 @@
+# Shared by the scripts in script/. Sourced, never run. Current directory: the top of the tree.
+# shellcheck shell=bash
+
+# Debian 12 package names, by purpose.
+packages_build=(build-essential cmake ninja-build ccache pkg-config libboost1.81-dev libspdlog-dev
+  libpugixml-dev libexpected-dev libcli11-dev libtomlplusplus-dev liburing-dev libmount-dev
+  libblkid-dev libsqlite3-dev catch2)
+packages_clang=(clang-14 clang-tidy-14 libclang-rt-14-dev)
+packages_format=(clang-format-14)
+packages_mingw=(g++-mingw-w64-x86-64-posix)
+packages_demo=(e2fsprogs util-linux sqlite3)
+packages_test=(e2fsprogs util-linux fio libnbd-bin nbdkit qemu-utils sqlite3 python3 socat procps)
+
+say() { printf '%s\n' "$*" >&2; }
+
+# install_packages GROUP...: what is missing of the groups, through apt-get. Without root, or on
+# another system, names what is missing and goes on if nothing is.
+install_packages() {
+  local group name missing=()
+  for group in "$@"; do
+    local -n names=packages_$group
+    for name in "${names[@]}"; do
+      dpkg-query -W -f='${Status}' "$name" 2>/dev/null | grep -q 'ok installed' || missing+=("$name")
+    done
+  done
+  [ ${#missing[@]} -eq 0 ] && return 0
+  if ! command -v apt-get >/dev/null; then
+    say "umbra: these scripts install Debian packages; install the equivalents of: ${missing[*]}"
+    return 1
+  fi
+  local as_root=()
+  if [ "$(id -u)" -ne 0 ]; then
+    if ! command -v sudo >/dev/null; then
+      say "umbra: packages are missing and installing them needs root. Run: apt-get install ${missing[*]}"
+      return 1
+    fi
+    as_root=(sudo)
+  fi
+  say "umbra: installing ${missing[*]}"
+  local log
+  log=$(mktemp)
+  if ! { "${as_root[@]}" apt-get update -qq && "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive \
+    apt-get install -y -qq --no-install-recommends "${missing[@]}"; } >"$log" 2>&1; then
+    say "umbra: apt-get failed:"
+    tail -n 20 "$log" >&2
+    rm -f "$log"
+    return 1
+  fi
+  rm -f "$log"
+}
+
+# One build at a time on a machine: two at once only make both slow.
+configure_and_build() {
+  local preset=$1
+  shift
+  export CCACHE_BASEDIR=$PWD CCACHE_NOHASHDIR=1
+  exec 9>"${TMPDIR:-/tmp}/umbra-build.$(id -u).lock"
+  flock 9
+  [ -f "build/$preset/build.ninja" ] || cmake --preset "$preset" >"/dev/stderr"
+  cmake --build "build/$preset" ${1:+--target "$@"} >&2
+  exec 9>&-
+}
