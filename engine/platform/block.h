@@ -22,6 +22,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <span>
 
 #include "umbra/result.h"
 
@@ -60,6 +61,13 @@ struct Geometry {
   bool can_discard = false;
 };
 
+/// What a range holds, for "base:allocation" of NBD. Always safe: both false.
+struct Extent {
+  std::uint64_t size_bytes = 0;
+  bool hole = false;  // No space is allocated for it.
+  bool zero = false;  // Reads as zeroes.
+};
+
 /// Threads: every member may be called from any thread at any time until destruction; destroy only
 /// when nothing is in flight.
 class Device {
@@ -73,6 +81,14 @@ class Device {
   /// fails: a request that is out of range, misaligned, or a write to a read-only device completes
   /// with EINVAL, ENOSPC or EROFS.
   virtual void submit(Request& first) noexcept = 0;
+
+  /// Describes [offset, offset + size), which lies in the device and is not empty, from its start:
+  /// fills at most out.size() (at least one) extents, multiples of block_bytes, and returns how
+  /// many. They may cover less than the range, never more, and a write in flight may make them
+  /// outdated at once. May block for a metadata read; never fails: what is not known is data. The
+  /// base class reports one extent of data.
+  [[nodiscard]] virtual std::size_t extents(std::uint64_t offset_bytes, std::uint64_t size_bytes,
+                                            std::span<Extent> out) const noexcept;
 };
 
 /// A device whose size can be changed: a diff area's file.
