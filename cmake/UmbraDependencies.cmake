@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 #
 # Every third-party library, found in one place; a target links the umbra_* alias of what it uses.
-# Debian's packages are listed in script/lib/packages.
+# Debian's packages are listed in script/lib/common.sh.
 
 include_guard()
 find_package(Threads REQUIRED)
