@@ -279,7 +279,10 @@ TEST_CASE("every source file belongs to a target", "[tidy]") {
     if (fs::path(file.path).extension() != ".cc") continue;
     // Named in the CMakeLists.txt of its folder or of one above it.
     bool named = false;
-    const std::string name = fs::path(file.path).filename().string();
+    // A fuzz target is named without its suffix.
+    const bool is_fuzz_target = starts_with(file.path, "tests/fuzz/");
+    const auto base = fs::path(file.path);
+    const std::string name = (is_fuzz_target ? base.stem() : base.filename()).string();
     for (fs::path folder = fs::path(file.path).parent_path(); !named;
          folder = folder.parent_path()) {
       for (const auto& line : read_lines(kRoot / folder / "CMakeLists.txt")) {
