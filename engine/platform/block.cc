@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 #include "engine/platform/block.h"
 
+#include <cerrno>
 #include <condition_variable>
 #include <mutex>
 
@@ -27,6 +28,25 @@ std::size_t Device::extents(std::uint64_t /*offset_bytes*/, std::uint64_t size_b
                             std::span<Extent> out) const noexcept {
   out[0] = Extent{size_bytes, false, false};
   return 1;
+}
+
+int check(const Geometry& geometry, const Request& request) noexcept {
+  if (request.op == Op::flush) return 0;
+  const bool reads = request.op == Op::read;
+  if (!reads && geometry.read_only) return EROFS;
+  const std::uint64_t mask = geometry.block_bytes - 1;
+  if (((request.offset_bytes | request.size_bytes) & mask) != 0) return EINVAL;
+  if (request.size_bytes > geometry.size_bytes ||
+      request.offset_bytes > geometry.size_bytes - request.size_bytes) {
+    return reads ? EINVAL : ENOSPC;
+  }
+  if (reads || request.op == Op::write) {
+    if (request.size_bytes > geometry.request_bytes_max) return EINVAL;
+    if (reinterpret_cast<std::uintptr_t>(request.buffer) % geometry.alignment_bytes != 0) {
+      return EINVAL;
+    }
+  }
+  return 0;
 }
 
 int run(Device& device, Request& request) noexcept {

@@ -50,6 +50,14 @@ struct Request {
 
   // While submitted it belongs to the device (its queue link). At submit(), it chains a batch.
   Request* next = nullptr;
+
+  // For one layer that passes a request on to the device below instead of making one of its own
+  // (the copy-on-write volume): what it needs back on completion. Nobody else looks at it.
+  struct Passed {
+    void (*complete)(Request& request) noexcept = nullptr;
+    void* owner = nullptr;
+    std::uint64_t word = 0;
+  } passed;
 };
 
 struct Geometry {
@@ -99,6 +107,16 @@ class ResizableDevice : public Device {
   /// Errors: insufficient_storage; io_error; not_supported (a block device).
   [[nodiscard]] virtual Status resize(std::uint64_t size_bytes) = 0;
 };
+
+/// What is wrong with a request's kind, range, size or alignment: 0, or EINVAL, ENOSPC (a write
+/// past the end) or EROFS. Every device answers this way. Threads: any.
+[[nodiscard]] int check(const Geometry& geometry, const Request& request) noexcept;
+
+/// Sets the error and calls complete(). The request may be gone afterwards.
+inline void finish(Request& request, int error) noexcept {
+  request.error = error;
+  request.complete(request);
+}
 
 /// Submits and waits; for control paths and tests, never for the hot path. Returns 0 or errno.
 [[nodiscard]] int run(Device& device, Request& request) noexcept;

@@ -1,0 +1,70 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//
+// block::Device over a file or a block device of the system.
+//
+// Every device has threads of its own (a small pool, or one that serves an io_uring): one stalled
+// device never starves another. Files are read and written through the page cache, block devices
+// with O_DIRECT. The descriptor that does the I/O carries the lock (flock on files, O_EXCL on block
+// devices), and is never handed to another process: a successor that holds the lock knows that no
+// write of its predecessor can still land.
+//
+// A failed flush is sticky: the kernel may have dropped the dirty pages, so every later flush fails
+// as well until the device is opened anew.
+
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "engine/platform/block.h"
+
+namespace umbra {
+
+enum class FileEngine : std::uint8_t {
+  automatic,  ///< io_uring where the kernel offers it, else threads.
+  threads,
+  io_uring,  ///< missing_kernel_feature if it is not there.
+};
+
+struct FileDeviceOptions {
+  FileEngine engine = FileEngine::automatic;
+  bool read_only = false;
+  /// False for readers beside the owner: takes no lock.
+  bool lock = true;
+  /// Files: O_DIRECT instead of the page cache. Block devices always use it.
+  bool direct = false;
+  /// Create the file if it is missing (empty; resize() gives it a size).
+  bool create = false;
+  unsigned threads = 4;  // Of the thread engine; 1 to kFileThreadsMax.
+};
+
+inline constexpr unsigned kFileThreadsMax = 64;
+
+/// What a path stands for, whatever it is called: two paths with equal identities are one storage.
+struct FileIdentity {
+  bool block_device = false;
+  std::uint64_t device = 0;  // Block devices: st_rdev. Files: st_dev, of the file system it is on.
+  std::uint64_t inode = 0;   // Files only.
+  friend bool operator==(const FileIdentity&, const FileIdentity&) = default;
+};
+
+class FileDevice : public block::ResizableDevice {
+ public:
+  [[nodiscard]] virtual const std::string& path() const noexcept = 0;
+  [[nodiscard]] virtual FileIdentity identity() const noexcept = 0;
+  /// The engine in use: "threads" or "io_uring".
+  [[nodiscard]] virtual const char* engine_name() const noexcept = 0;
+};
+
+/// Blocks shortly. Errors: volume_attached (somebody holds the lock, or the block device is mounted
+/// or in use); object_not_found; access_denied; invalid_argument (neither a file nor a block
+/// device, or a size that is no multiple of 512); missing_kernel_feature; io_error.
+/// Destruction waits for nothing: destroy only when nothing is in flight.
+[[nodiscard]] Result<std::unique_ptr<FileDevice>> open_file_device(
+    const std::string& path, const FileDeviceOptions& options);
+
+/// Refuses a diff area that is its own origin. Errors: invalid_argument.
+[[nodiscard]] Status check_distinct(const FileDevice& origin, const FileDevice& diff);
+
+}  // namespace umbra

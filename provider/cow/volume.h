@@ -1,0 +1,231 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// A copy-on-write volume: an origin, and a diff area that keeps what snapshots need of the past.
+//
+// The live volume is a block::Device over the origin: writes change the origin in place, after the
+// old content of each 16 KiB chunk (kChunkBytesDefault) went to the diff area, once per chunk and
+// epoch. A commit starts an epoch; a snapshot reads, per chunk, the preserved record with the
+// smallest epoch that is not below its own, else the origin.
+//
+// Guarantees, in this order:
+//   1. what a snapshot shows never changes, or the snapshot says that it is lost;
+//   2. a write to the live volume never fails because of a snapshot;
+//   3. a flushed live write is never lost;
+//   4. what is acknowledged survives kill -9 of this process; a persistent snapshot also survives a
+//      power cut, an auto-release one does not survive a restart of the machine.
+//
+// It knows bytes, epochs and snapshot records; it does not know sets' rules, writers or sockets:
+// provider/contract decides what to do with a half-made set that open() finds.
+
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "engine/platform/block.h"
+#include "engine/platform/clock.h"
+#include "engine/platform/log.h"
+#include "umbra/ids.h"
+#include "umbra/result.h"
+
+namespace umbra::cow {
+
+inline constexpr std::uint32_t kChunkBytesMin = 4U << 10U;
+inline constexpr std::uint32_t kChunkBytesDefault = 16U << 10U;
+inline constexpr std::uint32_t kChunkBytesMax = 1U << 20U;
+/// Snapshots a volume can have, prepared ones included (VSS's limit).
+inline constexpr std::uint32_t kSnapshotsMax = 512;
+/// Snapshots in one set, over all volumes and providers (VSS's limit).
+inline constexpr std::uint32_t kMembersMax = 64;
+inline constexpr std::uint64_t kDiffBytesInitialDefault = std::uint64_t{64} << 20U;
+inline constexpr std::uint64_t kGrowStepBytesDefault = std::uint64_t{64} << 20U;
+/// The smallest diff area: superblocks, snapshot table and room for two segments.
+[[nodiscard]] std::uint64_t diff_bytes_min(std::uint32_t chunk_bytes) noexcept;
+
+struct FormatOptions {
+  VolumeId volume_id;
+  std::uint32_t chunk_bytes = kChunkBytesDefault;  // A power of two, kChunkBytesMin..Max.
+  /// A file is grown to this; a block device's size is taken as it is.
+  std::uint64_t diff_bytes_initial = kDiffBytesInitialDefault;
+  std::uint64_t diff_bytes_max = 0;  // The diff area grows up to this; 0: no bound.
+  bool force = false;                // Overwrite whatever is there.
+};
+
+/// Makes `diff` the empty diff area of `origin`. Blocks; durable on return. The origin is not read
+/// or written. Errors: invalid_argument (chunk size, empty origin); diff_area_foreign (it is not
+/// empty, and not `force`); object_already_exists (it is a diff area, and not `force`);
+/// insufficient_storage (smaller than diff_bytes_min(), or the host is full); io_error. On failure
+/// the diff area may be half formatted and is then refused by open().
+[[nodiscard]] Status format_diff_area(const block::Device& origin, block::ResizableDevice& diff,
+                                      const FormatOptions& options);
+
+struct DiffAreaDescription {
+  VolumeId volume_id;
+  std::uint64_t origin_bytes = 0;
+  std::uint32_t chunk_bytes = 0;
+  std::uint64_t diff_bytes_max = 0;
+  bool clean = false;  // Closed in order.
+};
+
+/// Reads the superblocks only. Errors: diff_area_foreign, diff_area_version, diff_area_corrupt,
+/// io_error.
+[[nodiscard]] Result<DiffAreaDescription> inspect_diff_area(block::Device& diff);
+
+/// Where "this snapshot is lost" is written when the diff area cannot take it any more: a file off
+/// the volume. Threads: one call at a time per volume; calls may block.
+class LostStore {
+ public:
+  virtual ~LostStore() = default;
+  /// Durable on success.
+  [[nodiscard]] virtual Status add(const VolumeId& volume,
+                                   std::span<const SnapshotId> snapshots) = 0;
+  [[nodiscard]] virtual Result<std::vector<SnapshotId>> list(const VolumeId& volume) = 0;
+};
+
+/// Where a volume runs its rare blocking work (growing the diff area, making a loss durable).
+/// Every volume has one of its own, so that a stalled diff area starves no other volume.
+class Executor {
+ public:
+  virtual ~Executor() = default;
+  /// Runs `job` later, never inside post(). Threads: any; one job at a time, in order.
+  virtual void post(std::function<void()> job) = 0;
+};
+
+struct OpenOptions {
+  std::optional<VolumeId> volume_id;  // If given, the diff area must belong to it.
+  Guid boot_id;                       // Of the running machine; another one ends auto-release ones.
+  std::uint64_t grow_step_bytes = kGrowStepBytesDefault;
+  Log* log = nullptr;  // Null: no log. Outlives the volume.
+  LostStore* lost_store =
+      nullptr;                   // Null: none; then writes are held if a loss cannot be recorded.
+  Executor* executor = nullptr;  // Null: a thread of the volume's own. Outlives the volume.
+};
+
+/// How far a snapshot is. Only `created` ones are for everybody's eyes.
+enum class Stage : std::uint8_t {
+  prepared = 1,   // Has a durable place; no point in time yet. Does not survive reopening.
+  committed = 2,  // Has its point in time; the set is not confirmed yet.
+  created = 3,    // Confirmed.
+};
+
+struct PrepareRequest {
+  SnapshotId id;
+  SnapshotSetId set_id;
+  SessionId session_id;
+  std::uint32_t attributes = 0;  // Kept, not understood.
+  bool persistent = false;       // Survives power cuts and restarts of the machine.
+};
+
+struct SnapshotRecord {
+  SnapshotId id;
+  SnapshotSetId set_id;
+  SessionId session_id;
+  std::uint32_t attributes = 0;
+  bool persistent = false;
+  Stage stage = Stage::prepared;
+  bool lost = false;  // Reads give EIO.
+  std::int64_t creation_filetime = 0;
+  std::uint64_t epoch = 0;          // Order of the points in time on this volume.
+  std::vector<SnapshotId> members;  // Of the set, over all volumes; empty before post_commit().
+};
+
+struct Statistics {
+  std::uint64_t chunk_bytes = 0;
+  std::uint64_t diff_used_bytes = 0;       // Preserved data and index of snapshots that exist.
+  std::uint64_t diff_allocated_bytes = 0;  // Size of the diff area.
+  std::uint64_t diff_bytes_max = 0;        // 0: no bound.
+  std::uint64_t chunks_preserved = 0;      // Since open.
+  std::uint64_t records = 0;               // Preserved chunks that exist now.
+  std::uint64_t groups_written = 0;        // Since open: index groups, each of one or more chunks.
+  std::uint64_t diff_flushes = 0;          // Since open: for persistent snapshots.
+  std::uint64_t checksum_failures = 0;     // Since open: reads of preserved data that gave EIO.
+  std::uint32_t snapshots = 0;             // Created ones.
+  std::uint32_t snapshots_lost = 0;
+  bool writes_held = false;  // A loss could not be recorded; see docs.
+  std::string state;         // "ok", or what is wrong in a few words.
+};
+
+/// One attached volume. Threads: every member may be called from any thread; control calls (all but
+/// live() and statistics()) come one at a time except as noted.
+/// Lifetime: origin and diff outlive the Volume; live() and devices of open_snapshot() may be kept
+/// longer, they answer EIO after close().
+class Volume {
+ public:
+  /// Opens and recovers. Blocks: reads the diff area's index, not its data. Auto-release snapshots
+  /// of another boot, and prepared ones, are deleted; committed ones are listed, and the caller
+  /// confirms or removes them. Errors: diff_area_foreign, diff_area_version, diff_area_corrupt,
+  /// diff_area_wrong_origin (volume id or size), io_error. On failure nothing is changed that a
+  /// later open() needs.
+  [[nodiscard]] static Result<std::unique_ptr<Volume>> open(block::Device& origin,
+                                                            block::ResizableDevice& diff,
+                                                            const OpenOptions& options);
+  ~Volume();  // As a crash would leave it, unless close() was called; waits for what is in flight.
+  Volume(const Volume&) = delete;
+  Volume& operator=(const Volume&) = delete;
+
+  /// The live volume. The same object every time; valid as long as the Volume, EIO after close().
+  [[nodiscard]] block::Device& live() noexcept;
+  [[nodiscard]] VolumeId id() const noexcept;
+
+  // --- making a snapshot: prepare, hold, commit, release, post_commit, confirm ----------------
+
+  /// Reserves and writes the snapshot's place. Blocks; durable. One snapshot at a time is between
+  /// prepare() and commit(). Errors: bad_state (another one is); object_already_exists;
+  /// maximum_number_of_snapshots_reached; insufficient_storage (no room for a single segment);
+  /// io_error.
+  [[nodiscard]] Status prepare(const PrepareRequest& request);
+
+  /// Shuts the gate: from now on writes to live() wait in a queue. Does not block. Counts: as many
+  /// releases as holds are needed.
+  void hold() noexcept;
+  /// Waits until no write issued before hold() is in flight. False: not within `limit`.
+  [[nodiscard]] bool drain(Duration limit) noexcept;
+  /// The point in time. Requires hold() and drain(): then it does no I/O, takes microseconds, and
+  /// cannot fail (unknown ids are our caller's bug). Several volumes are committed together by
+  /// holding all, draining all, committing all, releasing all.
+  void commit(const SnapshotId& snapshot, std::int64_t creation_filetime) noexcept;
+  /// Opens the gate and issues what waited, which is tested again in the new epoch.
+  void release() noexcept;
+
+  /// Makes the commit and the member list durable. Blocks. Errors: bad_state, object_not_found,
+  /// io_error, snapshot_lost.
+  [[nodiscard]] Status post_commit(const SnapshotId& snapshot,
+                                   const std::vector<SnapshotId>& members);
+  /// Marks it created, durably. Blocks. Errors as post_commit(); a lost one can be confirmed too
+  /// after a restart only (the rest of its set may be good).
+  [[nodiscard]] Status confirm(const SnapshotId& snapshot);
+
+  /// Deletes a snapshot at whatever stage: abort, release and delete are the same here. Blocks;
+  /// durable. Records that older snapshots need stay. Space that nobody needs is free afterwards.
+  /// Open devices of it answer EIO. Errors: object_not_found; volume_in_use (open_snapshot()
+  /// devices exist, and not `force`); io_error (still there).
+  [[nodiscard]] Status remove(const SnapshotId& snapshot, bool force);
+
+  // --- using them ------------------------------------------------------------------------------
+
+  /// The snapshot as a read-only device, for stages committed and created. Reads of a lost or
+  /// removed one give EIO, never newer data. Errors: object_not_found; bad_state (prepared).
+  [[nodiscard]] Result<std::shared_ptr<block::Device>> open_snapshot(const SnapshotId& snapshot);
+
+  /// By point in time, oldest first; a prepared one last. Threads: any time.
+  [[nodiscard]] std::vector<SnapshotRecord> list() const;
+  [[nodiscard]] Statistics statistics() const;
+
+  /// Waits for what is in flight, flushes both devices, marks the diff area clean. The caller has
+  /// stopped submitting. Idempotent. Errors: io_error (it is as after a crash; nothing is lost that
+  /// was acknowledged).
+  [[nodiscard]] Status close();
+
+ private:
+  class Impl;
+  explicit Volume(std::shared_ptr<Impl> impl) noexcept;
+  std::shared_ptr<Impl> impl_;  // Shared with live() and open snapshots' devices.
+};
+
+}  // namespace umbra::cow
