@@ -33,5 +33,6 @@ find_package(CLI11 REQUIRED)
 pkg_check_modules(liburing REQUIRED IMPORTED_TARGET liburing)
 pkg_check_modules(mount REQUIRED IMPORTED_TARGET mount)
 pkg_check_modules(blkid REQUIRED IMPORTED_TARGET blkid)
+pkg_check_modules(libnbd REQUIRED IMPORTED_TARGET libnbd)  # tests only
 pkg_check_modules(sqlite3 REQUIRED IMPORTED_TARGET sqlite3)
 pkg_check_modules(tomlplusplus REQUIRED IMPORTED_TARGET tomlplusplus)

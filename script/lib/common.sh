@@ -4,7 +4,7 @@
 # Debian 12 package names, by purpose.
 packages_build=(build-essential cmake ninja-build ccache pkg-config libboost1.81-dev libspdlog-dev
   libpugixml-dev libexpected-dev libcli11-dev libtomlplusplus-dev liburing-dev libmount-dev
-  libblkid-dev libsqlite3-dev catch2)
+  libblkid-dev libsqlite3-dev libnbd-dev catch2)
 packages_clang=(clang-14 clang-tidy-14 libclang-rt-14-dev)
 packages_format=(clang-format-14)
 packages_mingw=(g++-mingw-w64-x86-64-posix)
