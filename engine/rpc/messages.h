@@ -2,9 +2,10 @@
 //
 // Every message of the wire as a plain struct; docs/wire.md is the reference for people. The JSON
 // object of a message has a member per field, of the same name. Conventions:
-//   GUID            text form                     path           UTF-8, other bytes escaped
-//   (wire.md) Errc            "0x80042301"                  enumeration    VSS's number bytes,
-//   device   decimal text (may pass 2^53)  duration       integer, the unit ends the name
+//   GUID         text form of ids.h            Errc      "0x80042301"
+//   enumeration  VSS's number                  duration  integer, the unit ends the name
+//   path         UTF-8, other bytes escaped (engine/platform/wire_text.h)
+//   device, ..._bytes (64 bits), ..._filetime  decimal text, since they may pass 2^53
 // Members a peer does not know are ignored; members that are absent have the default given here.
 // Replies: the `result` of JSON-RPC is the reply struct, or `{}`. Errors: JSON-RPC's integer code
 // and message, with `data: {"code": "0x8004....", "context": "..."}`.
@@ -355,5 +356,10 @@ struct SessionRequest {
 struct RetainSessions {
   std::vector<SessionId> alive;
 };
+struct VolumeRequest {  // find_volume -> VolumeProperties
+  VolumeRef volume;
+};
+// list_volumes -> VolumeList, query_snapshots {QuerySnapshots} -> SnapshotList, delete_snapshots
+// {DeleteSnapshots} -> DeletedSnapshots, release_hold and flush_commit_release -> HoldReport.
 
 }  // namespace umbra::rpc
