@@ -246,7 +246,7 @@ TEST_CASE("banned words and calls", "[tidy]") {
       {std::regex(R"(\bsleep_for\b|\bsleep_until\b|\busleep\()"),
        "wait on a condition with a bound, or own the clock", ""},
       {std::regex(R"(std::cout\b)"), "print through the output module", "/cli/output"},
-      {std::regex(R"(^\s*using namespace std\b)"), "names a whole library", ""},
+      {std::regex(R"(^\s*using namespace std\s*;)"), "names a whole library", ""},
       {std::regex(R"(\bstd::(rand|srand)\b|[^_a-z]rand\(\))"), "use umbra::Prng with a seed", ""},
   };
   for (const auto& file : sources()) {
