@@ -1,0 +1,158 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What the volume manager needs from its surroundings, as interfaces, so that its decisions and its
+// undo can be tested without root: the host's view of a path, opening a store, serving it to the
+// system, and the provider that makes snapshots of it. main_linux.cc joins the real ones.
+
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "engine/platform/block.h"
+#include "provider/cow/volume.h"
+#include "provider/daemon/volume_config.h"
+#include "umbra/ids.h"
+#include "umbra/result.h"
+
+namespace umbra::cowd {
+
+enum class PathKind : std::uint8_t { missing, file, block_device, other };
+
+/// What a path stands for, and who uses it.
+struct PathFacts {
+  PathKind kind = PathKind::missing;
+  std::uint64_t size_bytes = 0;
+  std::uint64_t device =
+      0;                    // Block device: its own number. File: that of the file system it is on.
+  std::uint64_t inode = 0;  // Files only.
+  /// Device numbers of all that it lies on, as far as the system tells: the file system's device,
+  /// the disk of a partition, what is below LUKS and LVM, the host of a loop device's file.
+  std::vector<std::uint64_t> stands_on;
+  /// Why nobody else may have it: "it is mounted at /srv", "it is the backing file of /dev/loop3".
+  std::vector<std::string> uses;
+
+  /// The same storage, whatever it is called.
+  [[nodiscard]] bool same_as(const PathFacts& other) const noexcept {
+    return kind == other.kind && device == other.device && inode == other.inode &&
+           (kind == PathKind::file || kind == PathKind::block_device);
+  }
+};
+
+/// The machine, as far as attaching cares. Threads: any.
+class Host {
+ public:
+  virtual ~Host() = default;
+  /// Follows links. A missing path is no error. Errors: access_denied; io_error.
+  [[nodiscard]] virtual Result<PathFacts> look_at(const std::string& path) const = 0;
+};
+
+/// An open origin with its open diff area.
+class Store {
+ public:
+  virtual ~Store() = default;  // As a crash would leave it, unless close() was called.
+  [[nodiscard]] virtual VolumeId id() const = 0;
+  /// The live volume; keeps what it stands on alive.
+  [[nodiscard]] virtual std::shared_ptr<block::Device> live() = 0;
+  [[nodiscard]] virtual cow::Statistics statistics() const = 0;
+  [[nodiscard]] virtual std::vector<cow::SnapshotRecord> snapshots() const = 0;
+  /// Flushes and marks the diff area clean; live() answers EIO afterwards. Idempotent.
+  [[nodiscard]] virtual Status close() = 0;
+};
+
+struct OpenStore {
+  std::string origin_path;
+  std::string diff_area_path;
+  std::optional<VolumeId> volume_id;  // Re-attaching: the diff area must be this volume's.
+  bool may_format = false;            // Attaching: an absent or empty diff area is made.
+  bool force = false;                 // Attaching: whatever is there is overwritten.
+  std::uint32_t chunk_bytes = cow::kChunkBytesDefault;
+  std::uint64_t diff_initial_bytes = cow::kDiffBytesInitialDefault;
+  std::uint64_t diff_maximum_bytes = 0;
+};
+struct OpenedStore {
+  std::unique_ptr<Store> store;
+  bool formatted = false;
+};
+
+/// Threads: one call at a time.
+class Stores {
+ public:
+  virtual ~Stores() = default;
+  /// Takes the locks of both, makes the diff area if it may, opens. Blocks. On failure no lock is
+  /// held and a diff area file that did not exist does not exist. Errors: those of
+  /// open_file_device(), cow::format_diff_area() and cow::Volume::open().
+  [[nodiscard]] virtual Result<OpenedStore> open(const OpenStore& request) = 0;
+};
+
+/// How a live volume can be reached.
+struct Exposed {
+  std::string device_path;   // Empty without a block device.
+  std::uint64_t device = 0;  // Its number.
+  std::string nbd_uri;
+};
+
+/// Serves live volumes to the system. Threads: one call at a time, except users().
+class FrontEnds {
+ public:
+  virtual ~FrontEnds() = default;
+  /// Why no block device can be made here, e.g. "umbra-cowd does not run as root"; empty: it can.
+  [[nodiscard]] virtual std::string why_no_block_device() const = 0;
+  /// NBD export `name`, and a block device if asked for. A block device that a former life of this
+  /// process left is taken over. On failure nothing is exposed. Errors: object_already_exists (the
+  /// export name); io_error; missing_kernel_feature; limit_reached.
+  [[nodiscard]] virtual Result<Exposed> expose(const VolumeId& volume, const std::string& name,
+                                               std::shared_ptr<block::Device> device,
+                                               bool block_device) = 0;
+  /// Who uses it: "mounted at /srv", "open by 1 NBD client"; empty: nobody.
+  [[nodiscard]] virtual std::vector<std::string> users(const VolumeId& volume) const = 0;
+  /// The same for a copy.
+  [[nodiscard]] virtual std::vector<std::string> users(const SnapshotId& snapshot) const = 0;
+  /// Takes it away; an unknown one is no error. Errors: volume_in_use (still served then).
+  [[nodiscard]] virtual Status conceal(const VolumeId& volume) = 0;
+};
+
+/// What the provider must know of a volume beside its store.
+struct Registration {
+  VolumeId volume_id;
+  std::string name;
+  std::string origin_path;
+  std::string diff_area_path;
+  Exposed exposed;
+  std::uint64_t size_bytes = 0;
+  /// Device numbers of what origin and diff area lie on: a volume whose own device is among them
+  /// cannot be in one set with this one.
+  std::vector<std::uint64_t> host_devices;
+};
+
+/// The provider's registry of volumes. Threads: one call at a time.
+class Registry {
+ public:
+  virtual ~Registry() = default;
+  /// Recovers unfinished sets and surfaces the copies. The store outlives the registration. On
+  /// failure it is not registered.
+  [[nodiscard]] virtual Status add(const Registration& registration, Store& store) = 0;
+  /// Withdraws the copies; an unknown volume is no error. Errors: volume_in_use (in a set that is
+  /// being made, or a copy is mounted or open; registered still).
+  [[nodiscard]] virtual Status remove(const VolumeId& volume) = 0;
+};
+
+/// The durable list of attached volumes. Threads: one call at a time.
+class ConfigStore {
+ public:
+  virtual ~ConfigStore() = default;
+  struct Loaded {
+    std::vector<VolumeConfig> volumes;
+    std::vector<std::string> problems;  // One per file that could not be used; it stays in place.
+  };
+  [[nodiscard]] virtual Result<Loaded> load() = 0;
+  /// Durable on success; on failure the former content, or none, is in place. Errors: io_error.
+  [[nodiscard]] virtual Status save(const VolumeConfig& config) = 0;
+  /// Durable; an unknown volume is no error. Errors: io_error (still there).
+  [[nodiscard]] virtual Status forget(const VolumeId& volume) = 0;
+};
+
+}  // namespace umbra::cowd

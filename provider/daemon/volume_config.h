@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What is kept about an attached volume so that a restart attaches it again, and what a request to
+// attach must look like. Pure: no file is touched here.
+//
+// A configuration is one small JSON object in a file of its own. Everything else about a volume
+// (chunk size, snapshots, maximum of the diff area) is in its diff area. Reading is total: bytes
+// that are not such an object are refused with what is wrong, never guessed at.
+
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+#include "engine/rpc/messages.h"
+#include "umbra/ids.h"
+#include "umbra/result.h"
+
+namespace umbra::cowd {
+
+inline constexpr int kConfigFormat = 1;
+inline constexpr std::size_t kConfigBytesMax = 64 * 1024;
+inline constexpr std::size_t kVolumeNameBytesMax = 64;
+inline constexpr std::size_t kPathBytesMax = 4095;
+/// Volumes attached at a time.
+inline constexpr std::size_t kVolumesMax = 256;
+inline constexpr std::uint64_t kOriginBytesMax = std::uint64_t{1} << 50U;
+
+/// How a volume is served. `automatic`: as a block device where that is possible.
+enum class Expose : std::uint8_t { automatic, fuse, nbd };
+
+struct VolumeConfig {
+  VolumeId volume_id;
+  std::string name;
+  std::string origin_path;  // Absolute, any bytes.
+  std::string diff_area_path;
+  Expose expose = Expose::automatic;
+  /// Grows with every attach. Re-attaching follows it: a volume that lies on another one was
+  /// attached after it.
+  std::uint64_t order = 0;
+
+  friend bool operator==(const VolumeConfig&, const VolumeConfig&) = default;
+};
+
+/// Ends with a newline.
+[[nodiscard]] std::string to_text(const VolumeConfig& config);
+/// Errors: invalid_argument (not a configuration: says why); version_mismatch (a newer format).
+[[nodiscard]] Result<VolumeConfig> parse_config(std::string_view text);
+
+/// The configuration that the request asks for, without an id; the name is filled in from the
+/// origin's file name. Errors: invalid_argument (names the member and what to do).
+[[nodiscard]] Result<VolumeConfig> check_request(const rpc::AttachVolume& request);
+
+/// 1 to 64 of A-Z a-z 0-9 . _ -, the first a letter or digit, and not the form of an id, which
+/// names a volume or copy by itself. Errors: invalid_argument.
+[[nodiscard]] Status check_volume_name(std::string_view name);
+
+[[nodiscard]] std::string_view expose_text(Expose expose) noexcept;
+
+}  // namespace umbra::cowd

@@ -1,0 +1,517 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "provider/daemon/volume_manager.h"
+
+#include <algorithm>
+#include <functional>
+#include <utility>
+
+namespace umbra::cowd {
+namespace {
+
+std::string joined(const std::vector<std::string>& facts) {
+  std::string text;
+  for (const std::string& fact : facts) text += (text.empty() ? "" : ", ") + fact;
+  return text;
+}
+
+std::string quoted(std::string_view name) { return "\"" + printable(name) + "\""; }
+
+std::string shown(const std::string& path) { return printable(path, kPathBytesMax); }
+
+bool contains(const std::vector<std::uint64_t>& devices, std::uint64_t device) {
+  return device != 0 && std::find(devices.begin(), devices.end(), device) != devices.end();
+}
+
+}  // namespace
+
+/// One row of the table. Written only while operations_ is held; `store`, `exposed`, `problem` are
+/// set before the row is put into the table or while nobody can see it.
+struct VolumeManager::Volume {
+  VolumeConfig config;
+  PathFacts origin;
+  PathFacts diff;
+  std::unique_ptr<Store> store;  // Null: not attached, see `problem`.
+  std::shared_ptr<block::Device> live;
+  Exposed exposed;
+  std::string problem;
+  std::vector<std::string> notes;
+};
+
+/// Runs what was pushed, newest first, unless dismissed.
+class VolumeManager::Undo {
+ public:
+  Undo() = default;
+  Undo(const Undo&) = delete;
+  Undo& operator=(const Undo&) = delete;
+  ~Undo() {
+    while (!steps_.empty()) {
+      steps_.back()();
+      steps_.pop_back();
+    }
+  }
+  void push(std::function<void()> step) { steps_.push_back(std::move(step)); }
+  void dismiss() { steps_.clear(); }
+
+ private:
+  std::vector<std::function<void()>> steps_;
+};
+
+VolumeManager::VolumeManager(const Ports& ports) : ports_(ports), log_(ports.log, "volumes") {}
+VolumeManager::~VolumeManager() = default;
+
+// --- checks -------------------------------------------------------------------------------------
+
+Status VolumeManager::check_not_taken(const PathFacts& facts, const std::string& path,
+                                      const Volume* except) const {
+  for (const VolumePtr& other : table()) {
+    if (other.get() == except) continue;
+    if (facts.same_as(other->origin) || facts.same_as(other->diff)) {
+      return fail(Errc::volume_attached, shown(path) + " belongs to the attached volume " +
+                                             quoted(other->config.name) + "; detach that first");
+    }
+  }
+  return {};
+}
+
+Status VolumeManager::check_origin(const PathFacts& origin, const VolumeConfig& config) const {
+  const std::string path = shown(config.origin_path);
+  switch (origin.kind) {
+    case PathKind::missing: return fail(Errc::object_not_found, "there is no origin " + path);
+    case PathKind::other:
+      return fail(Errc::invalid_argument,
+                  "the origin must be a file or a block device; " + path + " is neither");
+    case PathKind::file:
+    case PathKind::block_device: break;
+  }
+  if (!origin.uses.empty()) {
+    return fail(Errc::volume_in_use, "the origin " + path + " cannot be attached: " +
+                                         joined(origin.uses) + "; free it first (unmount it)");
+  }
+  if (origin.size_bytes == 0 || origin.size_bytes > kOriginBytesMax) {
+    return fail(Errc::invalid_argument, "the origin " + path + " has " +
+                                            std::to_string(origin.size_bytes) +
+                                            " bytes; it must have 1 to 2^50");
+  }
+  if (origin.size_bytes % 512 != 0) {
+    return fail(Errc::invalid_argument,
+                "the size of the origin " + path + " (" + std::to_string(origin.size_bytes) +
+                    " bytes) is not a multiple of 512; enlarge it with truncate");
+  }
+  return {};
+}
+
+Status VolumeManager::check_diff_area(const PathFacts& origin, const PathFacts& diff,
+                                      const VolumeConfig& config) const {
+  const std::string path = shown(config.diff_area_path);
+  if (diff.kind == PathKind::other) {
+    return fail(Errc::invalid_argument,
+                "the diff area must be a file or a block device; " + path + " is neither");
+  }
+  if (config.diff_area_path == config.origin_path || diff.same_as(origin)) {
+    return fail(Errc::invalid_argument,
+                "the diff area cannot be the origin itself; name another file");
+  }
+  if (origin.kind == PathKind::block_device && contains(diff.stands_on, origin.device)) {
+    return fail(Errc::invalid_argument,
+                "the diff area " + path + " lies on the origin itself; put it on another disk");
+  }
+  if (!diff.uses.empty()) {
+    return fail(Errc::volume_in_use, "the diff area " + path + " cannot be used: " +
+                                         joined(diff.uses) + "; free it, or name another file");
+  }
+  return {};
+}
+
+// The row that this attach takes the place of: the same volume, recorded but not attached.
+Result<VolumeManager::VolumePtr> VolumeManager::replaceable(const VolumeConfig& config) const {
+  const std::vector<VolumePtr> rows = table();
+  VolumePtr same;
+  for (const VolumePtr& other : rows) {
+    if (other->store == nullptr && other->config.origin_path == config.origin_path &&
+        other->config.diff_area_path == config.diff_area_path) {
+      same = other;
+    }
+  }
+  for (const VolumePtr& other : rows) {
+    if (other != same && other->config.name == config.name) {
+      return fail(Errc::object_already_exists, "there is a volume " + quoted(config.name) +
+                                                   " already; give this one another name");
+    }
+  }
+  if (!same && rows.size() >= kVolumesMax) {
+    return fail(Errc::limit_reached, "at most " + std::to_string(kVolumesMax) +
+                                         " volumes can be attached; detach one first");
+  }
+  return same;
+}
+
+Status VolumeManager::look(Volume& volume) const {
+  auto origin = ports_.host.look_at(volume.config.origin_path);
+  if (!origin) return fail(origin.error(), "the origin");
+  volume.origin = std::move(*origin);
+  if (const Status good = check_origin(volume.origin, volume.config); !good) {
+    return fail(good.error());
+  }
+  auto diff = ports_.host.look_at(volume.config.diff_area_path);
+  if (!diff) return fail(diff.error(), "the diff area");
+  volume.diff = std::move(*diff);
+  return check_diff_area(volume.origin, volume.diff, volume.config);
+}
+
+Result<bool> VolumeManager::wants_block_device(Volume& volume) const {
+  if (volume.config.expose == Expose::nbd) {
+    volume.notes.emplace_back("no block device, as asked for: reach it over NBD");
+    return false;
+  }
+  const std::string why_not = ports_.front_ends.why_no_block_device();
+  if (why_not.empty()) {
+    volume.notes.emplace_back("served as a block device (FUSE and loop) and over NBD");
+    return true;
+  }
+  if (volume.config.expose == Expose::automatic) {
+    volume.notes.push_back("no block device: " + why_not + "; reach it over NBD");
+    return false;
+  }
+  return fail(Errc::missing_kernel_feature,
+              "no block device can be made: " + why_not + "; attach it with expose \"nbd\"");
+}
+
+// --- bringing up and taking down ----------------------------------------------------------------
+
+Registration VolumeManager::registration(const Volume& volume) const {
+  Registration result;
+  result.volume_id = volume.config.volume_id;
+  result.name = volume.config.name;
+  result.origin_path = volume.config.origin_path;
+  result.diff_area_path = volume.config.diff_area_path;
+  result.exposed = volume.exposed;
+  result.size_bytes = volume.live->geometry().size_bytes;
+  result.host_devices = volume.origin.stands_on;
+  if (volume.origin.kind == PathKind::block_device) {
+    result.host_devices.push_back(volume.origin.device);
+  }
+  result.host_devices.insert(result.host_devices.end(), volume.diff.stands_on.begin(),
+                             volume.diff.stands_on.end());
+  return result;
+}
+
+Status VolumeManager::bring_up(Volume& volume, const OpenStore& request, Undo& undo) {
+  const auto block_device = wants_block_device(volume);
+  if (!block_device) return fail(block_device.error());
+  auto opened = ports_.stores.open(request);
+  if (!opened) return fail(opened.error());
+  volume.store = std::move(opened->store);
+  volume.config.volume_id = volume.store->id();
+  volume.live = volume.store->live();
+  undo.push([&volume] {
+    (void)volume.store->close();  // What failed before is what gets reported.
+    volume.live.reset();
+    volume.store.reset();
+  });
+  if (opened->formatted) {
+    volume.notes.emplace_back("made a new diff area");
+  } else if (request.may_format) {
+    volume.notes.push_back("took over the diff area with its " +
+                           std::to_string(volume.store->snapshots().size()) + " snapshots");
+  }
+  if (request.may_format) {  // A diff area that was just made is a file now.
+    if (auto diff = ports_.host.look_at(volume.config.diff_area_path)) {
+      volume.diff = std::move(*diff);
+    }
+  }
+  auto exposed = ports_.front_ends.expose(volume.config.volume_id, volume.config.name, volume.live,
+                                          *block_device);
+  if (!exposed) return fail(exposed.error());
+  volume.exposed = std::move(*exposed);
+  undo.push([this, &volume] {
+    const Status concealed = ports_.front_ends.conceal(volume.config.volume_id);
+    if (!concealed) {
+      log_.error("a volume that failed to attach is still served",
+                 {{"volume", volume.config.name}, {"reason", concealed.error().context}});
+    }
+  });
+  if (const Status added = ports_.registry.add(registration(volume), *volume.store); !added) {
+    return fail(added.error());
+  }
+  undo.push([this, &volume] { (void)ports_.registry.remove(volume.config.volume_id); });
+  return {};
+}
+
+void VolumeManager::take_down(Volume& volume) {
+  if (const Status closed = volume.store->close(); !closed) {
+    log_.error("a store could not be closed cleanly",
+               {{"volume", volume.config.name}, {"reason", closed.error().context}});
+  }
+  volume.live.reset();
+}
+
+void VolumeManager::note_nesting(Volume& volume) const {
+  for (const VolumePtr& other : table()) {
+    const std::uint64_t device = other->exposed.device;
+    if (contains(volume.origin.stands_on, device) || contains(volume.diff.stands_on, device)) {
+      volume.notes.push_back("it lies on the volume " + quoted(other->config.name) +
+                             ": the two cannot be in one set, and the host cannot be detached");
+    }
+  }
+}
+
+// --- the table ----------------------------------------------------------------------------------
+
+std::vector<VolumeManager::VolumePtr> VolumeManager::table() const {
+  const std::lock_guard lock(table_mutex_);
+  return volumes_;
+}
+
+void VolumeManager::put(VolumePtr volume, const Volume* instead_of) {
+  const std::lock_guard lock(table_mutex_);
+  for (VolumePtr& row : volumes_) {
+    if (row.get() == instead_of) {
+      row = std::move(volume);
+      return;
+    }
+  }
+  volumes_.push_back(std::move(volume));
+}
+
+void VolumeManager::drop(const Volume& volume) {
+  const std::lock_guard lock(table_mutex_);
+  volumes_.erase(std::remove_if(volumes_.begin(), volumes_.end(),
+                                [&](const VolumePtr& row) { return row.get() == &volume; }),
+                 volumes_.end());
+}
+
+Result<VolumeManager::VolumePtr> VolumeManager::find_volume(const VolumeRef& ref) const {
+  const std::string asked = !ref.path.empty()   ? ref.path
+                            : !ref.name.empty() ? ref.name
+                            : ref.id            ? ref.id->to_string()
+                                                : std::string("(nothing named)");
+  for (const VolumePtr& row : table()) {
+    const VolumeConfig& config = row->config;
+    if (!ref.id && ref.name.empty() && !ref.device) break;
+    if (ref.id && *ref.id != config.volume_id) continue;
+    if (!ref.name.empty() && ref.name != config.name) {
+      const auto id = VolumeId::parse(ref.name);
+      if (!id || *id != config.volume_id) continue;
+    }
+    const bool is_origin =
+        row->origin.kind == PathKind::block_device && ref.device == row->origin.device;
+    const bool is_live = row->exposed.device != 0 && ref.device == row->exposed.device;
+    if (ref.device && !is_live && !is_origin) continue;
+    return row;
+  }
+  return fail(Errc::object_not_found,
+              "no attached volume is meant by " + quoted(asked) + "; see umbra list volumes");
+}
+
+std::vector<std::string> VolumeManager::users(const Volume& volume) const {
+  std::vector<std::string> found = ports_.front_ends.users(volume.config.volume_id);
+  for (const cow::SnapshotRecord& snapshot : volume.store->snapshots()) {
+    for (const std::string& user : ports_.front_ends.users(snapshot.id)) {
+      found.push_back("copy " + snapshot.id.to_string() + " " + user);
+    }
+  }
+  return found;
+}
+
+// --- the calls ----------------------------------------------------------------------------------
+
+Result<rpc::AttachedVolume> VolumeManager::attach(const rpc::AttachVolume& request) {
+  const std::lock_guard operation(operations_);
+  auto config = check_request(request);
+  if (!config) return fail(config.error());
+  const auto replaced = replaceable(*config);
+  if (!replaced) return fail(replaced.error());
+
+  const auto volume = std::make_shared<Volume>();
+  volume->config = std::move(*config);
+  if (const Status seen = look(*volume); !seen) return fail(seen.error());
+  for (const auto& [facts, path] : {std::pair{&volume->origin, &volume->config.origin_path},
+                                    std::pair{&volume->diff, &volume->config.diff_area_path}}) {
+    const Status free = check_not_taken(*facts, *path, replaced->get());
+    if (!free) return fail(free.error());
+  }
+  for (const VolumePtr& other : table()) {
+    volume->config.order = std::max(volume->config.order, other->config.order + 1);
+  }
+
+  OpenStore open;
+  open.origin_path = volume->config.origin_path;
+  open.diff_area_path = volume->config.diff_area_path;
+  open.may_format = true;
+  open.force = request.force;
+  open.chunk_bytes = request.chunk_bytes;
+  if (request.diff_initial_bytes != 0) {
+    open.diff_initial_bytes = request.diff_initial_bytes;
+  } else if (request.diff_maximum_bytes != 0) {
+    open.diff_initial_bytes = std::min(open.diff_initial_bytes, request.diff_maximum_bytes);
+  }
+  open.diff_maximum_bytes = request.diff_maximum_bytes;
+  Undo undo;
+  if (const Status up = bring_up(*volume, open, undo); !up) return fail(up.error());
+  if (const Status saved = ports_.configs.save(volume->config); !saved) {
+    return fail(saved.error(), "the volume cannot be recorded");
+  }
+  undo.dismiss();
+  if (*replaced && (*replaced)->config.volume_id != volume->config.volume_id) {
+    (void)ports_.configs.forget((*replaced)->config.volume_id);  // At worst it is listed as failed.
+  }
+  note_nesting(*volume);
+  put(volume, replaced->get());
+  log_.info("volume attached", {{"volume", volume->config.name},
+                                {"id", volume->config.volume_id.to_string()},
+                                {"origin", volume->config.origin_path},
+                                {"diff_area", volume->config.diff_area_path},
+                                {"device", volume->exposed.device_path},
+                                {"nbd", volume->exposed.nbd_uri}});
+  rpc::AttachedVolume reply;
+  auto found = find({.id = volume->config.volume_id, .name = {}, .device = {}, .path = {}});
+  if (found) reply.volume = std::move(*found);
+  reply.notes = volume->notes;
+  return reply;
+}
+
+Status VolumeManager::detach(const VolumeRef& ref) {
+  const std::lock_guard operation(operations_);
+  const auto found = find_volume(ref);
+  if (!found) return fail(found.error());
+  Volume& volume = **found;
+  const VolumeId id = volume.config.volume_id;
+  if (volume.store != nullptr) {
+    const std::string name = "volume " + quoted(volume.config.name);
+    if (const auto who = users(volume); !who.empty()) {
+      return fail(Errc::volume_in_use,
+                  name + " is in use: " + joined(who) + "; unmount or close it, then detach");
+    }
+    if (const Status removed = ports_.registry.remove(id); !removed) {
+      return fail(removed.error(), name);
+    }
+    if (const Status concealed = ports_.front_ends.conceal(id); !concealed) {
+      const Status added = ports_.registry.add(registration(volume), *volume.store);
+      if (!added) {
+        log_.error("a volume that could not be detached cannot be snapshotted until a restart",
+                   {{"volume", volume.config.name}, {"reason", added.error().context}});
+      }
+      return fail(concealed.error(), name);
+    }
+    const auto forgotten = std::make_shared<Volume>();  // Rows in use are not changed.
+    forgotten->config = volume.config;
+    forgotten->problem = "detached, but still recorded; detach it again";
+    take_down(volume);
+    put(forgotten, &volume);
+  }
+  if (const Status removed = ports_.configs.forget(id); !removed) {
+    return fail(removed.error(), "detached, but it would be attached again at the next start");
+  }
+  log_.info("volume detached", {{"volume", (*found)->config.name}, {"id", id.to_string()}});
+  for (const VolumePtr& row : table()) {
+    if (row->config.volume_id == id) drop(*row);
+  }
+  return {};
+}
+
+Status VolumeManager::reattach() {
+  const std::lock_guard operation(operations_);
+  auto loaded = ports_.configs.load();
+  if (!loaded) return fail(loaded.error());
+  for (const std::string& problem : loaded->problems) {
+    log_.error("a volume's record cannot be used; it is left in place", {{"reason", problem}});
+  }
+  std::stable_sort(loaded->volumes.begin(), loaded->volumes.end(),
+                   [](const auto& a, const auto& b) { return a.order < b.order; });
+  for (VolumeConfig& config : loaded->volumes) {
+    const auto volume = std::make_shared<Volume>();
+    volume->config = std::move(config);
+    OpenStore open;
+    open.origin_path = volume->config.origin_path;
+    open.diff_area_path = volume->config.diff_area_path;
+    open.volume_id = volume->config.volume_id;
+    Status up = look(*volume);
+    if (up) {
+      Undo undo;
+      up = bring_up(*volume, open, undo);
+      if (up) undo.dismiss();
+    }
+    if (up) {
+      log_.info("volume attached again", {{"volume", volume->config.name},
+                                          {"id", volume->config.volume_id.to_string()},
+                                          {"device", volume->exposed.device_path}});
+    } else {
+      volume->exposed = {};
+      volume->problem = up.error().to_string();
+      log_.error("a recorded volume could not be attached",
+                 {{"volume", volume->config.name}, {"reason", volume->problem}});
+    }
+    put(volume, nullptr);
+  }
+  return {};
+}
+
+void VolumeManager::close() {
+  const std::lock_guard operation(operations_);
+  std::vector<VolumePtr> rows = table();
+  std::reverse(rows.begin(), rows.end());
+  for (const VolumePtr& row : rows) {
+    if (row->store != nullptr) take_down(*row);
+    drop(*row);
+  }
+}
+
+// --- asking -------------------------------------------------------------------------------------
+
+namespace {
+
+void describe_store(const Store& store, VolumeProperties& properties) {
+  const cow::Statistics statistics = store.statistics();
+  properties.chunk_bytes = static_cast<std::uint32_t>(statistics.chunk_bytes);
+  properties.diff_used_bytes = statistics.diff_used_bytes;
+  properties.diff_allocated_bytes = statistics.diff_allocated_bytes;
+  properties.diff_maximum_bytes = statistics.diff_bytes_max;
+  properties.snapshot_count = statistics.snapshots;
+  properties.state = statistics.state.empty() ? "ok" : statistics.state;
+}
+
+}  // namespace
+
+std::vector<VolumeProperties> VolumeManager::list() const {
+  std::vector<VolumeProperties> result;
+  for (const VolumePtr& row : table()) {
+    VolumeProperties properties;
+    properties.volume_id = row->config.volume_id;
+    properties.name = row->config.name;
+    properties.origin_path = row->config.origin_path;
+    properties.diff_area_path = row->config.diff_area_path;
+    properties.device_path = row->exposed.device_path;
+    properties.device = row->exposed.device;
+    properties.nbd_uri = row->exposed.nbd_uri;
+    properties.size_bytes = row->origin.size_bytes;
+    if (row->store != nullptr) {
+      describe_store(*row->store, properties);
+    } else {
+      properties.state = "not attached: " + row->problem;
+    }
+    result.push_back(std::move(properties));
+  }
+  std::sort(result.begin(), result.end(),
+            [](const auto& a, const auto& b) { return a.name < b.name; });
+  return result;
+}
+
+Result<VolumeProperties> VolumeManager::find(const VolumeRef& ref) const {
+  const auto found = find_volume(ref);
+  if (!found) return fail(found.error());
+  for (VolumeProperties& properties : list()) {
+    if (properties.volume_id == (*found)->config.volume_id) return std::move(properties);
+  }
+  return fail(Errc::object_not_found, "the volume was detached meanwhile");
+}
+
+std::vector<std::string> VolumeManager::in_use() const {
+  std::vector<std::string> result;
+  for (const VolumePtr& row : table()) {
+    if (row->store == nullptr) continue;
+    for (const std::string& user : users(*row)) result.push_back(row->config.name + ": " + user);
+  }
+  return result;
+}
+
+}  // namespace umbra::cowd

@@ -1,0 +1,106 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Which volumes are attached: attach, detach, attach again at the next start.
+//
+// Attaching is a chain of steps: check, open the store, serve it, register it with the provider,
+// record it. Each step has its undo; a failure at any step undoes those before it, in reverse, and
+// the error says what to do. The record comes last: what was answered with success is attached
+// again after any restart, what was not answered may be forgotten.
+//
+// A volume that is recorded but cannot be attached stays in the table with what is wrong as its
+// state, so that nobody wonders where it is: attach it again once the cause is gone, or detach it
+// to forget it.
+
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "engine/platform/log.h"
+#include "engine/rpc/messages.h"
+#include "provider/daemon/ports.h"
+#include "umbra/provider.h"
+
+namespace umbra::cowd {
+
+/// Threads: every member from any thread. attach(), detach(), reattach() and close() come one at a
+/// time (they wait for each other); list() and find() never wait for them.
+class VolumeManager {
+ public:
+  /// All outlive the manager.
+  struct Ports {
+    Host& host;
+    Stores& stores;
+    FrontEnds& front_ends;
+    Registry& registry;
+    ConfigStore& configs;
+    Log& log;
+  };
+  explicit VolumeManager(const Ports& ports);
+  ~VolumeManager();
+  VolumeManager(const VolumeManager&) = delete;
+  VolumeManager& operator=(const VolumeManager&) = delete;
+
+  /// Blocks: seconds, more if a big diff area is allocated or recovered. On failure everything is
+  /// as before. Errors: invalid_argument (a member; a path that is no file or block device; the
+  /// diff area is the origin); object_not_found (no such origin); object_already_exists (the name);
+  /// volume_attached (origin or diff area belongs to an attached volume, here or elsewhere);
+  /// volume_in_use (mounted, or otherwise used); missing_privilege, missing_kernel_feature (a block
+  /// device was demanded); limit_reached; those of Stores::open, FrontEnds::expose, Registry::add
+  /// and ConfigStore::save.
+  [[nodiscard]] Result<rpc::AttachedVolume> attach(const rpc::AttachVolume& request);
+
+  /// Snapshots stay in the diff area and come back when it is attached again. Errors:
+  /// object_not_found; volume_in_use (mounted, open, in a set, or a copy of it is: says who; still
+  /// attached); io_error (detached, but the record could not be removed: repeat it).
+  [[nodiscard]] Status detach(const VolumeRef& ref);
+
+  /// Attaches what is recorded, once, at start. A volume that fails is logged and kept as above.
+  /// Errors: io_error (the records cannot be listed).
+  [[nodiscard]] Status reattach();
+
+  /// Closes every store cleanly, newest first; nothing is served any more, records stay. Whoever
+  /// uses the front ends must have ended.
+  void close();
+
+  /// By name.
+  [[nodiscard]] std::vector<VolumeProperties> list() const;
+  /// Errors: object_not_found (or the members of `ref` disagree).
+  [[nodiscard]] Result<VolumeProperties> find(const VolumeRef& ref) const;
+  /// Who uses what is attached, one line each, for the log of a stop.
+  [[nodiscard]] std::vector<std::string> in_use() const;
+
+ private:
+  struct Volume;
+  class Undo;
+  using VolumePtr = std::shared_ptr<Volume>;  // The table's, and whoever is looking at it.
+
+  [[nodiscard]] Status check_origin(const PathFacts& origin, const VolumeConfig& config) const;
+  [[nodiscard]] Status check_diff_area(const PathFacts& origin, const PathFacts& diff,
+                                       const VolumeConfig& config) const;
+  [[nodiscard]] Status check_not_taken(const PathFacts& facts, const std::string& path,
+                                       const Volume* except) const;
+  [[nodiscard]] Result<VolumePtr> replaceable(const VolumeConfig& config) const;
+  [[nodiscard]] Status look(Volume& volume) const;
+  [[nodiscard]] Status bring_up(Volume& volume, const OpenStore& request, Undo& undo);
+  [[nodiscard]] Result<bool> wants_block_device(Volume& volume) const;
+  [[nodiscard]] Registration registration(const Volume& volume) const;
+  void note_nesting(Volume& volume) const;
+  void put(VolumePtr volume, const Volume* instead_of);
+  void drop(const Volume& volume);
+  [[nodiscard]] std::vector<VolumePtr> table() const;
+  [[nodiscard]] Result<VolumePtr> find_volume(const VolumeRef& ref) const;
+  [[nodiscard]] std::vector<std::string> users(const Volume& volume) const;
+  void take_down(Volume& volume);
+
+  Ports ports_;
+  Logger log_;
+  std::mutex operations_;  // Held by attach, detach, reattach and close for their whole time.
+  mutable std::mutex table_mutex_;  // Guards volumes_; taken after operations_.
+  std::vector<VolumePtr> volumes_;
+};
+
+}  // namespace umbra::cowd

@@ -1,0 +1,576 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The volume manager among doubles. One list, `World::steps`, records what was done to the outside
+// in order; `World::failing` makes the named step fail once. Every failing step must leave the
+// world as it was before.
+#include "provider/daemon/volume_manager.h"
+
+#include <algorithm>
+#include <map>
+#include <optional>
+#include <set>
+
+#include "tests/support/catch.h"
+#include "tests/support/ram_device.h"
+
+using namespace umbra;
+using namespace umbra::cowd;
+
+namespace {
+
+constexpr std::uint64_t kOriginBytes = 1U << 20U;
+constexpr std::uint64_t kHostDisk = 0x801;
+
+struct World {
+  std::vector<std::string> steps;
+  std::string failing;
+  std::map<std::string, PathFacts> paths;
+  std::map<std::string, VolumeId> diff_areas;  // Formatted ones, by path.
+  std::set<std::string> open_stores;           // By diff area path.
+  std::map<VolumeId, Exposed> exposed;
+  std::map<std::string, std::vector<std::string>> users;  // By id.
+  std::set<VolumeId> registered;
+  std::map<VolumeId, VolumeConfig> recorded;
+  std::vector<std::string> bad_records;
+  std::vector<cow::SnapshotRecord> snapshots;
+  std::string why_no_block_device;
+  std::vector<std::uint64_t> last_host_devices;
+  OpenStore last_open;
+  int next_device = 0x700;
+
+  bool step(const std::string& name) {
+    steps.push_back(name);
+    return failing != name;
+  }
+  void file(const std::string& path, std::uint64_t size = kOriginBytes) {
+    PathFacts facts;
+    facts.kind = PathKind::file;
+    facts.size_bytes = size;
+    facts.device = kHostDisk;
+    facts.inode = 100 + paths.size();
+    facts.stands_on = {kHostDisk};
+    paths[path] = facts;
+  }
+  // Nothing is served, open, registered or recorded.
+  bool idle() const {
+    return open_stores.empty() && exposed.empty() && registered.empty() && recorded.empty();
+  }
+};
+
+tl::unexpected<Error> failure(const std::string& step) {
+  return fail(Errc::io_error, step + " failed");
+}
+
+class FakeStore final : public Store {
+ public:
+  FakeStore(World& world, std::string diff, VolumeId id)
+      : world_(world), diff_(std::move(diff)), id_(id) {}
+  ~FakeStore() override { world_.open_stores.erase(diff_); }
+  VolumeId id() const override { return id_; }
+  std::shared_ptr<block::Device> live() override { return device_; }
+  cow::Statistics statistics() const override {
+    cow::Statistics result;
+    result.chunk_bytes = 16384;
+    result.state = "ok";
+    return result;
+  }
+  std::vector<cow::SnapshotRecord> snapshots() const override { return world_.snapshots; }
+  Status close() override {
+    if (!world_.step("close")) return failure("close");
+    world_.open_stores.erase(diff_);
+    return {};
+  }
+
+ private:
+  World& world_;
+  std::string diff_;
+  VolumeId id_;
+  std::shared_ptr<block::Device> device_ = std::make_shared<test::RamDevice>(kOriginBytes);
+};
+
+class Doubles final : public Host,
+                      public Stores,
+                      public FrontEnds,
+                      public Registry,
+                      public ConfigStore {
+ public:
+  explicit Doubles(World& world) : world_(world) {}
+
+  Result<PathFacts> look_at(const std::string& path) const override {
+    if (world_.failing == "look") return failure("look");
+    const auto found = world_.paths.find(path);
+    return found == world_.paths.end() ? PathFacts{} : found->second;
+  }
+
+  Result<OpenedStore> open(const OpenStore& request) override {
+    world_.last_open = request;
+    if (!world_.step("open")) return failure("open");
+    OpenedStore opened;
+    auto& areas = world_.diff_areas;
+    if (areas.count(request.diff_area_path) == 0) {
+      if (!request.may_format) return fail(Errc::diff_area_foreign, "no diff area");
+      areas[request.diff_area_path] = VolumeId::random();
+      if (world_.paths.count(request.diff_area_path) == 0) world_.file(request.diff_area_path);
+      opened.formatted = true;
+    }
+    const VolumeId id = areas[request.diff_area_path];
+    if (request.volume_id && *request.volume_id != id) {
+      return fail(Errc::diff_area_wrong_origin, "another volume's");
+    }
+    world_.open_stores.insert(request.diff_area_path);
+    opened.store = std::make_unique<FakeStore>(world_, request.diff_area_path, id);
+    return opened;
+  }
+
+  std::string why_no_block_device() const override { return world_.why_no_block_device; }
+  Result<Exposed> expose(const VolumeId& volume, const std::string& name,
+                         std::shared_ptr<block::Device>, bool block_device) override {
+    if (!world_.step("expose")) return failure("expose");
+    Exposed exposed;
+    exposed.nbd_uri = "nbd+unix:///" + name;
+    if (block_device) {
+      exposed.device = static_cast<std::uint64_t>(world_.next_device++);
+      exposed.device_path = "/dev/loop" + std::to_string(exposed.device);
+    }
+    return world_.exposed[volume] = exposed;
+  }
+  std::vector<std::string> users(const VolumeId& volume) const override {
+    return users_of(volume.to_string());
+  }
+  std::vector<std::string> users(const SnapshotId& snapshot) const override {
+    return users_of(snapshot.to_string());
+  }
+  Status conceal(const VolumeId& volume) override {
+    if (!world_.step("conceal")) return failure("conceal");
+    world_.exposed.erase(volume);
+    return {};
+  }
+
+  Status add(const Registration& registration, Store&) override {
+    if (!world_.step("register")) return failure("register");
+    world_.last_host_devices = registration.host_devices;
+    world_.registered.insert(registration.volume_id);
+    return {};
+  }
+  Status remove(const VolumeId& volume) override {
+    if (!world_.step("unregister")) return failure("unregister");
+    world_.registered.erase(volume);
+    return {};
+  }
+
+  Result<Loaded> load() override {
+    if (!world_.step("load")) return failure("load");
+    Loaded loaded;
+    for (const auto& [id, config] : world_.recorded) loaded.volumes.push_back(config);
+    loaded.problems = world_.bad_records;
+    return loaded;
+  }
+  Status save(const VolumeConfig& config) override {
+    if (!world_.step("save")) return failure("save");
+    world_.recorded[config.volume_id] = config;
+    return {};
+  }
+  Status forget(const VolumeId& volume) override {
+    if (!world_.step("forget")) return failure("forget");
+    world_.recorded.erase(volume);
+    return {};
+  }
+
+ private:
+  std::vector<std::string> users_of(const std::string& id) const {
+    const auto found = world_.users.find(id);
+    return found == world_.users.end() ? std::vector<std::string>{} : found->second;
+  }
+  World& world_;
+};
+
+struct Bench {
+  Bench() {
+    world.file("/srv/data.img");
+    world.file("/srv/other.img");
+  }
+  static rpc::AttachVolume request(const std::string& origin = "/srv/data.img",
+                                   const std::string& diff = "/var/data.diff") {
+    rpc::AttachVolume wanted;
+    wanted.origin_path = origin;
+    wanted.diff_area_path = diff;
+    return wanted;
+  }
+  Error refused(const rpc::AttachVolume& wanted) {
+    const World before = world;
+    const auto attached = manager.attach(wanted);
+    REQUIRE_FALSE(attached);
+    CHECK(world.exposed.size() == before.exposed.size());
+    CHECK(world.registered == before.registered);
+    CHECK(world.recorded == before.recorded);
+    CHECK(world.open_stores == before.open_stores);
+    return attached.error();
+  }
+  static VolumeRef named(const std::string& name) {
+    VolumeRef ref;
+    ref.name = name;
+    return ref;
+  }
+  // A new life of the process over the same world.
+  void restart() {
+    manager.close();
+    world.exposed.clear();
+    world.registered.clear();
+    world.steps.clear();
+    next.emplace(VolumeManager::Ports{doubles, doubles, doubles, doubles, doubles, null_log()});
+  }
+
+  World world;
+  Doubles doubles{world};
+  VolumeManager manager{{doubles, doubles, doubles, doubles, doubles, null_log()}};
+  std::optional<VolumeManager> next;
+};
+
+bool mentions(const Error& error, const std::string& text) {
+  return error.context.find(text) != std::string::npos;
+}
+
+}  // namespace
+
+TEST_CASE("attach opens, serves, registers and records, in this order", "[cowd]") {
+  Bench bench;
+  const auto attached = bench.manager.attach(Bench::request());
+  REQUIRE(attached);
+  CHECK(bench.world.steps == std::vector<std::string>{"open", "expose", "register", "save"});
+  CHECK(attached->volume.name == "data.img");
+  CHECK(attached->volume.size_bytes == kOriginBytes);
+  CHECK(attached->volume.device_path.rfind("/dev/loop", 0) == 0);
+  CHECK(attached->volume.nbd_uri == "nbd+unix:///data.img");
+  CHECK(attached->volume.state == "ok");
+  CHECK_FALSE(attached->notes.empty());
+  CHECK(bench.world.last_open.may_format);
+  CHECK(bench.world.last_open.diff_initial_bytes == cow::kDiffBytesInitialDefault);
+  CHECK(bench.manager.list().size() == 1);
+}
+
+TEST_CASE("whatever step of attach fails, everything before it is undone", "[cowd]") {
+  for (const char* step : {"look", "open", "expose", "register", "save"}) {
+    CAPTURE(step);
+    Bench bench;
+    bench.world.failing = step;
+    CHECK(mentions(bench.refused(Bench::request()), std::string(step) + " failed"));
+    CHECK(bench.world.idle());
+    CHECK(bench.manager.list().empty());
+    bench.world.failing.clear();
+    CHECK(bench.manager.attach(Bench::request()));
+  }
+}
+
+TEST_CASE("an origin that cannot be attached is refused before anything is opened", "[cowd]") {
+  Bench bench;
+  PathFacts& origin = bench.world.paths["/srv/data.img"];
+  SECTION("missing") {
+    const Error error = bench.refused(Bench::request("/srv/none.img"));
+    CHECK(error.code == Errc::object_not_found);
+    CHECK(mentions(error, "/srv/none.img"));
+  }
+  SECTION("a directory") {
+    origin.kind = PathKind::other;
+    CHECK(bench.refused(Bench::request()).code == Errc::invalid_argument);
+  }
+  SECTION("mounted") {
+    origin.uses = {"/dev/sda1 is mounted at /srv"};
+    const Error error = bench.refused(Bench::request());
+    CHECK(error.code == Errc::volume_in_use);
+    CHECK(mentions(error, "mounted at /srv"));
+    CHECK(mentions(error, "unmount"));
+  }
+  SECTION("empty") {
+    origin.size_bytes = 0;
+    CHECK(mentions(bench.refused(Bench::request()), "0 bytes"));
+  }
+  SECTION("too big") {
+    origin.size_bytes = kOriginBytesMax + 512;
+    CHECK(bench.refused(Bench::request()).code == Errc::invalid_argument);
+  }
+  SECTION("a size that is no multiple of a sector") {
+    origin.size_bytes = 1000;
+    CHECK(mentions(bench.refused(Bench::request()), "multiple of 512"));
+  }
+  CHECK(bench.world.steps.empty());
+}
+
+TEST_CASE("a diff area that cannot be one is refused before anything is opened", "[cowd]") {
+  Bench bench;
+  bench.world.file("/var/data.diff");
+  PathFacts& diff = bench.world.paths["/var/data.diff"];
+  SECTION("the origin, by the same path") {
+    CHECK(mentions(bench.refused(Bench::request("/srv/data.img", "/srv/data.img")), "itself"));
+  }
+  SECTION("the origin, by another path") {
+    diff = bench.world.paths["/srv/data.img"];
+    CHECK(mentions(bench.refused(Bench::request()), "itself"));
+  }
+  SECTION("a directory") {
+    diff.kind = PathKind::other;
+    CHECK(bench.refused(Bench::request()).code == Errc::invalid_argument);
+  }
+  SECTION("on the file system that lives on the origin") {
+    PathFacts& origin = bench.world.paths["/srv/data.img"];
+    origin.kind = PathKind::block_device;
+    origin.device = 0x810;
+    diff.stands_on = {0x811, 0x810};
+    CHECK(mentions(bench.refused(Bench::request()), "lies on the origin"));
+  }
+  SECTION("in use") {
+    diff.uses = {"it is the backing file of /dev/loop9"};
+    const Error error = bench.refused(Bench::request());
+    CHECK(error.code == Errc::volume_in_use);
+    CHECK(mentions(error, "/dev/loop9"));
+  }
+  CHECK(bench.world.steps.empty());
+}
+
+TEST_CASE("what belongs to an attached volume cannot be attached again", "[cowd]") {
+  Bench bench;
+  REQUIRE(bench.manager.attach(Bench::request()));
+  auto wanted = Bench::request("/srv/data.img", "/var/second.diff");
+  wanted.name = "second";
+  CHECK(bench.refused(wanted).code == Errc::volume_attached);
+  CHECK(mentions(bench.refused(wanted), "\"data.img\""));
+  wanted = Bench::request("/srv/other.img", "/var/data.diff");
+  CHECK(bench.refused(wanted).code == Errc::volume_attached);
+  wanted = Bench::request("/srv/other.img", "/srv/data.img");
+  CHECK(bench.refused(wanted).code == Errc::volume_attached);
+  wanted = Bench::request("/srv/other.img", "/var/other.diff");
+  wanted.name = "data.img";
+  CHECK(bench.refused(wanted).code == Errc::object_already_exists);
+}
+
+TEST_CASE("a block device is made where it can be, and the notes say why not", "[cowd]") {
+  Bench bench;
+  auto wanted = Bench::request();
+  bench.world.why_no_block_device = "umbra-cowd does not run as root";
+  SECTION("auto goes on with NBD alone") {
+    const auto attached = bench.manager.attach(wanted);
+    REQUIRE(attached);
+    CHECK(attached->volume.device_path.empty());
+    CHECK(attached->notes.front().find("does not run as root") != std::string::npos);
+  }
+  SECTION("fuse demanded is refused") {
+    wanted.expose = "fuse";
+    const Error error = bench.refused(wanted);
+    CHECK(mentions(error, "does not run as root"));
+    CHECK(mentions(error, "expose \"nbd\""));
+    CHECK(bench.world.steps.empty());
+  }
+  SECTION("nbd asked for never makes one") {
+    bench.world.why_no_block_device.clear();
+    wanted.expose = "nbd";
+    const auto attached = bench.manager.attach(wanted);
+    REQUIRE(attached);
+    CHECK(attached->volume.device == 0);
+  }
+}
+
+TEST_CASE("sizes and force reach the store", "[cowd]") {
+  Bench bench;
+  auto wanted = Bench::request();
+  wanted.force = true;
+  wanted.chunk_bytes = 4096;
+  wanted.diff_maximum_bytes = 16U << 20U;
+  REQUIRE(bench.manager.attach(wanted));
+  CHECK(bench.world.last_open.force);
+  CHECK(bench.world.last_open.chunk_bytes == 4096);
+  CHECK(bench.world.last_open.diff_maximum_bytes == 16U << 20U);
+  CHECK(bench.world.last_open.diff_initial_bytes == 16U << 20U);
+}
+
+TEST_CASE("a volume that lies on another one knows it, and says so", "[cowd]") {
+  Bench bench;
+  const auto host = bench.manager.attach(Bench::request());
+  REQUIRE(host);
+  bench.world.paths["/srv/other.img"].stands_on = {host->volume.device};
+  const auto nested = bench.manager.attach(Bench::request("/srv/other.img", "/var/other.diff"));
+  REQUIRE(nested);
+  CHECK(nested->notes.back().find("lies on the volume \"data.img\"") != std::string::npos);
+  const auto& devices = bench.world.last_host_devices;
+  CHECK(std::count(devices.begin(), devices.end(), host->volume.device) == 1);
+}
+
+TEST_CASE("a volume is found by name, id and device, if all agree", "[cowd]") {
+  Bench bench;
+  const auto attached = bench.manager.attach(Bench::request());
+  REQUIRE(attached);
+  const VolumeProperties& volume = attached->volume;
+  CHECK(bench.manager.find(Bench::named("data.img")));
+  CHECK(bench.manager.find(Bench::named(volume.volume_id.to_string())));
+  VolumeRef ref;
+  ref.device = volume.device;
+  CHECK(bench.manager.find(ref));
+  ref.name = "data.img";
+  ref.id = volume.volume_id;
+  CHECK(bench.manager.find(ref));
+  ref.device = volume.device + 1;
+  CHECK(bench.manager.find(ref).error().code == Errc::object_not_found);
+  CHECK_FALSE(bench.manager.find({}));
+  ref = {};
+  ref.device = 0;
+  ref.path = "/mnt/x";
+  CHECK(mentions(bench.manager.find(ref).error(), "/mnt/x"));
+}
+
+TEST_CASE("detach takes everything away and forgets the volume", "[cowd]") {
+  Bench bench;
+  REQUIRE(bench.manager.attach(Bench::request()));
+  bench.world.steps.clear();
+  REQUIRE(bench.manager.detach(Bench::named("data.img")));
+  CHECK(bench.world.steps == std::vector<std::string>{"unregister", "conceal", "close", "forget"});
+  CHECK(bench.world.idle());
+  CHECK(bench.manager.list().empty());
+  CHECK(bench.manager.detach(Bench::named("data.img")).error().code == Errc::object_not_found);
+  const auto again = bench.manager.attach(Bench::request());
+  REQUIRE(again);
+  CHECK(again->notes.back().find("took over the diff area") != std::string::npos);
+}
+
+TEST_CASE("detach is refused while anybody uses the volume or a copy, and says who", "[cowd]") {
+  Bench bench;
+  const auto attached = bench.manager.attach(Bench::request());
+  REQUIRE(attached);
+  bench.world.steps.clear();
+  SECTION("the volume") {
+    bench.world.users[attached->volume.volume_id.to_string()] = {"mounted at /srv/data"};
+  }
+  SECTION("a copy") {
+    cow::SnapshotRecord copy;
+    copy.id = SnapshotId::random();
+    bench.world.snapshots = {copy};
+    bench.world.users[copy.id.to_string()] = {"mounted at /srv/data"};
+  }
+  const Status detached = bench.manager.detach(Bench::named("data.img"));
+  REQUIRE_FALSE(detached);
+  CHECK(detached.error().code == Errc::volume_in_use);
+  CHECK(mentions(detached.error(), "mounted at /srv/data"));
+  CHECK(bench.world.steps.empty());
+  CHECK(bench.manager.in_use().size() == 1);
+}
+
+TEST_CASE("a detach that fails leaves the volume attached", "[cowd]") {
+  for (const char* step : {"unregister", "conceal"}) {
+    CAPTURE(step);
+    Bench bench;
+    REQUIRE(bench.manager.attach(Bench::request()));
+    bench.world.failing = step;
+    REQUIRE_FALSE(bench.manager.detach(Bench::named("data.img")));
+    CHECK(bench.world.registered.size() == 1);
+    CHECK(bench.world.exposed.size() == 1);
+    CHECK(bench.world.recorded.size() == 1);
+    CHECK(bench.manager.list().front().state == "ok");
+    bench.world.failing.clear();
+    CHECK(bench.manager.detach(Bench::named("data.img")));
+  }
+}
+
+TEST_CASE("a store that cannot be closed cleanly is detached all the same", "[cowd]") {
+  Bench bench;
+  REQUIRE(bench.manager.attach(Bench::request()));
+  bench.world.failing = "close";
+  CHECK(bench.manager.detach(Bench::named("data.img")));
+  CHECK(bench.world.idle());
+}
+
+TEST_CASE("a record that cannot be removed is reported, and detach can be repeated", "[cowd]") {
+  Bench bench;
+  REQUIRE(bench.manager.attach(Bench::request()));
+  bench.world.failing = "forget";
+  const Status detached = bench.manager.detach(Bench::named("data.img"));
+  REQUIRE_FALSE(detached);
+  CHECK(mentions(detached.error(), "attached again at the next start"));
+  REQUIRE(bench.manager.list().size() == 1);
+  CHECK(bench.manager.list().front().state.find("detach it again") != std::string::npos);
+  bench.world.failing.clear();
+  CHECK(bench.manager.detach(Bench::named("data.img")));
+  CHECK(bench.world.idle());
+}
+
+TEST_CASE("a restart attaches what is recorded, in the order it was attached", "[cowd]") {
+  Bench bench;
+  REQUIRE(bench.manager.attach(Bench::request("/srv/other.img", "/var/other.diff")));
+  REQUIRE(bench.manager.attach(Bench::request()));
+  const auto before = bench.manager.list();
+  bench.restart();
+  REQUIRE(bench.next->reattach());
+  CHECK(bench.world.last_open.diff_area_path == "/var/data.diff");
+  CHECK_FALSE(bench.world.last_open.may_format);
+  CHECK(bench.world.last_open.volume_id == before.front().volume_id);
+  CHECK(bench.next->list().size() == 2);
+  CHECK(std::count(bench.world.steps.begin(), bench.world.steps.end(), "save") == 0);
+}
+
+TEST_CASE("a recorded volume that cannot be attached is listed with the reason", "[cowd]") {
+  for (const char* step : {"look", "open", "expose", "register"}) {
+    CAPTURE(step);
+    Bench bench;
+    const auto attached = bench.manager.attach(Bench::request());
+    REQUIRE(attached);
+    bench.restart();
+    bench.world.failing = step;
+    REQUIRE(bench.next->reattach());
+    CHECK(bench.world.open_stores.empty());
+    CHECK(bench.world.exposed.empty());
+    CHECK(bench.world.recorded.size() == 1);
+    REQUIRE(bench.next->list().size() == 1);
+    CHECK(bench.next->list().front().state.find("not attached: ") == 0);
+    CHECK(bench.next->list().front().device_path.empty());
+    bench.world.failing.clear();
+    const auto again = bench.next->attach(Bench::request());
+    REQUIRE(again);
+    CHECK(again->volume.volume_id == attached->volume.volume_id);
+    CHECK(bench.next->list().size() == 1);
+    CHECK(bench.world.recorded.size() == 1);
+  }
+}
+
+TEST_CASE("a recorded volume that cannot be attached is forgotten by detaching it", "[cowd]") {
+  Bench bench;
+  REQUIRE(bench.manager.attach(Bench::request()));
+  bench.restart();
+  bench.world.failing = "open";
+  REQUIRE(bench.next->reattach());
+  REQUIRE(bench.next->detach(Bench::named("data.img")));
+  CHECK(bench.world.idle());
+}
+
+TEST_CASE("a re-attached volume must find its own diff area and a free origin", "[cowd]") {
+  Bench bench;
+  REQUIRE(bench.manager.attach(Bench::request()));
+  bench.restart();
+  SECTION("another volume's diff area") {
+    bench.world.diff_areas["/var/data.diff"] = VolumeId::random();
+    REQUIRE(bench.next->reattach());
+    CHECK(bench.next->list().front().state.find("DIFF_AREA_WRONG_ORIGIN") != std::string::npos);
+  }
+  SECTION("no diff area: none is made") {
+    bench.world.diff_areas.clear();
+    REQUIRE(bench.next->reattach());
+    CHECK(bench.world.diff_areas.empty());
+  }
+  SECTION("an origin that somebody mounted meanwhile") {
+    bench.world.paths["/srv/data.img"].uses = {"it is mounted at /x"};
+    REQUIRE(bench.next->reattach());
+    CHECK(bench.next->list().front().state.find("mounted at /x") != std::string::npos);
+    CHECK(bench.world.open_stores.empty());
+  }
+}
+
+TEST_CASE("records that cannot be listed are an error of the start", "[cowd]") {
+  Bench bench;
+  bench.world.failing = "load";
+  CHECK(bench.manager.reattach().error().code == Errc::io_error);
+}
+
+TEST_CASE("close closes every store and keeps every record", "[cowd]") {
+  Bench bench;
+  REQUIRE(bench.manager.attach(Bench::request()));
+  REQUIRE(bench.manager.attach(Bench::request("/srv/other.img", "/var/other.diff")));
+  bench.manager.close();
+  CHECK(bench.world.open_stores.empty());
+  CHECK(bench.world.recorded.size() == 2);
+  CHECK(bench.manager.list().empty());
+}
