@@ -10,7 +10,7 @@ namespace umbra::sqlite {
 namespace {
 
 // How long one database is waited for while others are held.
-constexpr std::chrono::milliseconds kHoldAndWaitLimit{100};
+constexpr std::chrono::milliseconds kHoldAndWaitLimit{250};
 
 }  // namespace
 
