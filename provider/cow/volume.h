@@ -197,8 +197,8 @@ class Volume {
   /// io_error, snapshot_lost.
   [[nodiscard]] Status post_commit(const SnapshotId& snapshot,
                                    const std::vector<SnapshotId>& members);
-  /// Marks it created, durably. Blocks. Errors as post_commit(); a lost one can be confirmed too
-  /// after a restart only (the rest of its set may be good).
+  /// Marks it created, durably. Blocks. Idempotent. A lost one can be confirmed too (the rest of
+  /// its set may be good): list() says which are. Errors: bad_state, object_not_found, io_error.
   [[nodiscard]] Status confirm(const SnapshotId& snapshot);
 
   /// Deletes a snapshot at whatever stage: abort, release and delete are the same here. Blocks;

@@ -1,0 +1,360 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The inside of a Volume. Private to provider/cow. One class in four files, by what they do:
+//   live_path.cc   the steady path of live writes, the gate, parking
+//   preserve.cc    copies: claim, read, append, (flush,) publish; what happens when one fails
+//   snapshot.cc    reading a snapshot
+//   control.cc     prepare, commit, confirm, remove, close; the snapshot table
+//   recovery.cc    open
+//
+// A chunk of the newest live epoch is in one of three states:
+//   none     no bit, no Copy: the next writer claims it
+//   copying  a Copy is in copies_; writers wait in its queue
+//   done     the bit is set: an origin write may be issued
+// Only `done` is visible without the lock, as one bit; it is set after the record was published.
+//
+// What may happen at the same time, and why it is right:
+//   - A live write is counted in in_flight_ before it looks at the gate and the bits, and until its
+//     origin write has completed. commit() runs with the gate shut and all counters zero, so no
+//     write that was tested in one epoch is issued in the next; what waited (parked, or behind a
+//     copy) goes through the whole test again.
+//   - A copy claimed in one epoch and finished in a later one is tagged with the epoch at the time
+//     its group was formed. The origin did not change in between, so the record is right for every
+//     snapshot up to that epoch.
+//   - When the newest snapshot goes, the bits stay: they stand for records that its predecessor
+//     resolves through as well. A bit that is missing (its record is older than the snapshot that
+//     went) is found by asking the map before a copy is claimed. Nothing is ever cleared but by a
+//     commit, which starts an epoch of its own.
+//   - "Preserved since the newest persistent snapshot" is asked of the map too: the first record
+//     since then was flushed before it was published.
+//
+// Locks: mutex_ guards all members that say so; it is never held over I/O or a callback. The map's
+// page locks are leaves below it. table_mutex_ serialises writers of the snapshot table and is
+// taken before mutex_.
+
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <condition_variable>
+#include <memory>
+#include <mutex>
+#include <thread>
+#include <vector>
+
+#include "provider/cow/chunk_map.h"
+#include "provider/cow/segments.h"
+#include "provider/cow/volume.h"
+#include "provider/format/diff_area.h"
+
+namespace umbra::cow {
+
+inline constexpr std::size_t kBatchesMax = 8;         // Groups in flight per volume.
+inline constexpr std::uint32_t kBatchChunksMax = 64;  // Records in a group.
+inline constexpr std::uint32_t kBatchBytesMax = 512U << 10U;
+inline constexpr std::size_t kCopiesMax = 1024;     // Chunks being copied or waiting for it.
+inline constexpr std::uint64_t kSegmentsAhead = 4;  // Fewer free ones: grow.
+inline constexpr std::size_t kShards = 16;
+
+/// Memory for device I/O: aligned for O_DIRECT.
+struct AlignedFree {
+  void operator()(std::byte* memory) const noexcept;
+};
+using AlignedBuffer = std::unique_ptr<std::byte[], AlignedFree>;
+[[nodiscard]] AlignedBuffer make_aligned(std::size_t size_bytes);
+
+/// A FIFO of requests, linked by Request::next.
+class RequestQueue {
+ public:
+  void push(block::Request& request) noexcept {
+    request.next = nullptr;
+    (tail_ != nullptr ? tail_->next : head_) = &request;
+    tail_ = &request;
+  }
+  /// Moves everything of `other` to the end.
+  void append(RequestQueue& other) noexcept {
+    if (other.head_ == nullptr) return;
+    (tail_ != nullptr ? tail_->next : head_) = other.head_;
+    tail_ = other.tail_;
+    other.head_ = other.tail_ = nullptr;
+  }
+  /// Takes all, chained.
+  [[nodiscard]] block::Request* take() noexcept {
+    tail_ = nullptr;
+    return std::exchange(head_, nullptr);
+  }
+  [[nodiscard]] bool empty() const noexcept { return head_ == nullptr; }
+
+ private:
+  block::Request* head_ = nullptr;
+  block::Request* tail_ = nullptr;
+};
+
+/// One chunk on its way into the diff area.
+struct Copy {
+  std::uint64_t chunk = 0;
+  RequestQueue waiters;
+  Copy* hash_next = nullptr;
+  Copy* queue_next = nullptr;
+};
+
+struct CopyQueue {
+  Copy* head = nullptr;
+  Copy* tail = nullptr;
+  void push(Copy& copy) noexcept {
+    copy.queue_next = nullptr;
+    (tail != nullptr ? tail->queue_next : head) = &copy;
+    tail = &copy;
+  }
+  [[nodiscard]] Copy* pop() noexcept {
+    Copy* first = head;
+    if (first != nullptr && (head = first->queue_next) == nullptr) tail = nullptr;
+    return first;
+  }
+};
+
+/// A snapshot in memory. Shared by the volume's list and by open devices.
+struct Snapshot {
+  enum class Readable : std::uint8_t { yes, lost, removed };
+
+  format::SnapshotSlot slot;  // Guarded by mutex_; members only change with table_mutex_ as well.
+  std::atomic<Readable> readable = Readable::yes;
+  std::atomic<std::uint32_t> open_devices = 0;
+  std::uint64_t epoch = 0;  // Constant.
+};
+
+class Volume::Impl : public std::enable_shared_from_this<Volume::Impl> {
+ public:
+  Impl(block::Device& origin, block::ResizableDevice& diff, const OpenOptions& options,
+       const format::Superblock& superblock);
+  ~Impl();
+
+  // recovery.cc
+  [[nodiscard]] Status recover();
+
+  // live_path.cc
+  void submit_live(block::Request& first) noexcept;
+  void hold() noexcept;
+  [[nodiscard]] bool drain(Duration limit) noexcept;
+  void release() noexcept;
+
+  // snapshot.cc
+  [[nodiscard]] Result<std::shared_ptr<block::Device>> open_snapshot(const SnapshotId& id);
+
+  // control.cc
+  [[nodiscard]] Status prepare(const PrepareRequest& request);
+  void commit(const SnapshotId& id, std::int64_t creation_filetime) noexcept;
+  [[nodiscard]] Status post_commit(const SnapshotId& id, const std::vector<SnapshotId>& members);
+  [[nodiscard]] Status confirm(const SnapshotId& id);
+  [[nodiscard]] Status remove(const SnapshotId& id, bool force);
+  [[nodiscard]] std::vector<SnapshotRecord> list() const;
+  [[nodiscard]] Statistics statistics() const;
+  [[nodiscard]] Status close();
+  /// Ends everything without making the diff area clean.
+  void shut_down() noexcept;
+
+  [[nodiscard]] block::Device& live() noexcept { return live_; }
+  [[nodiscard]] VolumeId id() const noexcept { return superblock_.volume_id; }
+
+ private:
+  class LiveDevice final : public block::Device {
+   public:
+    explicit LiveDevice(Impl& impl) noexcept : impl_(impl) {}
+    [[nodiscard]] block::Geometry geometry() const noexcept override;
+    void submit(block::Request& first) noexcept override { impl_.submit_live(first); }
+    [[nodiscard]] std::size_t extents(std::uint64_t offset_bytes, std::uint64_t size_bytes,
+                                      std::span<block::Extent> out) const noexcept override;
+
+   private:
+    Impl& impl_;
+  };
+  class SnapshotDevice;
+  class OwnExecutor;
+  friend class SnapshotDevice;
+
+  using Bits = std::vector<std::atomic<std::uint64_t>>;
+  struct alignas(64) Shard {
+    std::atomic<std::int64_t> issued = 0;
+  };
+
+  /// A group on its way: up to kBatchChunksMax copies with consecutive slots.
+  struct Batch {
+    Impl* impl = nullptr;
+    Segments::Place place;
+    std::array<Copy*, kBatchChunksMax> copies{};
+    std::array<std::uint64_t, kBatchChunksMax> chunks{};
+    std::vector<std::uint32_t> checksums;
+    std::uint64_t epoch = 0;
+    std::uint64_t sequence = 0;
+    std::uint64_t completed_sequence = 0;
+    std::uint64_t durable_sequence = 0;
+    std::uint64_t durable_after_flush = 0;
+    bool durable = false;
+    AlignedBuffer data;
+    AlignedBuffer index;
+    std::array<block::Request, kBatchChunksMax> reads;
+    block::Request write_data;
+    block::Request write_index;
+    block::Request flush;
+    std::atomic<std::uint32_t> outstanding = 0;
+    std::atomic<int> error = 0;
+    Batch* next = nullptr;
+  };
+
+  // --- live_path.cc --------------------------------------------------------------------------
+
+  enum class Verdict : std::uint8_t {
+    forward,  // Counted; submit it to the origin.
+    handled,  // Completed, parked, or waiting for a copy.
+  };
+  [[nodiscard]] Verdict admit_write(block::Request& request) noexcept;
+  [[nodiscard]] bool all_done(const Bits& bits, const block::Request& request) const noexcept;
+  [[nodiscard]] bool park_if_shut(block::Request& request) noexcept;
+  void leave(std::uint64_t shard) noexcept;
+  void admit_flush(block::Request& request) noexcept;
+  static void write_completed(block::Request& request) noexcept;
+  static void flush_completed(block::Request& request) noexcept;
+  [[nodiscard]] bool nothing_issued() const noexcept;
+  [[nodiscard]] std::uint64_t chunk_of(std::uint64_t offset_bytes) const noexcept {
+    return offset_bytes / layout_.chunk_bytes;
+  }
+  void fail_chain(block::Request* chain, int error) noexcept;
+
+  // --- preserve.cc ---------------------------------------------------------------------------
+
+  /// True: it waits for a copy now. False: nothing to wait for any more, test again.
+  [[nodiscard]] bool wait_for_copies(block::Request& request) noexcept;
+  [[nodiscard]] bool is_preserved(std::uint64_t chunk) noexcept;       // mutex_
+  void set_done(std::uint64_t chunk) noexcept;                         // mutex_
+  [[nodiscard]] Copy* find_copy(std::uint64_t chunk) noexcept;         // mutex_
+  [[nodiscard]] Copy* claim(std::uint64_t chunk) noexcept;             // mutex_
+  void forget_copy(Copy& copy) noexcept;                               // mutex_
+  [[nodiscard]] Batch* form_batches() noexcept;                        // mutex_; a list to start
+  [[nodiscard]] bool form_batch(Batch& batch) noexcept;                // mutex_
+  [[nodiscard]] bool needs_flush(std::uint64_t chunk) const noexcept;  // mutex_
+  void out_of_space() noexcept;                                        // mutex_
+  void start(Batch* list) noexcept;
+  void start_reads(Batch& batch) noexcept;
+  void reads_done(Batch& batch) noexcept;
+  void writes_done(Batch& batch) noexcept;
+  void publish(Batch& batch) noexcept;
+  void fail_batch(Batch& batch) noexcept;
+  void retire(Batch& batch) noexcept;                    // mutex_
+  void note_completed(std::uint64_t sequence) noexcept;  // mutex_
+  void resume(RequestQueue& waiters) noexcept;
+  void post_grow() noexcept;    // mutex_
+  void post_losses() noexcept;  // mutex_
+  void grow();
+  void settle_losses();
+  /// The snapshots that would need the copies.
+  [[nodiscard]] std::vector<std::shared_ptr<Snapshot>> victims_of(
+      const CopyQueue& failed) const;  // mutex_
+  void post(void (Impl::*job)()) noexcept;
+  void end_busy() noexcept;
+
+  // --- control.cc ----------------------------------------------------------------------------
+
+  [[nodiscard]] std::shared_ptr<Snapshot> find_snapshot(const SnapshotId& id) const;  // mutex_
+  /// Recomputes live_ and the bits from snapshots_.
+  void refresh_live() noexcept;                                               // mutex_
+  void make_copy_buffers();                                                   // no live snapshot
+  [[nodiscard]] Status write_slot(format::SnapshotSlot slot);                 // table_mutex_
+  [[nodiscard]] Status flush_diff();                                          // table_mutex_
+  [[nodiscard]] Status write_slot_durably(const format::SnapshotSlot& slot);  // table_mutex_
+  [[nodiscard]] Status write_superblock(bool clean);                          // table_mutex_
+  [[nodiscard]] format::SnapshotSlot slot_of(const Snapshot& snapshot) const;
+  [[nodiscard]] Status mark_lost(const std::vector<std::shared_ptr<Snapshot>>& victims);
+  void prune();
+  /// Errors: object_not_found; bad_state (prepared only).
+  [[nodiscard]] Result<std::shared_ptr<Snapshot>> committed(const SnapshotId& id) const;
+  [[nodiscard]] std::uint32_t free_table_slot() const;  // mutex_
+
+  // --- recovery.cc ---------------------------------------------------------------------------
+
+  struct Scan;
+  [[nodiscard]] Status read_table();
+  [[nodiscard]] Status scan_segments(Scan& scan);
+  [[nodiscard]] Status scan_segment(std::uint32_t segment, Scan& scan);
+  [[nodiscard]] Status verify_tail(Scan& scan);
+  void note_gaps(std::uint32_t segment, std::size_t first_group, Scan& scan);
+  [[nodiscard]] Status void_gaps(Scan& scan);
+  [[nodiscard]] Status settle_stages(const Scan& scan);
+  void load(const Scan& scan);
+
+  friend class Volume;
+
+  block::Device& origin_;
+  block::ResizableDevice& diff_;
+  const block::Geometry origin_geometry_;
+  const std::uint32_t diff_alignment_;
+  const OpenOptions options_;
+  format::Superblock superblock_;  // table_mutex_
+  const format::Layout layout_;
+  const std::uint64_t area_;
+  const std::uint64_t chunk_count_;
+  const std::uint32_t batch_chunks_;
+  const Logger log_;
+  LiveDevice live_;
+  std::unique_ptr<OwnExecutor> own_executor_;
+  Executor* executor_ = nullptr;
+
+  // The steady path: nothing else is touched by a write to a preserved chunk.
+  std::atomic<Bits*> bits_ = nullptr;  // Null: no live snapshot, nothing to preserve.
+  std::atomic<bool> gate_shut_ = false;
+  std::atomic<bool> closed_ = false;
+  std::atomic<bool> origin_flush_failed_ = false;
+  std::atomic<bool> diff_flush_failed_ = false;
+  std::array<Shard, kShards> in_flight_;
+
+  mutable std::mutex mutex_;
+  std::condition_variable drained_;
+  std::condition_variable idle_;
+  std::uint32_t holds_ = 0;                           // mutex_
+  RequestQueue parked_;                               // mutex_
+  RequestQueue starved_;                              // mutex_; waits for any copy to end
+  Bits current_bits_;                                 // mutex_ for the swap; the bits are atomic
+  Bits spare_bits_;                                   // mutex_
+  bool spare_clear_ = false;                          // mutex_
+  std::uint64_t epoch_ = 0;                           // mutex_; of the newest point in time ever
+  std::vector<std::uint64_t> live_epochs_;            // mutex_; ascending
+  std::uint64_t newest_persistent_ = 0;               // mutex_; epoch, 0: none
+  std::vector<std::shared_ptr<Snapshot>> snapshots_;  // mutex_; ascending by epoch
+  ChunkMap map_;
+  Segments segments_;  // mutex_
+
+  std::vector<Copy> copies_;         // The pool itself.
+  std::vector<Copy*> copy_buckets_;  // mutex_
+  CopyQueue free_copies_;            // mutex_
+  CopyQueue claimed_;                // mutex_
+  CopyQueue failing_;                // mutex_; could not be preserved, loss not durable yet
+  std::array<Batch, kBatchesMax> batches_;
+  Batch* free_batches_ = nullptr;  // mutex_
+  std::size_t busy_ = 0;           // mutex_; batches in flight and jobs running
+  bool growing_ = false;           // mutex_
+  bool grow_failed_ = false;       // mutex_
+  bool settling_ = false;          // mutex_
+  bool writes_held_ = false;       // mutex_
+  std::string trouble_;            // mutex_; first thing that went wrong, for people
+
+  std::uint64_t next_sequence_ = 1;             // mutex_
+  std::uint64_t completed_sequence_ = 0;        // mutex_
+  std::uint64_t durable_sequence_ = 0;          // mutex_
+  std::vector<std::uint64_t> completed_ahead_;  // mutex_; sorted, at most kBatchesMax
+  bool sequence_stuck_ = false;  // mutex_; a group failed: no later one is vouched for
+
+  std::mutex table_mutex_;
+  AlignedBuffer table_buffer_;                  // table_mutex_
+  std::vector<std::uint32_t> slots_unflushed_;  // table_mutex_
+  // Which of a slot's two places is written next: not the newer durable one.
+  std::array<std::uint32_t, format::kTableSlots> slot_copy_next_{};  // table_mutex_
+  std::array<std::uint64_t, format::kTableSlots> slot_sequence_{};   // table_mutex_
+  std::uint64_t epoch_last_ = 0;  // mutex_; highest ever given out
+
+  std::atomic<std::uint64_t> reads_ = 0;  // Of snapshots.
+  std::atomic<std::uint64_t> chunks_preserved_ = 0;
+  std::atomic<std::uint64_t> groups_written_ = 0;
+  std::atomic<std::uint64_t> diff_flushes_ = 0;
+  std::atomic<std::uint64_t> checksum_failures_ = 0;
+};
+
+}  // namespace umbra::cow

@@ -1,0 +1,470 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Copies: how the old content of a chunk gets into the diff area before the origin changes.
+//
+//   claim -> form a group -> read origin -> write data and index -> (flush) -> publish -> resume
+//
+// The origin write is submitted only after the record was published, that is, after data and index
+// have completed, and after a flush has too when a persistent snapshot could resolve through it. A
+// crash between any two steps leaves either no record and an unchanged origin, or a record that
+// equals the origin.
+//
+// Groups form by themselves: while all batches are in flight, further copies queue up and leave
+// together in the next one.
+//
+// When a copy fails (no space, an I/O error), the snapshots that need it are lost. That is made
+// durable first, then they stop counting as live, and then the write goes through; if it cannot be
+// made durable anywhere, the write is held. The origin never fails because of a snapshot.
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+
+#include "engine/platform/assert.h"
+#include "provider/cow/core.h"
+#include "provider/format/crc32c.h"
+
+namespace umbra::cow {
+
+// --- waiting and claiming --------------------------------------------------------------------
+
+bool Volume::Impl::wait_for_copies(block::Request& request) noexcept {
+  Batch* list = nullptr;
+  {
+    const std::lock_guard lock(mutex_);
+    Copy* wait_on = nullptr;
+    bool starved = false;
+    const std::uint64_t last = chunk_of(request.offset_bytes + request.size_bytes - 1);
+    for (std::uint64_t chunk = chunk_of(request.offset_bytes); chunk <= last; ++chunk) {
+      if (is_preserved(chunk)) continue;
+      Copy* copy = find_copy(chunk);
+      if (copy == nullptr) copy = claim(chunk);
+      if (copy == nullptr) {
+        starved = true;
+        break;
+      }
+      if (wait_on == nullptr) wait_on = copy;
+    }
+    if (wait_on == nullptr && !starved) return false;
+    // All copies go on side by side; whoever waits looks again when the first has ended.
+    (wait_on != nullptr ? wait_on->waiters : starved_).push(request);
+    list = form_batches();
+  }
+  start(list);
+  return true;
+}
+
+bool Volume::Impl::is_preserved(std::uint64_t chunk) noexcept {
+  if (live_epochs_.empty()) return true;
+  const std::uint64_t word = current_bits_[chunk / 64].load(std::memory_order_relaxed);
+  if ((word >> (chunk % 64) & 1U) != 0) return true;
+  // The record may be older than a snapshot that was removed or lost since.
+  if (!map_.find(chunk, live_epochs_.back())) return false;
+  set_done(chunk);
+  return true;
+}
+
+void Volume::Impl::set_done(std::uint64_t chunk) noexcept {
+  current_bits_[chunk / 64].fetch_or(std::uint64_t{1} << (chunk % 64), std::memory_order_release);
+}
+
+Copy* Volume::Impl::find_copy(std::uint64_t chunk) noexcept {
+  Copy* copy = copy_buckets_[chunk % copy_buckets_.size()];
+  while (copy != nullptr && copy->chunk != chunk) copy = copy->hash_next;
+  return copy;
+}
+
+Copy* Volume::Impl::claim(std::uint64_t chunk) noexcept {
+  Copy* copy = free_copies_.pop();
+  if (copy == nullptr) return nullptr;
+  copy->chunk = chunk;
+  Copy*& bucket = copy_buckets_[chunk % copy_buckets_.size()];
+  copy->hash_next = std::exchange(bucket, copy);
+  claimed_.push(*copy);
+  return copy;
+}
+
+void Volume::Impl::forget_copy(Copy& copy) noexcept {
+  Copy** link = &copy_buckets_[copy.chunk % copy_buckets_.size()];
+  while (*link != &copy) link = &(*link)->hash_next;
+  *link = copy.hash_next;
+  free_copies_.push(copy);
+}
+
+// --- forming groups --------------------------------------------------------------------------
+
+Volume::Impl::Batch* Volume::Impl::form_batches() noexcept {
+  Batch* list = nullptr;
+  while (claimed_.head != nullptr && free_batches_ != nullptr && !closed_.load()) {
+    Batch* batch = free_batches_;
+    if (!form_batch(*batch)) break;
+    free_batches_ = batch->next;
+    batch->next = std::exchange(list, batch);
+    ++busy_;
+  }
+  return list;
+}
+
+bool Volume::Impl::form_batch(Batch& batch) noexcept {
+  std::uint32_t waiting = 0;
+  for (Copy* copy = claimed_.head; copy != nullptr && waiting < batch_chunks_;
+       copy = copy->queue_next) {
+    ++waiting;
+  }
+  const auto place = segments_.reserve(waiting);
+  if (!place) {
+    out_of_space();
+    return false;
+  }
+  if (segments_.free_count() < kSegmentsAhead) post_grow();
+  batch.place = *place;
+  batch.epoch = epoch_;
+  batch.sequence = next_sequence_++;
+  batch.completed_sequence = completed_sequence_;
+  batch.durable_sequence = durable_sequence_;
+  batch.durable = false;
+  for (std::uint32_t i = 0; i < place->count; ++i) batch.copies[i] = claimed_.pop();
+  std::sort(batch.copies.begin(), batch.copies.begin() + place->count,
+            [](const Copy* a, const Copy* b) { return a->chunk < b->chunk; });
+  for (std::uint32_t i = 0; i < place->count; ++i) {
+    batch.chunks[i] = batch.copies[i]->chunk;
+    batch.durable = batch.durable || needs_flush(batch.chunks[i]);
+  }
+  batch.error.store(0, std::memory_order_relaxed);
+  return true;
+}
+
+bool Volume::Impl::needs_flush(std::uint64_t chunk) const noexcept {
+  return newest_persistent_ != 0 && !map_.find(chunk, newest_persistent_);
+}
+
+void Volume::Impl::out_of_space() noexcept {
+  post_grow();
+  if (growing_) return;  // Tried again when it has grown, or could not.
+  while (Copy* copy = claimed_.pop()) failing_.push(*copy);
+  if (trouble_.empty()) trouble_ = "diff area is full";
+  post_losses();
+}
+
+// --- one group -------------------------------------------------------------------------------
+
+void Volume::Impl::start(Batch* list) noexcept {
+  while (list != nullptr) {
+    Batch* const next = list->next;
+    start_reads(*list);
+    list = next;
+  }
+}
+
+void Volume::Impl::start_reads(Batch& batch) noexcept {
+  RequestQueue queue;
+  std::uint32_t runs = 0;
+  const std::uint32_t count = batch.place.count;
+  for (std::uint32_t i = 0; i < count;) {
+    std::uint32_t end = i + 1;
+    while (end < count && batch.chunks[end] == batch.chunks[end - 1] + 1) ++end;
+    block::Request& read = batch.reads[runs++];
+    read = {};
+    read.op = block::Op::read;
+    read.offset_bytes = batch.chunks[i] * layout_.chunk_bytes;
+    read.buffer = batch.data.get() + std::size_t{i} * layout_.chunk_bytes;
+    const std::uint64_t whole = std::uint64_t{end - i} * layout_.chunk_bytes;
+    read.size_bytes = std::min(whole, origin_geometry_.size_bytes - read.offset_bytes);
+    // The last chunk of the volume may be a part: the rest is zeroes.
+    std::memset(read.buffer + read.size_bytes, 0, whole - read.size_bytes);
+    read.owner = &batch;
+    read.complete = [](block::Request& done) noexcept {
+      auto& owner = *static_cast<Batch*>(done.owner);
+      if (done.error != 0) owner.error.store(done.error);
+      if (owner.outstanding.fetch_sub(1) == 1) owner.impl->reads_done(owner);
+    };
+    queue.push(read);
+    i = end;
+  }
+  batch.outstanding.store(runs);
+  origin_.submit(*queue.take());
+}
+
+void Volume::Impl::reads_done(Batch& batch) noexcept {
+  if (batch.error.load() != 0) {
+    fail_batch(batch);
+    return;
+  }
+  const std::uint32_t count = batch.place.count;
+  const std::size_t data_bytes = std::size_t{count} * layout_.chunk_bytes;
+  const std::size_t sums = std::size_t{count} * layout_.checksums_per_chunk;
+  for (std::size_t i = 0; i < sums; ++i) {
+    const std::byte* granule = batch.data.get() + i * format::kBlockBytes;
+    batch.checksums[i] = format::crc32c({granule, format::kBlockBytes});
+  }
+  format::GroupHeader header;
+  header.durable = batch.durable;
+  header.generation = batch.place.generation;
+  header.sequence = batch.sequence;
+  header.epoch = batch.epoch;
+  header.completed_sequence = batch.completed_sequence;
+  header.durable_sequence = batch.durable_sequence;
+  header.segment = batch.place.segment;
+  header.unit = static_cast<std::uint16_t>(batch.place.unit);
+  header.units = static_cast<std::uint16_t>(batch.place.units);
+  header.first_slot = static_cast<std::uint16_t>(batch.place.first_slot);
+  header.count = static_cast<std::uint16_t>(count);
+  const std::size_t index_bytes = std::size_t{batch.place.units} * layout_.unit_bytes;
+  format::encode_group(layout_, area_, header, {batch.chunks.data(), count},
+                       {batch.checksums.data(), sums}, {batch.index.get(), index_bytes});
+
+  const auto prepare_write = [&](block::Request& write, std::byte* buffer, std::size_t size_bytes,
+                                 std::uint64_t offset_bytes) {
+    write = {};
+    write.op = block::Op::write;
+    write.buffer = buffer;
+    write.size_bytes = size_bytes;
+    write.offset_bytes = offset_bytes;
+    write.owner = &batch;
+    write.complete = [](block::Request& done) noexcept {
+      auto& owner = *static_cast<Batch*>(done.owner);
+      if (done.error != 0) owner.error.store(done.error);
+      if (owner.outstanding.fetch_sub(1) == 1) owner.impl->writes_done(owner);
+    };
+  };
+  prepare_write(batch.write_data, batch.data.get(), data_bytes,
+                layout_.slot_offset(batch.place.segment, batch.place.first_slot));
+  prepare_write(batch.write_index, batch.index.get(), index_bytes,
+                layout_.unit_offset(batch.place.segment, batch.place.unit));
+  batch.write_data.next = &batch.write_index;
+  batch.outstanding.store(2);
+  diff_.submit(batch.write_data);
+}
+
+void Volume::Impl::writes_done(Batch& batch) noexcept {
+  if (batch.error.load() != 0) {
+    fail_batch(batch);
+    return;
+  }
+  groups_written_.fetch_add(1, std::memory_order_relaxed);
+  {
+    const std::lock_guard lock(mutex_);
+    note_completed(batch.sequence);
+    batch.durable_after_flush = completed_sequence_;
+  }
+  if (!batch.durable) {
+    publish(batch);
+    return;
+  }
+  if (diff_flush_failed_.load()) {
+    batch.error.store(EIO);
+    fail_batch(batch);
+    return;
+  }
+  batch.flush = {};
+  batch.flush.op = block::Op::flush;
+  batch.flush.owner = &batch;
+  batch.flush.complete = [](block::Request& done) noexcept {
+    auto& owner = *static_cast<Batch*>(done.owner);
+    Impl& impl = *owner.impl;
+    if (done.error != 0) {
+      // Pages may be clean and lost: no later flush may turn this into success.
+      impl.diff_flush_failed_.store(true);
+      owner.error.store(done.error);
+      impl.fail_batch(owner);
+      return;
+    }
+    impl.diff_flushes_.fetch_add(1, std::memory_order_relaxed);
+    {
+      const std::lock_guard lock(impl.mutex_);
+      impl.durable_sequence_ = std::max(impl.durable_sequence_, owner.durable_after_flush);
+    }
+    impl.publish(owner);
+  };
+  diff_.submit(batch.flush);
+}
+
+void Volume::Impl::publish(Batch& batch) noexcept {
+  const Segments::Place& place = batch.place;
+  std::uint32_t known = 0;
+  for (std::uint32_t i = 0; i < place.count; ++i) {
+    const Home home{place.segment, place.first_slot + i};
+    std::atomic<std::uint32_t>* sums = segments_.checksums(home);
+    for (std::uint32_t k = 0; k < layout_.checksums_per_chunk; ++k) {
+      sums[k].store(batch.checksums[std::size_t{i} * layout_.checksums_per_chunk + k],
+                    std::memory_order_relaxed);
+    }
+    if (!map_.insert(batch.chunks[i], batch.epoch, home)) ++known;
+  }
+  chunks_preserved_.fetch_add(place.count, std::memory_order_relaxed);
+  RequestQueue waiters;
+  Batch* list = nullptr;
+  {
+    const std::lock_guard lock(mutex_);
+    for (; known > 0; --known) (void)segments_.drop(place.segment);
+    // In a newer epoch than the record's the chunk is not preserved; its writers test again.
+    const bool current = !live_epochs_.empty() && batch.epoch >= live_epochs_.back();
+    for (std::uint32_t i = 0; i < place.count; ++i) {
+      if (current) set_done(batch.chunks[i]);
+      waiters.append(batch.copies[i]->waiters);
+      forget_copy(*batch.copies[i]);
+    }
+    waiters.append(starved_);
+    retire(batch);
+    list = form_batches();
+    ++busy_;  // Until the waiters are issued: close() must not overtake us.
+  }
+  start(list);
+  resume(waiters);
+  end_busy();
+}
+
+void Volume::Impl::fail_batch(Batch& batch) noexcept {
+  Batch* list = nullptr;
+  {
+    const std::lock_guard lock(mutex_);
+    if (trouble_.empty()) {
+      trouble_ = "preserving a chunk failed: errno " + std::to_string(batch.error.load());
+    }
+    for (std::uint32_t i = 0; i < batch.place.count; ++i) {
+      failing_.push(*batch.copies[i]);
+      (void)segments_.drop(batch.place.segment);
+    }
+    // Its place in the index stays empty: recovery must not take it for a damaged group, so the
+    // numbers that vouch for earlier groups stop here.
+    sequence_stuck_ = true;
+    retire(batch);
+    post_losses();
+    list = form_batches();
+  }
+  start(list);
+}
+
+void Volume::Impl::retire(Batch& batch) noexcept {
+  batch.next = std::exchange(free_batches_, &batch);
+  --busy_;
+  if (busy_ == 0) idle_.notify_all();
+}
+
+void Volume::Impl::end_busy() noexcept {
+  const std::lock_guard lock(mutex_);
+  --busy_;
+  if (busy_ == 0) idle_.notify_all();
+}
+
+void Volume::Impl::note_completed(std::uint64_t sequence) noexcept {
+  if (sequence_stuck_) return;
+  completed_ahead_.insert(
+      std::upper_bound(completed_ahead_.begin(), completed_ahead_.end(), sequence), sequence);
+  std::size_t used = 0;
+  while (used < completed_ahead_.size() && completed_ahead_[used] == completed_sequence_ + 1) {
+    ++completed_sequence_;
+    ++used;
+  }
+  completed_ahead_.erase(completed_ahead_.begin(),
+                         completed_ahead_.begin() + static_cast<std::ptrdiff_t>(used));
+}
+
+// --- rare, blocking work ---------------------------------------------------------------------
+
+void Volume::Impl::post(void (Impl::*job)()) noexcept {
+  executor_->post([self = shared_from_this(), job] {
+    {
+      const std::lock_guard lock(self->mutex_);
+      if (self->closed_.load()) return;
+      ++self->busy_;
+    }
+    (*self.*job)();
+    self->end_busy();
+  });
+}
+
+void Volume::Impl::post_grow() noexcept {
+  if (growing_ || grow_failed_) return;
+  growing_ = true;
+  post(&Impl::grow);
+}
+
+void Volume::Impl::grow() {
+  const std::uint64_t now = diff_.geometry().size_bytes;
+  const std::uint64_t maximum = superblock_.diff_bytes_max;
+  std::uint64_t wanted = now + std::max(options_.grow_step_bytes, 2 * layout_.segment_bytes);
+  if (maximum != 0) wanted = std::min(wanted, maximum);
+  const bool possible = layout_.segments_in(wanted) > layout_.segments_in(now);
+  const Status grown =
+      possible ? diff_.resize(wanted) : Status(fail(Errc::insufficient_storage, "maximum reached"));
+  Batch* list = nullptr;
+  {
+    const std::lock_guard lock(mutex_);
+    growing_ = false;
+    grow_failed_ = !grown;
+    if (grown) segments_.grow_to(layout_.segments_in(diff_.geometry().size_bytes));
+    list = form_batches();
+  }
+  if (!grown && grown.error().code != Errc::not_supported) {
+    log_.warning("diff area cannot grow",
+                 {{"volume", id().to_string()}, {"error", grown.error().to_string()}});
+  }
+  start(list);
+}
+
+void Volume::Impl::post_losses() noexcept {
+  if (settling_) return;
+  settling_ = true;
+  post(&Impl::settle_losses);
+}
+
+void Volume::Impl::settle_losses() {
+  for (;;) {
+    CopyQueue failed;
+    std::vector<std::shared_ptr<Snapshot>> victims;
+    {
+      const std::lock_guard lock(mutex_);
+      if (failing_.head == nullptr) {
+        settling_ = false;
+        return;
+      }
+      failed = std::exchange(failing_, {});
+      victims = victims_of(failed);
+    }
+    const Status recorded = victims.empty() ? Status{} : mark_lost(victims);
+    RequestQueue waiters;
+    {
+      const std::lock_guard lock(mutex_);
+      writes_held_ = !recorded;
+      if (!recorded) {
+        while (Copy* copy = failed.pop()) failing_.push(*copy);
+        settling_ = false;
+      } else {
+        refresh_live();
+        while (Copy* copy = failed.pop()) {
+          waiters.append(copy->waiters);
+          forget_copy(*copy);
+        }
+        waiters.append(starved_);
+      }
+    }
+    if (!recorded) {
+      log_.error("a loss cannot be recorded; writes to unpreserved chunks are held",
+                 {{"volume", id().to_string()}, {"error", recorded.error().to_string()}});
+      return;
+    }
+    for (const auto& victim : victims) {
+      log_.error("snapshot lost: its old data could not be kept",
+                 {{"volume", id().to_string()}, {"snapshot", victim->slot.id.to_string()}});
+    }
+    prune();
+    resume(waiters);
+  }
+}
+
+std::vector<std::shared_ptr<Snapshot>> Volume::Impl::victims_of(const CopyQueue& failed) const {
+  std::uint64_t oldest = ~std::uint64_t{0};
+  for (const Copy* copy = failed.head; copy != nullptr; copy = copy->queue_next) {
+    oldest = std::min(oldest, map_.newest_epoch(copy->chunk));
+  }
+  std::vector<std::shared_ptr<Snapshot>> victims;
+  for (const auto& snapshot : snapshots_) {
+    if (snapshot->slot.state != format::SlotState::prepared && !snapshot->slot.lost &&
+        snapshot->epoch > oldest) {
+      victims.push_back(snapshot);
+    }
+  }
+  return victims;
+}
+
+}  // namespace umbra::cow

@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "provider/cow/segments.h"
+
+#include <algorithm>
+
+#include "engine/platform/assert.h"
+
+namespace umbra::cow {
+
+Segments::Segment& Segments::at(std::uint64_t segment) const noexcept {
+  return directory_[segment / kBlockSegments].load(
+      std::memory_order_acquire)[segment % kBlockSegments];
+}
+
+void Segments::grow_to(std::uint64_t count) {
+  count = std::min(count, kSegmentsMax);
+  if (count <= count_) return;
+  while (blocks_.size() * kBlockSegments < count) {
+    blocks_.push_back(std::make_unique<Segment[]>(kBlockSegments));
+    directory_[blocks_.size() - 1].store(blocks_.back().get(), std::memory_order_release);
+  }
+  // Low segments are taken first.
+  std::vector<std::uint32_t> fresh;
+  for (std::uint64_t i = count; i-- > count_;) fresh.push_back(static_cast<std::uint32_t>(i));
+  free_.insert(free_.begin(), fresh.begin(), fresh.end());
+  count_ = count;
+}
+
+void Segments::take_into_use(Segment& segment, std::uint64_t generation) {
+  if (!segment.checksums) {
+    segment.checksums = std::make_unique<std::atomic<std::uint32_t>[]>(std::size_t{layout_.slots} *
+                                                                       layout_.checksums_per_chunk);
+  }
+  segment.generation.store(generation, std::memory_order_release);
+  segment.live = 0;
+  segment.slots_used = 0;
+  segment.units_used = 0;
+}
+
+void Segments::close_open() {
+  if (!open_) return;
+  const std::uint32_t index = *open_;
+  open_.reset();
+  Segment& segment = at(index);
+  segment.open = false;
+  if (segment.live == 0) free_.push_back(index);
+}
+
+std::optional<Segments::Place> Segments::reserve(std::uint32_t count_max) {
+  UMBRA_ASSERT(count_max > 0);
+  if (open_) {
+    const Segment& segment = at(*open_);
+    if (segment.slots_used == layout_.slots ||
+        segment.units_used + layout_.group_units(1) > layout_.index_units) {
+      close_open();
+    }
+  }
+  if (!open_) {
+    if (free_.empty()) return std::nullopt;
+    open_ = free_.back();
+    free_.pop_back();
+    take_into_use(at(*open_), next_generation_++);
+    at(*open_).open = true;
+  }
+  Segment& segment = at(*open_);
+  Place place;
+  place.segment = *open_;
+  place.generation = segment.generation.load(std::memory_order_relaxed);
+  place.first_slot = segment.slots_used;
+  place.unit = segment.units_used;
+  place.count = std::min(count_max, layout_.slots - segment.slots_used);
+  while (segment.units_used + layout_.group_units(place.count) > layout_.index_units) --place.count;
+  place.units = layout_.group_units(place.count);
+  segment.slots_used += place.count;
+  segment.units_used += place.units;
+  segment.live += place.count;
+  return place;
+}
+
+void Segments::restore(std::uint32_t segment, std::uint64_t generation) {
+  UMBRA_ASSERT(segment < count_);
+  take_into_use(at(segment), generation);
+}
+
+void Segments::finish_restore(const std::vector<std::uint32_t>& live) {
+  UMBRA_ASSERT(live.size() == count_);
+  free_.clear();
+  for (std::uint64_t i = count_; i-- > 0;) {
+    at(i).live = live[i];
+    if (live[i] == 0) free_.push_back(static_cast<std::uint32_t>(i));
+  }
+}
+
+bool Segments::drop(std::uint32_t segment) {
+  Segment& entry = at(segment);
+  UMBRA_ASSERT(entry.live > 0);
+  --entry.live;
+  if (entry.live > 0 || entry.open) return false;
+  free_.push_back(segment);
+  return true;
+}
+
+std::atomic<std::uint32_t>* Segments::checksums(Home home) const noexcept {
+  return at(home.segment).checksums.get() + std::size_t{home.slot} * layout_.checksums_per_chunk;
+}
+
+std::uint64_t Segments::generation(std::uint32_t segment) const noexcept {
+  return at(segment).generation.load(std::memory_order_acquire);
+}
+
+}  // namespace umbra::cow

@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The space of a diff area: segments, filled one after the other with groups of records, and free
+// again when no record in them is needed by anybody.
+//
+// A segment's groups are never rewritten. Each use of a segment has a generation, higher than any
+// before it in this area, so that recovery tells its groups from what an earlier use left behind.
+// The checksums of the records' data are kept here, in memory that stays where it is: readers look
+// at it without a lock.
+//
+// Threads: the owner's mutex guards everything but checksums() and generation().
+
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "provider/cow/chunk_map.h"
+#include "provider/format/diff_area.h"
+
+namespace umbra::cow {
+
+class Segments {
+ public:
+  explicit Segments(const format::Layout& layout) noexcept : layout_(layout) {}
+
+  /// Room for records: consecutive slots and index units of one segment.
+  struct Place {
+    std::uint32_t segment = 0;
+    std::uint32_t first_slot = 0;
+    std::uint32_t count = 0;
+    std::uint32_t unit = 0;
+    std::uint32_t units = 0;
+    std::uint64_t generation = 0;
+  };
+
+  /// Extends to `count` segments; new ones are free.
+  void grow_to(std::uint64_t count);
+  /// The generation that the next segment taken into use gets, at least.
+  void start_generations(std::uint64_t first) noexcept { next_generation_ = first; }
+
+  /// Reserves places for 1 to `count_max` records, which count as live from now on. Nothing: there
+  /// is no free segment.
+  [[nodiscard]] std::optional<Place> reserve(std::uint32_t count_max);
+
+  /// Recovery: the segment is in use and takes no more. Afterwards finish_restore() says how many
+  /// live records each segment has; those with none are free.
+  void restore(std::uint32_t segment, std::uint64_t generation);
+  void finish_restore(const std::vector<std::uint32_t>& live);
+  /// A record is needed by nobody. True: its segment became free.
+  bool drop(std::uint32_t segment);
+
+  [[nodiscard]] std::uint64_t count() const noexcept { return count_; }
+  [[nodiscard]] std::uint64_t free_count() const noexcept { return free_.size(); }
+  [[nodiscard]] std::uint64_t used_count() const noexcept { return count_ - free_.size(); }
+
+  /// Of one record, checksums_per_chunk of them. Threads: any, for a home from the map.
+  [[nodiscard]] std::atomic<std::uint32_t>* checksums(Home home) const noexcept;
+  /// Changes when the segment is taken into use again. Threads: any, for a home from the map.
+  [[nodiscard]] std::uint64_t generation(std::uint32_t segment) const noexcept;
+
+ private:
+  static constexpr std::uint64_t kBlockSegments = 1024;
+  static constexpr std::uint64_t kBlocksMax = 16384;
+
+  struct Segment {
+    std::atomic<std::uint64_t> generation = 0;
+    std::uint32_t live = 0;
+    std::uint32_t slots_used = 0;
+    std::uint32_t units_used = 0;
+    bool open = false;
+    // Made at first use and kept: a late reader of a deleted snapshot may still look.
+    std::unique_ptr<std::atomic<std::uint32_t>[]> checksums;
+  };
+  [[nodiscard]] Segment& at(std::uint64_t segment) const noexcept;
+  void take_into_use(Segment& segment, std::uint64_t generation);
+  void close_open();
+
+  format::Layout layout_;
+  // A fixed directory: growing moves nothing that a reader could be looking at.
+  std::array<std::atomic<Segment*>, kBlocksMax> directory_{};
+  std::vector<std::unique_ptr<Segment[]>> blocks_;
+  std::uint64_t count_ = 0;
+  std::uint64_t next_generation_ = 1;
+  std::optional<std::uint32_t> open_;
+  std::vector<std::uint32_t> free_;  // Last in, first out.
+};
+
+/// More segments than this are not used: the directory's size.
+inline constexpr std::uint64_t kSegmentsMax = std::uint64_t{1024} * 16384;
+
+}  // namespace umbra::cow

@@ -1,0 +1,201 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "provider/cow/volume.h"
+
+#include <algorithm>
+#include <bit>
+
+#include "provider/cow/core.h"
+
+namespace umbra::cow {
+namespace {
+
+constexpr std::uint32_t kUnitBytesMin = 512;
+
+[[nodiscard]] Status transfer(block::Device& device, block::Op op, std::uint64_t offset_bytes,
+                              std::span<std::byte> bytes, const char* what) {
+  block::Request request;
+  request.op = op;
+  request.offset_bytes = offset_bytes;
+  request.size_bytes = bytes.size();
+  request.buffer = bytes.data();
+  const int error = block::run(device, request);
+  if (error == 0) return {};
+  return fail(Errc::io_error, std::string(what) + ": errno " + std::to_string(error));
+}
+
+[[nodiscard]] Status flush(block::Device& device) {
+  return transfer(device, block::Op::flush, 0, {}, "flushing the diff area");
+}
+
+// The newer valid one of the two; if none is valid, what best describes why.
+[[nodiscard]] Result<format::Superblock> read_superblock(block::Device& diff) {
+  const AlignedBuffer buffer = make_aligned(format::kBlockBytes);
+  if (diff.geometry().size_bytes < format::kSegmentsOffset) {
+    return fail(Errc::diff_area_foreign, "too small for a diff area");
+  }
+  std::optional<format::Superblock> newest;
+  Error worst{Errc::diff_area_foreign, "no superblock"};
+  for (const std::uint64_t offset : format::kSuperblockOffsets) {
+    const std::span<std::byte> bytes(buffer.get(), format::kBlockBytes);
+    const Status read = transfer(diff, block::Op::read, offset, bytes, "reading the superblock");
+    if (!read) return fail(read.error());
+    auto superblock = format::decode_superblock(format::ConstBlock(buffer.get(), bytes.size()));
+    if (superblock) {
+      if (!newest || superblock->sequence > newest->sequence) newest = *superblock;
+    } else if (worst.code != Errc::diff_area_version &&
+               superblock.error().code != Errc::diff_area_foreign) {
+      worst = superblock.error();
+    }
+  }
+  if (!newest) return fail(worst);
+  return *newest;
+}
+
+[[nodiscard]] Status refuse_to_overwrite(block::Device& diff) {
+  if (diff.geometry().size_bytes == 0) return {};
+  const auto superblock = read_superblock(diff);
+  if (superblock || superblock.error().code == Errc::diff_area_version ||
+      superblock.error().code == Errc::diff_area_corrupt) {
+    return fail(Errc::object_already_exists, "there is a diff area already");
+  }
+  if (superblock.error().code == Errc::io_error) return fail(superblock.error());
+  constexpr std::uint64_t kLookBytes = 128U << 10U;
+  const std::uint64_t look =
+      std::min(diff.geometry().size_bytes, kLookBytes) / format::kBlockBytes * format::kBlockBytes;
+  const AlignedBuffer buffer = make_aligned(kLookBytes);
+  const std::span<std::byte> bytes(buffer.get(), look);
+  if (Status read = transfer(diff, block::Op::read, 0, bytes, "reading its start"); !read) {
+    return read;
+  }
+  if (format::is_zero(bytes)) return {};
+  return fail(Errc::diff_area_foreign, "it is not empty");
+}
+
+}  // namespace
+
+std::uint64_t diff_bytes_min(std::uint32_t chunk_bytes) noexcept {
+  // For the largest unit, so that it holds on every device.
+  return format::kSegmentsOffset +
+         2 * format::Layout::of(chunk_bytes, format::kBlockBytes).segment_bytes;
+}
+
+Status format_diff_area(const block::Device& origin, block::ResizableDevice& diff,
+                        const FormatOptions& options) {
+  const bool chunk_fits = std::has_single_bit(options.chunk_bytes) &&
+                          options.chunk_bytes >= kChunkBytesMin &&
+                          options.chunk_bytes <= kChunkBytesMax;
+  if (!chunk_fits) {
+    return fail(Errc::invalid_argument, "the chunk size is a power of two from 4 KiB to 1 MiB");
+  }
+  if (origin.geometry().size_bytes == 0) return fail(Errc::invalid_argument, "empty origin");
+  if (!options.force) {
+    if (Status free = refuse_to_overwrite(diff); !free) return free;
+  }
+  const std::uint64_t least = diff_bytes_min(options.chunk_bytes);
+  if (options.diff_bytes_max != 0 && options.diff_bytes_max < least) {
+    return fail(Errc::insufficient_storage, "the maximum is below " + std::to_string(least));
+  }
+  std::uint64_t initial = std::max(options.diff_bytes_initial, least);
+  if (options.diff_bytes_max != 0) initial = std::min(initial, options.diff_bytes_max);
+  if (diff.geometry().size_bytes < initial) {
+    const Status grown = diff.resize(initial);
+    if (!grown && grown.error().code != Errc::not_supported) return grown;
+  }
+  if (diff.geometry().size_bytes < least) {
+    return fail(Errc::insufficient_storage,
+                "a diff area needs at least " + std::to_string(least) + " bytes");
+  }
+  constexpr std::uint64_t kPieceBytes = 256U << 10U;
+  const AlignedBuffer zeroes = make_aligned(kPieceBytes);
+  std::fill_n(zeroes.get(), kPieceBytes, std::byte{0});
+  for (std::uint64_t at = 0; at < format::kSegmentsOffset; at += kPieceBytes) {
+    const std::uint64_t size = std::min(kPieceBytes, format::kSegmentsOffset - at);
+    if (Status written = transfer(diff, block::Op::write, at, {zeroes.get(), size}, "formatting");
+        !written) {
+      return written;
+    }
+  }
+  if (Status flushed = flush(diff); !flushed) return flushed;
+  format::Superblock superblock;
+  superblock.area_id = Guid::random();
+  superblock.volume_id = options.volume_id;
+  superblock.origin_bytes = origin.geometry().size_bytes;
+  superblock.chunk_bytes = options.chunk_bytes;
+  superblock.unit_bytes = std::max(kUnitBytesMin, diff.geometry().block_bytes);
+  superblock.diff_bytes_max = options.diff_bytes_max;
+  superblock.clean = true;
+  for (superblock.sequence = 1; superblock.sequence <= 2; ++superblock.sequence) {
+    format::encode(superblock, format::Block(zeroes.get(), format::kBlockBytes));
+    const std::uint64_t offset = format::kSuperblockOffsets[superblock.sequence % 2];
+    if (Status written = transfer(diff, block::Op::write, offset,
+                                  {zeroes.get(), format::kBlockBytes}, "writing the superblock");
+        !written) {
+      return written;
+    }
+  }
+  return flush(diff);
+}
+
+Result<DiffAreaDescription> inspect_diff_area(block::Device& diff) {
+  const auto superblock = read_superblock(diff);
+  if (!superblock) return fail(superblock.error());
+  DiffAreaDescription description;
+  description.volume_id = superblock->volume_id;
+  description.origin_bytes = superblock->origin_bytes;
+  description.chunk_bytes = superblock->chunk_bytes;
+  description.diff_bytes_max = superblock->diff_bytes_max;
+  description.clean = superblock->clean;
+  return description;
+}
+
+Result<std::unique_ptr<Volume>> Volume::open(block::Device& origin, block::ResizableDevice& diff,
+                                             const OpenOptions& options) {
+  const auto superblock = read_superblock(diff);
+  if (!superblock) return fail(superblock.error());
+  if (options.volume_id && superblock->volume_id != *options.volume_id) {
+    return fail(Errc::diff_area_wrong_origin,
+                "it belongs to volume " + superblock->volume_id.to_string());
+  }
+  if (superblock->origin_bytes != origin.geometry().size_bytes) {
+    return fail(Errc::diff_area_wrong_origin,
+                "its origin has " + std::to_string(superblock->origin_bytes) + " bytes, this one " +
+                    std::to_string(origin.geometry().size_bytes));
+  }
+  if (diff.geometry().block_bytes > superblock->unit_bytes) {
+    return fail(Errc::diff_area_corrupt, "it was made on a device with smaller blocks");
+  }
+  auto impl = std::make_shared<Impl>(origin, diff, options, *superblock);
+  if (Status recovered = impl->recover(); !recovered) {
+    impl->shut_down();
+    return fail(recovered.error());
+  }
+  return std::unique_ptr<Volume>(new Volume(std::move(impl)));
+}
+
+Volume::Volume(std::shared_ptr<Impl> impl) noexcept : impl_(std::move(impl)) {}
+Volume::~Volume() { impl_->shut_down(); }
+
+block::Device& Volume::live() noexcept { return impl_->live(); }
+VolumeId Volume::id() const noexcept { return impl_->id(); }
+Status Volume::prepare(const PrepareRequest& request) { return impl_->prepare(request); }
+void Volume::hold() noexcept { impl_->hold(); }
+bool Volume::drain(Duration limit) noexcept { return impl_->drain(limit); }
+void Volume::commit(const SnapshotId& snapshot, std::int64_t creation_filetime) noexcept {
+  impl_->commit(snapshot, creation_filetime);
+}
+void Volume::release() noexcept { impl_->release(); }
+Status Volume::post_commit(const SnapshotId& snapshot, const std::vector<SnapshotId>& members) {
+  return impl_->post_commit(snapshot, members);
+}
+Status Volume::confirm(const SnapshotId& snapshot) { return impl_->confirm(snapshot); }
+Status Volume::remove(const SnapshotId& snapshot, bool force) {
+  return impl_->remove(snapshot, force);
+}
+Result<std::shared_ptr<block::Device>> Volume::open_snapshot(const SnapshotId& snapshot) {
+  return impl_->open_snapshot(snapshot);
+}
+std::vector<SnapshotRecord> Volume::list() const { return impl_->list(); }
+Statistics Volume::statistics() const { return impl_->statistics(); }
+Status Volume::close() { return impl_->close(); }
+
+}  // namespace umbra::cow

@@ -1,0 +1,300 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "provider/format/diff_area.h"
+
+#include <algorithm>
+#include <bit>
+#include <cstring>
+
+#include "engine/platform/assert.h"
+#include "provider/format/crc32c.h"
+
+namespace umbra::format {
+namespace {
+
+constexpr std::array<char, 8> kSuperblockMagic = {'U', 'M', 'B', 'R', 'A', 'D', 'I', 'F'};
+constexpr std::uint32_t kSlotMagic = 0x504E5355U;   // "USNP"
+constexpr std::uint32_t kGroupMagic = 0x50524755U;  // "UGRP"
+constexpr std::uint16_t kGroupRecords = 1;
+constexpr std::uint16_t kGroupVoid = 2;
+constexpr std::uint16_t kGroupDurable = 1;
+constexpr std::uint32_t kCleanFlag = 1;
+constexpr std::uint8_t kLostFlag = 1;
+constexpr std::uint8_t kPersistentFlag = 2;
+constexpr std::size_t kChecksumAt = kBlockBytes - 4;
+constexpr std::size_t kGroupChecksumAt = 68;
+constexpr std::size_t kEntryFixedBytes = 12;
+constexpr std::size_t kMembersAt = 120;
+
+constexpr std::uint64_t kSegmentDataBytes = 4U << 20U;
+constexpr std::uint64_t kSlotsMin = 16;
+constexpr std::uint64_t kSlotsMax = 1024;
+
+template <class T>
+void put(std::span<std::byte> out, std::size_t at, T value) noexcept {
+  for (std::size_t i = 0; i < sizeof(T); ++i) {
+    out[at + i] = static_cast<std::byte>(static_cast<std::uint64_t>(value) >> (8 * i));
+  }
+}
+template <class T>
+[[nodiscard]] T get(std::span<const std::byte> in, std::size_t at) noexcept {
+  std::uint64_t value = 0;
+  for (std::size_t i = 0; i < sizeof(T); ++i) {
+    value |= static_cast<std::uint64_t>(in[at + i]) << (8 * i);
+  }
+  return static_cast<T>(value);
+}
+void put_guid(std::span<std::byte> out, std::size_t at, const Guid& guid) noexcept {
+  std::memcpy(out.data() + at, guid.bytes.data(), guid.bytes.size());
+}
+[[nodiscard]] Guid get_guid(std::span<const std::byte> in, std::size_t at) noexcept {
+  Guid guid;
+  std::memcpy(guid.bytes.data(), in.data() + at, guid.bytes.size());
+  return guid;
+}
+template <class IdType>
+[[nodiscard]] IdType get_id(std::span<const std::byte> in, std::size_t at) noexcept {
+  return IdType{get_guid(in, at)};
+}
+
+void seal(std::span<std::byte> block) noexcept {
+  put(block, kChecksumAt, crc32c(block.first(kChecksumAt)));
+}
+[[nodiscard]] bool sealed(std::span<const std::byte> block) noexcept {
+  return get<std::uint32_t>(block, kChecksumAt) == crc32c(block.first(kChecksumAt));
+}
+
+// The checksum of a group covers its bytes with the checksum field as zero.
+[[nodiscard]] std::uint32_t group_checksum(std::span<const std::byte> used) noexcept {
+  constexpr std::array<std::byte, 4> zero{};
+  std::uint32_t crc = crc32c(used.first(kGroupChecksumAt));
+  crc = crc32c(zero, crc);
+  return crc32c(used.subspan(kGroupChecksumAt + 4), crc);
+}
+
+}  // namespace
+
+// --- layout ----------------------------------------------------------------------------------
+
+Layout Layout::of(std::uint32_t chunk_bytes, std::uint32_t unit_bytes) noexcept {
+  Layout layout;
+  layout.chunk_bytes = chunk_bytes;
+  layout.unit_bytes = unit_bytes;
+  layout.checksums_per_chunk = chunk_bytes / kBlockBytes;
+  layout.entry_bytes =
+      static_cast<std::uint32_t>(kEntryFixedBytes) + 4 * layout.checksums_per_chunk;
+  layout.slots = static_cast<std::uint32_t>(
+      std::clamp<std::uint64_t>(kSegmentDataBytes / chunk_bytes, kSlotsMin, kSlotsMax));
+  layout.index_units = layout.slots * layout.group_units(1);
+  const std::uint32_t index_bytes = layout.index_units * unit_bytes;
+  layout.data_offset = (index_bytes + kBlockBytes - 1) / kBlockBytes * kBlockBytes;
+  layout.segment_bytes = layout.data_offset + std::uint64_t{layout.slots} * chunk_bytes;
+  return layout;
+}
+
+std::uint32_t Layout::group_units(std::uint32_t count) const noexcept {
+  return (kGroupHeaderBytes + count * entry_bytes + unit_bytes - 1) / unit_bytes;
+}
+
+// --- superblock ------------------------------------------------------------------------------
+
+void encode(const Superblock& superblock, Block out) noexcept {
+  std::fill(out.begin(), out.end(), std::byte{0});
+  std::memcpy(out.data(), kSuperblockMagic.data(), kSuperblockMagic.size());
+  put(out, 8, kDiffAreaVersion);
+  put(out, 12, kBlockBytes);
+  put_guid(out, 16, superblock.area_id);
+  put_guid(out, 32, superblock.volume_id);
+  put(out, 48, superblock.origin_bytes);
+  put(out, 56, superblock.chunk_bytes);
+  put(out, 60, superblock.unit_bytes);
+  put(out, 64, superblock.diff_bytes_max);
+  put(out, 72, superblock.sequence);
+  put(out, 80, superblock.open_count);
+  put(out, 88, superblock.trusted_sequence);
+  put_guid(out, 96, superblock.boot_id);
+  put(out, 112, superblock.clean ? kCleanFlag : 0U);
+  seal(out);
+}
+
+Result<Superblock> decode_superblock(ConstBlock bytes) {
+  if (std::memcmp(bytes.data(), kSuperblockMagic.data(), kSuperblockMagic.size()) != 0) {
+    return fail(Errc::diff_area_foreign, "no superblock");
+  }
+  const auto version = get<std::uint32_t>(bytes, 8);
+  if (version != kDiffAreaVersion) {
+    return fail(Errc::diff_area_version, "format version " + std::to_string(version) +
+                                             ", this program knows " +
+                                             std::to_string(kDiffAreaVersion));
+  }
+  if (!sealed(bytes)) return fail(Errc::diff_area_corrupt, "superblock checksum");
+  Superblock superblock;
+  superblock.area_id = get_guid(bytes, 16);
+  superblock.volume_id = get_id<VolumeId>(bytes, 32);
+  superblock.origin_bytes = get<std::uint64_t>(bytes, 48);
+  superblock.chunk_bytes = get<std::uint32_t>(bytes, 56);
+  superblock.unit_bytes = get<std::uint32_t>(bytes, 60);
+  superblock.diff_bytes_max = get<std::uint64_t>(bytes, 64);
+  superblock.sequence = get<std::uint64_t>(bytes, 72);
+  superblock.open_count = get<std::uint64_t>(bytes, 80);
+  superblock.trusted_sequence = get<std::uint64_t>(bytes, 88);
+  superblock.boot_id = get_guid(bytes, 96);
+  superblock.clean = (get<std::uint32_t>(bytes, 112) & kCleanFlag) != 0;
+  const bool sane =
+      std::has_single_bit(superblock.chunk_bytes) && superblock.chunk_bytes >= kBlockBytes &&
+      superblock.chunk_bytes <= (1U << 20U) && std::has_single_bit(superblock.unit_bytes) &&
+      superblock.unit_bytes >= 512 && superblock.unit_bytes <= kBlockBytes &&
+      superblock.origin_bytes > 0 && superblock.origin_bytes <= (std::uint64_t{1} << 62U);
+  if (!sane) return fail(Errc::diff_area_corrupt, "superblock values");
+  return superblock;
+}
+
+// --- snapshot table --------------------------------------------------------------------------
+
+std::uint64_t table_offset(std::uint32_t slot, std::uint32_t copy) noexcept {
+  UMBRA_ASSERT(slot < kTableSlots && copy < 2);
+  return kTableOffset + (std::uint64_t{slot} * 2 + copy) * kBlockBytes;
+}
+
+void encode(const SnapshotSlot& slot, std::uint64_t area, Block out) noexcept {
+  UMBRA_ASSERT(slot.members.size() <= kMembersMax);
+  std::fill(out.begin(), out.end(), std::byte{0});
+  put(out, 0, kSlotMagic);
+  put(out, 4, kDiffAreaVersion);
+  put(out, 8, slot.sequence);
+  put(out, 16, area);
+  put(out, 24, slot.index);
+  put(out, 28, static_cast<std::uint8_t>(slot.state));
+  const unsigned flags = (slot.lost ? kLostFlag : 0U) | (slot.persistent ? kPersistentFlag : 0U);
+  put(out, 29, static_cast<std::uint8_t>(flags));
+  put(out, 30, static_cast<std::uint16_t>(slot.members.size()));
+  put_guid(out, 32, slot.id);
+  put_guid(out, 48, slot.set_id);
+  put_guid(out, 64, slot.session_id);
+  put_guid(out, 80, slot.boot_id);
+  put(out, 96, slot.epoch);
+  put(out, 104, slot.creation_filetime);
+  put(out, 112, slot.attributes);
+  for (std::size_t i = 0; i < slot.members.size(); ++i) {
+    put_guid(out, kMembersAt + 16 * i, slot.members[i]);
+  }
+  seal(out);
+}
+
+Result<SnapshotSlot> decode_slot(ConstBlock bytes, std::uint64_t area, std::uint32_t index) {
+  const auto state = get<std::uint8_t>(bytes, 28);
+  const auto member_count = get<std::uint16_t>(bytes, 30);
+  if (get<std::uint32_t>(bytes, 0) != kSlotMagic || !sealed(bytes) ||
+      get<std::uint64_t>(bytes, 16) != area || get<std::uint32_t>(bytes, 24) != index ||
+      state > static_cast<std::uint8_t>(SlotState::created) || member_count > kMembersMax) {
+    return fail(Errc::diff_area_corrupt, "snapshot slot " + std::to_string(index));
+  }
+  SnapshotSlot slot;
+  slot.index = index;
+  slot.sequence = get<std::uint64_t>(bytes, 8);
+  slot.state = static_cast<SlotState>(state);
+  const auto flags = get<std::uint8_t>(bytes, 29);
+  slot.lost = (flags & kLostFlag) != 0;
+  slot.persistent = (flags & kPersistentFlag) != 0;
+  slot.id = get_id<SnapshotId>(bytes, 32);
+  slot.set_id = get_id<SnapshotSetId>(bytes, 48);
+  slot.session_id = get_id<SessionId>(bytes, 64);
+  slot.boot_id = get_guid(bytes, 80);
+  slot.epoch = get<std::uint64_t>(bytes, 96);
+  slot.creation_filetime = get<std::int64_t>(bytes, 104);
+  slot.attributes = get<std::uint32_t>(bytes, 112);
+  for (std::size_t i = 0; i < member_count; ++i) {
+    slot.members.push_back(get_id<SnapshotId>(bytes, kMembersAt + 16 * i));
+  }
+  return slot;
+}
+
+bool is_zero(std::span<const std::byte> bytes) noexcept {
+  return std::all_of(bytes.begin(), bytes.end(), [](std::byte b) { return b == std::byte{0}; });
+}
+
+// --- groups of records -----------------------------------------------------------------------
+
+std::uint64_t area_tag(const Guid& area_id) noexcept {
+  std::uint64_t tag = 0;
+  for (std::size_t i = 0; i < 8; ++i) tag |= std::uint64_t{area_id.bytes[i]} << (8 * i);
+  return tag;
+}
+
+void encode_group(const Layout& layout, std::uint64_t area, const GroupHeader& header,
+                  std::span<const std::uint64_t> chunks, std::span<const std::uint32_t> checksums,
+                  std::span<std::byte> out) noexcept {
+  UMBRA_ASSERT(chunks.size() == header.count);
+  UMBRA_ASSERT(checksums.size() == chunks.size() * layout.checksums_per_chunk);
+  UMBRA_ASSERT(out.size() == std::size_t{header.is_void ? 1U : header.units} * layout.unit_bytes);
+  std::fill(out.begin(), out.end(), std::byte{0});
+  put(out, 0, kGroupMagic);
+  put(out, 4, header.is_void ? kGroupVoid : kGroupRecords);
+  put(out, 6, header.durable ? kGroupDurable : std::uint16_t{0});
+  put(out, 8, area);
+  put(out, 16, header.generation);
+  put(out, 24, header.sequence);
+  put(out, 32, header.epoch);
+  put(out, 40, header.completed_sequence);
+  put(out, 48, header.durable_sequence);
+  put(out, 56, header.segment);
+  put(out, 60, header.unit);
+  put(out, 62, header.units);
+  put(out, 64, header.first_slot);
+  put(out, 66, header.count);
+  std::size_t at = kGroupHeaderBytes;
+  for (std::size_t i = 0; i < chunks.size(); ++i) {
+    put(out, at, chunks[i]);
+    put(out, at + 8, std::uint32_t{0});
+    at += kEntryFixedBytes;
+    for (std::size_t k = 0; k < layout.checksums_per_chunk; ++k, at += 4) {
+      put(out, at, checksums[i * layout.checksums_per_chunk + k]);
+    }
+  }
+  put(out, kGroupChecksumAt, group_checksum(out.first(at)));
+}
+
+bool decode_group(const Layout& layout, std::uint64_t area, std::uint32_t segment,
+                  std::uint32_t unit, std::uint64_t chunk_count, std::span<const std::byte> bytes,
+                  Group& out) {
+  if (bytes.size() < kGroupHeaderBytes || get<std::uint32_t>(bytes, 0) != kGroupMagic) return false;
+  const auto kind = get<std::uint16_t>(bytes, 4);
+  if (kind != kGroupRecords && kind != kGroupVoid) return false;
+  if (get<std::uint64_t>(bytes, 8) != area) return false;
+  GroupHeader header;
+  header.is_void = kind == kGroupVoid;
+  header.durable = (get<std::uint16_t>(bytes, 6) & kGroupDurable) != 0;
+  header.generation = get<std::uint64_t>(bytes, 16);
+  header.sequence = get<std::uint64_t>(bytes, 24);
+  header.epoch = get<std::uint64_t>(bytes, 32);
+  header.completed_sequence = get<std::uint64_t>(bytes, 40);
+  header.durable_sequence = get<std::uint64_t>(bytes, 48);
+  header.segment = get<std::uint32_t>(bytes, 56);
+  header.unit = get<std::uint16_t>(bytes, 60);
+  header.units = get<std::uint16_t>(bytes, 62);
+  header.first_slot = get<std::uint16_t>(bytes, 64);
+  header.count = get<std::uint16_t>(bytes, 66);
+  const bool placed = header.segment == segment && header.unit == unit && header.units > 0 &&
+                      header.unit + header.units <= layout.index_units &&
+                      header.first_slot + header.count <= layout.slots;
+  if (!placed || (header.is_void ? header.count != 0 : header.count == 0)) return false;
+  if (!header.is_void && header.units != layout.group_units(header.count)) return false;
+  const std::size_t used = kGroupHeaderBytes + std::size_t{header.count} * layout.entry_bytes;
+  if (used > bytes.size()) return false;
+  if (get<std::uint32_t>(bytes, kGroupChecksumAt) != group_checksum(bytes.first(used)))
+    return false;
+  out.header = header;
+  out.chunks.clear();
+  out.checksums.clear();
+  std::size_t at = kGroupHeaderBytes;
+  for (std::size_t i = 0; i < header.count; ++i) {
+    out.chunks.push_back(get<std::uint64_t>(bytes, at));
+    if (out.chunks.back() >= chunk_count) return false;
+    at += kEntryFixedBytes;
+    for (std::size_t k = 0; k < layout.checksums_per_chunk; ++k, at += 4) {
+      out.checksums.push_back(get<std::uint32_t>(bytes, at));
+    }
+  }
+  return true;
+}
+
+}  // namespace umbra::format

@@ -1,0 +1,157 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The bytes of a diff area: the only place that encodes and decodes them. Little-endian, versioned;
+// docs/formats/diff-area.md is the specification. Nothing here knows when a structure is written.
+//
+//   superblock | superblock | snapshot table | segment | segment | ...
+//   segment:  index units (groups of records, never rewritten in place) | data slots
+//
+// Decoding is total: any bytes give a value or a reason, and every number of a decoded value is
+// within the bounds of the layout.
+
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "umbra/ids.h"
+#include "umbra/result.h"
+
+namespace umbra::format {
+
+inline constexpr std::uint32_t kDiffAreaVersion = 1;
+inline constexpr std::uint32_t kBlockBytes = 4096;  // Superblock, snapshot slot, checksum granule.
+inline constexpr std::uint64_t kSuperblockOffsets[2] = {0, 64U << 10U};
+inline constexpr std::uint64_t kTableOffset = 128U << 10U;
+inline constexpr std::uint32_t kTableSlots = 512;
+inline constexpr std::uint64_t kSegmentsOffset =
+    kTableOffset + std::uint64_t{kTableSlots} * 2 * kBlockBytes;
+inline constexpr std::uint32_t kMembersMax = 64;
+inline constexpr std::uint32_t kGroupHeaderBytes = 72;
+
+// --- layout ----------------------------------------------------------------------------------
+
+/// Everything that follows from the chunk size and the unit; the same on every machine.
+struct Layout {
+  std::uint32_t chunk_bytes = 0;
+  std::uint32_t unit_bytes = 0;  // Of the index: the diff device's sector, at least 512.
+  std::uint32_t checksums_per_chunk = 0;
+  std::uint32_t entry_bytes = 0;
+  std::uint32_t slots = 0;        // Per segment.
+  std::uint32_t index_units = 0;  // Per segment: enough if every group has one record.
+  std::uint32_t data_offset = 0;  // In the segment.
+  std::uint64_t segment_bytes = 0;
+
+  [[nodiscard]] static Layout of(std::uint32_t chunk_bytes, std::uint32_t unit_bytes) noexcept;
+  /// Units of a group of `count` records.
+  [[nodiscard]] std::uint32_t group_units(std::uint32_t count) const noexcept;
+  [[nodiscard]] std::uint64_t segment_offset(std::uint64_t segment) const noexcept {
+    return kSegmentsOffset + segment * segment_bytes;
+  }
+  [[nodiscard]] std::uint64_t slot_offset(std::uint64_t segment,
+                                          std::uint32_t slot) const noexcept {
+    return segment_offset(segment) + data_offset + std::uint64_t{slot} * chunk_bytes;
+  }
+  [[nodiscard]] std::uint64_t unit_offset(std::uint64_t segment,
+                                          std::uint32_t unit) const noexcept {
+    return segment_offset(segment) + std::uint64_t{unit} * unit_bytes;
+  }
+  [[nodiscard]] std::uint64_t segments_in(std::uint64_t diff_bytes) const noexcept {
+    return diff_bytes < kSegmentsOffset ? 0 : (diff_bytes - kSegmentsOffset) / segment_bytes;
+  }
+};
+
+// --- superblock ------------------------------------------------------------------------------
+
+struct Superblock {
+  Guid area_id;  // Made by format; in every structure, so that older content is recognised.
+  VolumeId volume_id;
+  std::uint64_t origin_bytes = 0;
+  std::uint32_t chunk_bytes = 0;
+  std::uint32_t unit_bytes = 0;
+  std::uint64_t diff_bytes_max = 0;  // 0: no bound.
+  std::uint64_t sequence = 0;        // Of superblock writes: the higher valid one counts.
+  std::uint64_t open_count = 0;
+  std::uint64_t trusted_sequence = 0;  // Groups up to here were durable when this was written.
+  Guid boot_id;                        // Of the last open.
+  bool clean = false;
+};
+
+using Block = std::span<std::byte, kBlockBytes>;
+using ConstBlock = std::span<const std::byte, kBlockBytes>;
+
+void encode(const Superblock& superblock, Block out) noexcept;
+/// Errors: diff_area_foreign (no magic), diff_area_version, diff_area_corrupt (checksum, or values
+/// that make no sense).
+[[nodiscard]] Result<Superblock> decode_superblock(ConstBlock bytes);
+
+// --- snapshot table --------------------------------------------------------------------------
+
+enum class SlotState : std::uint8_t { free = 0, prepared = 1, committed = 2, created = 3 };
+
+/// One slot of the snapshot table. Two copies on disk, written in turn; the higher valid sequence
+/// counts.
+struct SnapshotSlot {
+  std::uint32_t index = 0;
+  std::uint64_t sequence = 0;
+  SlotState state = SlotState::free;
+  bool lost = false;
+  bool persistent = false;
+  std::uint32_t attributes = 0;
+  SnapshotId id;
+  SnapshotSetId set_id;
+  SessionId session_id;
+  Guid boot_id;
+  std::uint64_t epoch = 0;  // Kept when the slot is freed: epochs are never used twice.
+  std::int64_t creation_filetime = 0;
+  std::vector<SnapshotId> members;
+};
+
+[[nodiscard]] std::uint64_t table_offset(std::uint32_t slot, std::uint32_t copy) noexcept;
+void encode(const SnapshotSlot& slot, std::uint64_t area, Block out) noexcept;
+/// Errors: diff_area_corrupt (also for zeroes: look at is_zero() first).
+[[nodiscard]] Result<SnapshotSlot> decode_slot(ConstBlock bytes, std::uint64_t area,
+                                               std::uint32_t index);
+[[nodiscard]] bool is_zero(std::span<const std::byte> bytes) noexcept;
+
+// --- groups of records -----------------------------------------------------------------------
+
+/// The first eight bytes of the area's id.
+[[nodiscard]] std::uint64_t area_tag(const Guid& area_id) noexcept;
+
+struct GroupHeader {
+  bool is_void = false;  // No records: covers units that a crash left empty or torn.
+  bool durable = false;  // Its origin writes waited for a flush: a persistent snapshot needs it.
+  std::uint64_t generation = 0;  // Of the segment's use; a reused segment has a higher one.
+  std::uint64_t sequence = 0;    // Over the whole area, counting up.
+  std::uint64_t epoch = 0;
+  std::uint64_t completed_sequence = 0;  // All groups up to here had completed (kill -9).
+  std::uint64_t durable_sequence = 0;    // All groups up to here were flushed (power cut).
+  std::uint32_t segment = 0;
+  std::uint16_t unit = 0;   // Where it starts in the segment's index.
+  std::uint16_t units = 0;  // How many it covers.
+  std::uint16_t first_slot = 0;
+  std::uint16_t count = 0;  // Records, in slots first_slot, first_slot + 1, ...
+};
+
+struct Group {
+  GroupHeader header;
+  std::vector<std::uint64_t> chunks;
+  std::vector<std::uint32_t> checksums;  // checksums_per_chunk for each record, in order.
+};
+
+/// `out` is units * unit_bytes long; of a void group, which has nothing but a header, one unit.
+/// Does not allocate.
+void encode_group(const Layout& layout, std::uint64_t area, const GroupHeader& header,
+                  std::span<const std::uint64_t> chunks, std::span<const std::uint32_t> checksums,
+                  std::span<std::byte> out) noexcept;
+
+/// Decodes the group at the start of `bytes` (a whole number of units) if there is one that belongs
+/// to `area`, `segment` and `unit`. False: there is none. Chunk numbers are below `chunk_count`.
+[[nodiscard]] bool decode_group(const Layout& layout, std::uint64_t area, std::uint32_t segment,
+                                std::uint32_t unit, std::uint64_t chunk_count,
+                                std::span<const std::byte> bytes, Group& out);
+
+}  // namespace umbra::format

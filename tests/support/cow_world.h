@@ -1,0 +1,219 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The vocabulary of the store's tests: a volume on two simulated disks, and a naive twin that keeps
+// a full copy per snapshot.
+#pragma once
+
+#include <cerrno>
+#include <cstring>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "provider/cow/volume.h"
+#include "tests/support/catch.h"
+#include "tests/support/sim_disk.h"
+
+namespace umbra::test {
+
+using Image = std::vector<std::byte>;
+
+inline constexpr std::uint64_t kSector = 512;
+
+/// Every sector says where it belongs and which write it comes from, so that a misplaced or stale
+/// one names its origin.
+inline void stamp(std::span<std::byte> bytes, std::uint64_t offset_bytes, std::uint64_t sequence) {
+  for (std::uint64_t at = 0; at < bytes.size(); at += kSector) {
+    const std::uint64_t words[2] = {offset_bytes + at, sequence};
+    for (std::uint64_t k = 0; k < kSector; k += sizeof words) {
+      std::memcpy(bytes.data() + at + k, words, sizeof words);
+    }
+  }
+}
+inline std::string sector_text(const std::byte* sector) {
+  std::uint64_t words[2] = {};
+  std::memcpy(words, sector, sizeof words);
+  return "offset " + std::to_string(words[0]) + " sequence " + std::to_string(words[1]);
+}
+
+/// Runs the volume's rare jobs as steps of the simulated machine.
+class SimExecutor final : public cow::Executor {
+ public:
+  explicit SimExecutor(SimMachine& machine) : machine_(machine) {}
+  void post(std::function<void()> job) override { machine_.post(std::move(job)); }
+
+ private:
+  SimMachine& machine_;
+};
+
+struct CowWorldOptions {
+  std::uint64_t origin_bytes = 1U << 20U;
+  std::uint32_t chunk_bytes = 16U << 10U;
+  std::uint64_t segments = 4;      // At first.
+  std::uint64_t segments_max = 8;  // The diff area grows to this.
+};
+
+class CowWorld {
+ public:
+  explicit CowWorld(std::uint64_t seed, const CowWorldOptions& options_ = {})
+      : options(options_),
+        machine(seed),
+        executor(machine),
+        origin(machine, options.origin_bytes),
+        diff(machine, diff_bytes(options.segments)),
+        boot_id(Guid::random()) {
+    diff.size_bytes_max = diff_bytes(options.segments_max);
+    stamp(origin.bytes(), 0, 0);
+    origin.settle();
+    twin = origin.bytes();
+    cow::FormatOptions format;
+    format.volume_id = volume_id;
+    format.chunk_bytes = options.chunk_bytes;
+    format.diff_bytes_initial = diff_bytes(options.segments);
+    format.diff_bytes_max = diff_bytes(options.segments_max);
+    REQUIRE(cow::format_diff_area(origin, diff, format));
+  }
+
+  [[nodiscard]] std::uint64_t diff_bytes(std::uint64_t segments) const {
+    const std::uint64_t two = cow::diff_bytes_min(options.chunk_bytes);
+    const std::uint64_t none = (128U << 10U) + std::uint64_t{512} * 2 * 4096;
+    return none + (two - none) / 2 * segments;
+  }
+
+  [[nodiscard]] cow::OpenOptions open_options() {
+    cow::OpenOptions open;
+    open.volume_id = volume_id;
+    open.boot_id = boot_id;
+    open.grow_step_bytes = 1;  // As little as possible at a time.
+    open.executor = &executor;
+    open.lost_store = lost_store;
+    return open;
+  }
+  [[nodiscard]] Status try_open() {
+    const SimMachine::Inline waits(machine);
+    auto opened = cow::Volume::open(origin, diff, open_options());
+    if (!opened) return fail(opened.error());
+    volume = std::move(*opened);
+    return {};
+  }
+  void open() {
+    const Status opened = try_open();
+    INFO((opened ? std::string() : opened.error().to_string()));
+    REQUIRE(opened);
+  }
+
+  /// Writes stamped sectors through the live volume, into the twin too. Immediate mode.
+  int write(std::uint64_t offset_bytes, std::uint64_t size_bytes, bool fua = false) {
+    buffer.resize(size_bytes);
+    stamp(buffer, offset_bytes, ++sequence);
+    block::Request request;
+    request.op = block::Op::write;
+    request.fua = fua;
+    request.offset_bytes = offset_bytes;
+    request.size_bytes = size_bytes;
+    request.buffer = buffer.data();
+    const int error = block::run(volume->live(), request);
+    if (error == 0) {
+      std::copy(buffer.begin(), buffer.end(),
+                twin.begin() + static_cast<std::ptrdiff_t>(offset_bytes));
+    }
+    return error;
+  }
+  int run(block::Op op, std::uint64_t offset_bytes = 0, std::uint64_t size_bytes = 0) {
+    block::Request request;
+    request.op = op;
+    request.offset_bytes = offset_bytes;
+    request.size_bytes = size_bytes;
+    return block::run(volume->live(), request);
+  }
+
+  /// Prepare to confirm, in one go. Immediate mode, or idle.
+  SnapshotId take(bool persistent) {
+    const SnapshotId id = begin(persistent);
+    volume->hold();
+    REQUIRE(volume->drain(Duration::zero()));
+    commit(id);
+    volume->release();
+    finish(id);
+    return id;
+  }
+  SnapshotId begin(bool persistent) {
+    const SimMachine::Inline waits(machine);
+    cow::PrepareRequest request;
+    request.id = SnapshotId::random();
+    request.set_id = SnapshotSetId::random();
+    request.persistent = persistent;
+    const Status prepared = volume->prepare(request);
+    INFO((prepared ? std::string() : prepared.error().to_string()));
+    REQUIRE(prepared);
+    return request.id;
+  }
+  void commit(const SnapshotId& id) {
+    volume->commit(id, 1);
+    images[id] = twin;
+  }
+  void finish(const SnapshotId& id) {
+    const SimMachine::Inline waits(machine);
+    REQUIRE(volume->post_commit(id, {id}));
+    REQUIRE(volume->confirm(id));
+  }
+  void remove(const SnapshotId& id, bool force = false) {
+    const SimMachine::Inline waits(machine);
+    REQUIRE(volume->remove(id, force));
+    images.erase(id);
+  }
+
+  /// Reads all of it in one request, or a part. 0 or errno.
+  [[nodiscard]] int read(block::Device& device, Image& out, std::uint64_t offset_bytes = 0,
+                         std::uint64_t size_bytes = 0) {
+    if (size_bytes == 0) size_bytes = options.origin_bytes - offset_bytes;
+    out.resize(size_bytes);
+    block::Request request;
+    request.offset_bytes = offset_bytes;
+    request.size_bytes = size_bytes;
+    request.buffer = out.data();
+    const SimMachine::Inline waits(machine);
+    return block::run(device, request);
+  }
+  [[nodiscard]] int read_snapshot(const SnapshotId& id, Image& out) {
+    const auto device = volume->open_snapshot(id);
+    REQUIRE(device);
+    return read(**device, out);
+  }
+  void check_snapshot(const SnapshotId& id) {
+    Image seen;
+    REQUIRE(read_snapshot(id, seen) == 0);
+    check_same(seen, images.at(id), "snapshot");
+  }
+  void check_all() {
+    Image seen;
+    REQUIRE(read(volume->live(), seen) == 0);
+    check_same(seen, twin, "live");
+    for (const auto& [id, image] : images) check_snapshot(id);
+  }
+  static void check_same(const Image& seen, const Image& wanted, const char* what) {
+    if (seen == wanted) return;
+    for (std::uint64_t at = 0; at < wanted.size(); at += kSector) {
+      if (std::memcmp(seen.data() + at, wanted.data() + at, kSector) == 0) continue;
+      FAIL(what << " at " << at << ": is " << sector_text(seen.data() + at) << ", should be "
+                << sector_text(wanted.data() + at));
+    }
+  }
+
+  CowWorldOptions options;
+  SimMachine machine;
+  SimExecutor executor;
+  SimDisk origin;
+  SimDisk diff;
+  VolumeId volume_id = VolumeId::random();
+  Guid boot_id;
+  cow::LostStore* lost_store = nullptr;
+  std::unique_ptr<cow::Volume> volume;
+  Image twin;
+  Image buffer;
+  std::map<SnapshotId, Image> images;
+  std::uint64_t sequence = 0;
+};
+
+}  // namespace umbra::test

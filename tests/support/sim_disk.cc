@@ -1,0 +1,220 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "tests/support/sim_disk.h"
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+
+namespace umbra::test {
+namespace {
+
+constexpr std::uint64_t kSectorBytes = 512;
+constexpr std::size_t kUnsyncedMax = 512;  // More are written back by themselves, oldest first.
+constexpr std::uint64_t kInlineStepsMax = 3;
+
+[[nodiscard]] bool changes(const block::Request& request) noexcept {
+  return request.op != block::Op::read;
+}
+
+}  // namespace
+
+// --- the machine -----------------------------------------------------------------------------
+
+bool SimMachine::step() {
+  if (queue_.empty() && jobs_.empty()) return false;
+  const std::uint64_t choice = prng_.below(queue_.size() + jobs_.size());
+  const int outer = std::exchange(inline_, 0);
+  if (choice < queue_.size()) {
+    const Queued queued = queue_[choice];
+    queue_.erase(queue_.begin() + static_cast<std::ptrdiff_t>(choice));
+    run(queued);
+  } else {
+    std::function<void()> job = std::move(jobs_.front());  // Jobs keep their order.
+    jobs_.erase(jobs_.begin());
+    const Inline waits_for_its_io(*this);
+    job();
+  }
+  inline_ = outer;
+  return true;
+}
+
+void SimMachine::run_until_idle() {
+  while (step()) {
+  }
+}
+
+bool SimMachine::take_effect() {
+  if (!powered_) return false;
+  if (operations_++ != cut_at_) return true;
+  powered_ = false;
+  return false;
+}
+
+void SimMachine::run(const Queued& queued) {
+  const int error = queued.disk->effect(*queued.request, queued.flush_mark);
+  if (!powered_) fail_queue();
+  block::finish(*queued.request, error);
+}
+
+void SimMachine::fail_queue() {
+  while (!queue_.empty()) {
+    const Queued queued = queue_.back();
+    queue_.pop_back();
+    // In flight when the power went: it may have reached the medium in part.
+    queued.disk->tear(*queued.request, killed_ ? queued.disk->cache_ : queued.disk->stable_);
+    block::finish(*queued.request, EIO);
+  }
+}
+
+void SimMachine::cut_power() {
+  powered_ = false;
+  fail_queue();
+}
+
+void SimMachine::kill() {
+  killed_ = true;
+  cut_power();
+}
+
+void SimMachine::power_on() {
+  jobs_.clear();
+  if (!killed_) {
+    for (SimDisk* disk : disks_) disk->lose_power();
+  }
+  killed_ = false;
+  powered_ = true;
+  operations_ = 0;
+  cut_at_ = ~std::uint64_t{0};
+}
+
+// --- a disk ----------------------------------------------------------------------------------
+
+SimDisk::SimDisk(SimMachine& machine, std::uint64_t size_bytes)
+    : machine_(machine), cache_(size_bytes), stable_(size_bytes) {
+  machine_.disks_.push_back(this);
+}
+
+SimDisk::~SimDisk() { std::erase(machine_.disks_, this); }
+
+void SimDisk::settle() {
+  stable_ = cache_;
+  unsynced_.clear();
+}
+
+block::Geometry SimDisk::geometry() const noexcept {
+  block::Geometry geometry;
+  geometry.size_bytes = cache_.size();
+  geometry.can_discard = true;
+  return geometry;
+}
+
+void SimDisk::submit(block::Request& first) noexcept {
+  for (block::Request* request = &first; request != nullptr;) {
+    block::Request* const next = std::exchange(request->next, nullptr);
+    request->error = 0;
+    int error = 0;
+    {
+      const std::lock_guard lock(machine_.mutex_);
+      error = block::check(geometry(), *request);
+      if (error == 0 && machine_.scheduled_ && machine_.powered_ && machine_.inline_ == 0) {
+        machine_.queue_.push_back({this, request, next_number_});
+        request = next;
+        continue;
+      }
+      if (error == 0 && machine_.scheduled_ && machine_.inline_ > 0) {
+        for (auto steps = machine_.prng_.below(kInlineStepsMax + 1); steps > 0; --steps) {
+          (void)machine_.step();
+        }
+      }
+      if (error == 0) error = effect(*request, next_number_);
+      if (!machine_.powered_) machine_.fail_queue();
+    }
+    block::finish(*request, error);
+    request = next;
+  }
+}
+
+int SimDisk::effect(block::Request& request, std::uint64_t flush_mark) {
+  const std::lock_guard lock(machine_.mutex_);
+  if (!machine_.powered_) return EIO;
+  if (changes(request) && !machine_.take_effect()) {
+    tear(request, machine_.killed_ ? cache_ : stable_);
+    return EIO;
+  }
+  if (fault) {
+    if (const int error = fault(request); error != 0) return error;
+  }
+  if (request.op == block::Op::read) {
+    std::memcpy(request.buffer, cache_.data() + request.offset_bytes, request.size_bytes);
+    return 0;
+  }
+  if (request.op == block::Op::flush) {
+    std::size_t done = 0;
+    for (; done < unsynced_.size() && unsynced_[done].number < flush_mark; ++done) {
+      std::copy(unsynced_[done].bytes.begin(), unsynced_[done].bytes.end(),
+                stable_.begin() + static_cast<std::ptrdiff_t>(unsynced_[done].offset_bytes));
+    }
+    unsynced_.erase(unsynced_.begin(), unsynced_.begin() + static_cast<std::ptrdiff_t>(done));
+    return 0;
+  }
+  if (request.op == block::Op::discard && machine_.prng_.chance(1, 2)) return 0;
+  apply(request);
+  return 0;
+}
+
+void SimDisk::apply(const block::Request& request) {
+  Unsynced write;
+  write.number = next_number_++;
+  write.offset_bytes = request.offset_bytes;
+  write.bytes.resize(request.size_bytes);
+  if (request.op == block::Op::write) {
+    std::memcpy(write.bytes.data(), request.buffer, request.size_bytes);
+  }
+  const auto offset = static_cast<std::ptrdiff_t>(write.offset_bytes);
+  std::copy(write.bytes.begin(), write.bytes.end(), cache_.begin() + offset);
+  unsynced_.push_back(std::move(write));
+  // Durable at once with FUA, or by the disk's own accord; everything before it goes along.
+  while (!unsynced_.empty() && (request.fua || unsynced_.size() > kUnsyncedMax)) {
+    const Unsynced& oldest = unsynced_.front();
+    std::copy(oldest.bytes.begin(), oldest.bytes.end(),
+              stable_.begin() + static_cast<std::ptrdiff_t>(oldest.offset_bytes));
+    unsynced_.erase(unsynced_.begin());
+  }
+}
+
+void SimDisk::tear(const block::Request& request, std::vector<std::byte>& target) {
+  if (request.op != block::Op::write && request.op != block::Op::write_zeroes) return;
+  const std::uint64_t kind = machine_.prng_.below(3);  // Dropped, kept, torn.
+  for (std::uint64_t at = 0; at < request.size_bytes; at += kSectorBytes) {
+    if (kind == 0 || (kind == 2 && machine_.prng_.chance(1, 2))) continue;
+    std::byte* const to = target.data() + request.offset_bytes + at;
+    if (request.op == block::Op::write) {
+      std::memcpy(to, request.buffer + at, kSectorBytes);
+    } else {
+      std::memset(to, 0, kSectorBytes);
+    }
+  }
+}
+
+void SimDisk::lose_power() {
+  for (const Unsynced& write : unsynced_) {
+    const std::uint64_t kind = machine_.prng_.below(3);
+    for (std::uint64_t at = 0; at < write.bytes.size(); at += kSectorBytes) {
+      if (kind == 0 || (kind == 2 && machine_.prng_.chance(1, 2))) continue;
+      std::memcpy(stable_.data() + write.offset_bytes + at, write.bytes.data() + at, kSectorBytes);
+    }
+  }
+  unsynced_.clear();
+  cache_ = stable_;
+}
+
+Status SimDisk::resize(std::uint64_t size_bytes) {
+  const std::lock_guard lock(machine_.mutex_);
+  if (size_bytes > size_bytes_max) return fail(Errc::insufficient_storage, "simulated disk");
+  if (!machine_.take_effect()) return fail(Errc::io_error, "no power");
+  cache_.resize(size_bytes);
+  stable_.resize(size_bytes);
+  return {};
+}
+
+}  // namespace umbra::test
