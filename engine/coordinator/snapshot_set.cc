@@ -197,8 +197,7 @@ bool SnapshotSet::phase_complete(TimePoint now) {
       }
       return false;
     case Phase::thaw:
-      while (level_ < kFreezeOrder.size() &&
-             (!waits_for(WriterEvent::thaw) || now >= level_deadline_)) {
+      while (level_ < kFreezeOrder.size() && (!level_waits() || now >= level_deadline_)) {
         if (++level_ < kFreezeOrder.size()) send_level(now, WriterEvent::thaw);
       }
       return !waits_for(WriterEvent::thaw);
@@ -279,6 +278,15 @@ void SnapshotSet::send_level(TimePoint now, WriterEvent event) {
 bool SnapshotSet::waits_for(WriterEvent event) const noexcept {
   return std::any_of(writer_tracks_.begin(), writer_tracks_.end(),
                      [&](const WriterTrack& track) { return track.pending == event; });
+}
+
+// Whether a writer of the level that was sent Thaw last has not answered it.
+bool SnapshotSet::level_waits() const noexcept {
+  const auto level = level_at(WriterEvent::thaw, level_);
+  for (std::size_t w = 0; w < plan_.writers.size(); ++w)
+    if (writer_tracks_[w].pending == WriterEvent::thaw && at_level(plan_.writers[w], level))
+      return true;
+  return false;
 }
 
 void SnapshotSet::call(TimePoint now, std::size_t p, ProviderCall call, milliseconds limit,

@@ -26,7 +26,8 @@
 // operator's abort and a shutdown do not wait. From `confirm` on it is too late for all of them:
 // the set is created, and the end of the session removes auto-release copies.
 //
-// It does not do: Identify, PrepareForBackup, BackupComplete (writer_round.h); BeginPrepare and the
+// It does not do: Identify, PrepareForBackup, BackupComplete (single events without an order among
+// writers: writer_state.h and the daemon); BeginPrepare and the
 // requester's order of calls (session.h); the creation slot (creation_slot.h).
 
 #pragma once
@@ -215,6 +216,7 @@ class SnapshotSet {
   void send_all(TimePoint now, WriterEvent event);
   void send_level(TimePoint now, WriterEvent event);
   [[nodiscard]] bool waits_for(WriterEvent event) const noexcept;
+  [[nodiscard]] bool level_waits() const noexcept;
   void call(TimePoint now, std::size_t provider, ProviderCall call, milliseconds limit,
             const HoldLimits& limits = {});
   void call_all(TimePoint now, ProviderCall call, milliseconds limit);
