@@ -618,7 +618,7 @@ class BoundedMemory final : public json::memory_resource {
   }
   void do_deallocate(void* memory, std::size_t bytes, std::size_t alignment) override {
     left_bytes_.fetch_add(bytes, std::memory_order_relaxed);
-    ::operator delete (memory, bytes, std::align_val_t{alignment});
+    ::operator delete (memory, std::align_val_t{alignment});
   }
   bool do_is_equal(const json::memory_resource& other) const noexcept override {
     return this == &other;

@@ -54,7 +54,7 @@ class GuardianClient final : public contract::Freezer {
   /// restarts of this process, and closes it when it gives up restarting us or after our clean
   /// exit: the last close of a /dev/fuse descriptor aborts the connection, so nothing waits for
   /// ever. A kept entry of the same name is replaced. Blocks at most 5 s. Errors: invalid_argument
-  /// (name or payload empty-named or too long); limit_reached; coordinator_lost.
+  /// (an empty name, or name or payload too long); limit_reached; coordinator_lost.
   [[nodiscard]] Status keep(std::string_view name, int fd, std::string_view payload);
   /// Everything that is kept, also from the life before this one; descriptors are duplicates.
   /// Blocks at most 5 s. Errors: coordinator_lost.

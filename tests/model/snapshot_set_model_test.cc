@@ -43,7 +43,6 @@ struct Monitor {
     bool freeze_sent = false, freeze_ok = false, closed = false, lost = false, failed = false,
          aborted = false;
     TimePoint window_end;
-    friend bool operator==(const Writer&, const Writer&) = default;
   };
   std::vector<Writer> writers;
   std::vector<int> last_call;  // Per provider: the last ProviderCall, -1 before.

@@ -36,6 +36,9 @@ using umbra::Prng;
 using umbra::stamp::History;
 using umbra::stamp::kSectorBytes;
 
+// As NBD_NULL_COMPLETION, which is a compound literal of C.
+constexpr nbd_completion_callback kNoCallback{nullptr, nullptr, nullptr};
+
 std::int64_t now_ns() {
   return std::chrono::duration_cast<std::chrono::nanoseconds>(
              std::chrono::steady_clock::now().time_since_epoch())
@@ -139,7 +142,7 @@ class Connection {
     slot.sequence = 0;
     auto* handle = handle_.get();
     if (slot.kind == Kind::flush) {
-      slot.cookie = nbd_aio_flush(handle, NBD_NULL_COMPLETION, 0);
+      slot.cookie = nbd_aio_flush(handle, kNoCallback, 0);
     } else if (!issue_change(slot, handle, dice)) {
       return;  // Would overlap; another place the next time.
     }
@@ -161,13 +164,13 @@ class Connection {
     const std::uint32_t flags = dice == 99 ? LIBNBD_CMD_FLAG_FUA : 0;
     const auto bytes = sectors * kSectorBytes;
     if (slot.kind == Kind::zero) {
-      slot.cookie = nbd_aio_zero(handle, bytes, first * kSectorBytes, NBD_NULL_COMPLETION, flags);
+      slot.cookie = nbd_aio_zero(handle, bytes, first * kSectorBytes, kNoCallback, flags);
       return true;
     }
     umbra::stamp::fill(std::span(slot.buffer).first(bytes), first, slot.sequence,
                        load_.options.seed);
-    slot.cookie = nbd_aio_pwrite(handle, slot.buffer.data(), bytes, first * kSectorBytes,
-                                 NBD_NULL_COMPLETION, flags);
+    slot.cookie =
+        nbd_aio_pwrite(handle, slot.buffer.data(), bytes, first * kSectorBytes, kNoCallback, flags);
     return true;
   }
 

@@ -1,0 +1,162 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//
+// One backup, with VSS's states and call order (IVssBackupComponents). The short way:
+//
+//   auto volume = umbra::requester::resolve_volume("/srv/db");
+//   auto session = umbra::requester::BackupSession::open({});
+//   auto set = session->create_snapshot_set({.volumes = {*volume}});
+//   // read set->snapshots[0].device_object
+//
+// The long way, every step by name:
+//
+//   initialize_for_backup
+//     -> set_context, set_backup_state, enable_/disable_writer...   (optional)
+//     -> gather_writer_metadata -> writer_metadata, add_component...
+//     -> start_snapshot_set -> add_to_snapshot_set...
+//     -> prepare_for_backup                                         (not in contexts without
+//     writers)
+//     -> do_snapshot_set -> gather_writer_status
+//     -> copy the data -> set_backup_succeeded... -> backup_complete
+//   abort_backup at any time; the end of the object ends the session: writers get BackupShutdown
+//   and auto-release copies are deleted.
+//
+// A call at the wrong time gives bad_state and names the call, the state and what would be allowed.
+// Other errors that every call may give: coordinator_lost (umbrad went away: the session is over,
+// the set, if it was not finished, is aborted), access_denied, async_cancelled (cancel()).
+
+#pragma once
+
+#include <chrono>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "umbra/requester/export.h"
+#include "umbra/requester/types.h"
+#include "umbra/result.h"
+
+namespace umbra::requester {
+
+/// VSS's session states (docs/architecture.md); BX of the state table is `failed`.
+enum class SessionState : std::uint8_t {
+  created,           ///< Nothing called yet.
+  initialized,       ///< initialize_for_backup.
+  metadata_ready,    ///< gather_writer_metadata.
+  set_started,       ///< start_snapshot_set: the machine-wide creation slot is ours.
+  prepared,          ///< prepare_for_backup.
+  snapshot_created,  ///< do_snapshot_set: the slot is free, the copies can be read.
+  completed,         ///< backup_complete.
+  failed,            ///< do_snapshot_set failed, or abort_backup.
+  lost,              ///< The connection is gone.
+};
+
+/// "set_started" and so on. Static storage.
+[[nodiscard]] UMBRA_REQUESTER_EXPORT std::string_view session_state_name(
+    SessionState state) noexcept;
+
+/// A session. Movable. The library starts no threads; calls block, with the bound they name.
+///
+/// Threads: one call at a time, except cancel(). Auto-release copies live as long as the object (or
+/// its process), so keep it while copying.
+class UMBRA_REQUESTER_EXPORT BackupSession {
+ public:
+  static constexpr std::chrono::milliseconds kGatherLimit{300'000};
+  static constexpr std::chrono::milliseconds kPrepareLimit{900'000};
+  static constexpr std::chrono::milliseconds kCompleteLimit{3'600'000};
+
+  /// Connects. Errors: coordinator_lost; access_denied; version_mismatch.
+  [[nodiscard]] static Result<BackupSession> open(const ConnectOptions& options = {});
+
+  BackupSession(BackupSession&&) noexcept;
+  BackupSession& operator=(BackupSession&&) noexcept;
+  ~BackupSession();
+
+  [[nodiscard]] SessionState state() const noexcept;
+
+  // --- the short way --------------------------------------------------------------------------
+
+  /// From `created` to `snapshot_created` in one call: writers are asked for their components,
+  /// those that lie wholly on the volumes are selected, the set is created under the policy. A
+  /// persistent set is then completed too (state `completed`): nothing more need be called.
+  ///
+  /// Blocks at most options.time_limit plus the time that undoing takes. After a failure no copy is
+  /// left behind, every frozen writer has been thawed or aborted, the state is `failed`, and
+  /// last_report() tells how each writer fared. Errors: those of the single calls.
+  [[nodiscard]] Result<SnapshotSetInfo> create_snapshot_set(const CreateOptions& options);
+
+  // --- the long way ---------------------------------------------------------------------------
+
+  [[nodiscard]] Result<SessionId> initialize_for_backup();
+
+  /// Only these classes take part; without these classes; without these instances. Effective before
+  /// gather_writer_metadata only; later accepted and ignored, as in VSS.
+  [[nodiscard]] Status enable_writer_classes(const std::vector<WriterClassId>& classes);
+  [[nodiscard]] Status disable_writer_classes(const std::vector<WriterClassId>& classes);
+  [[nodiscard]] Status disable_writer_instances(const std::vector<WriterInstanceId>& instances);
+
+  /// Once. Default: context::kBackup. Errors: unsupported_context.
+  [[nodiscard]] Status set_context(std::uint32_t context_and_attributes);
+  [[nodiscard]] Status set_backup_state(const BackupState& state);
+
+  /// Identify to every enabled writer; those that do not answer in time are missing in the list.
+  [[nodiscard]] Status gather_writer_metadata(std::chrono::milliseconds limit = kGatherLimit);
+  /// What they answered; in memory until the session ends.
+  [[nodiscard]] Result<std::vector<WriterMetadata>> writer_metadata();
+
+  /// Errors: object_not_found (no such writer or component); object_already_exists;
+  /// invalid_argument (not to be selected explicitly: its selectable ancestor is).
+  [[nodiscard]] Status add_component(const ComponentRef& component);
+
+  /// Takes the machine-wide creation slot. Errors: snapshot_set_in_progress (the context names the
+  /// holder; after waiting for `queue_limit`).
+  [[nodiscard]] Result<SnapshotSetId> start_snapshot_set(
+      std::chrono::milliseconds queue_limit = std::chrono::milliseconds{0});
+  /// Errors: object_not_found; object_already_exists; volume_not_supported;
+  /// provider_not_registered; nested_volume_limit; maximum_number_of_volumes_reached;
+  /// insufficient_storage.
+  [[nodiscard]] Result<AddedSnapshot> add_to_snapshot_set(const VolumeRef& volume,
+                                                          const ProviderId& provider = {});
+
+  /// PrepareForBackup to the writers. Vetoes are seen in gather_writer_status() only, as in VSS.
+  [[nodiscard]] Status prepare_for_backup(std::chrono::milliseconds limit = kPrepareLimit);
+
+  /// Freeze, commit, thaw, post-snapshot. After an error the copies are gone, every writer has been
+  /// thawed or aborted, and the state is `failed`. Errors: the writer's or provider's, with a
+  /// context that names writer and phase; flush_writes_timeout; hold_writes_timeout;
+  /// async_cancelled.
+  [[nodiscard]] Status do_snapshot_set(const DoOptions& options = {});
+  /// Of the last do_snapshot_set, also of a failed one.
+  [[nodiscard]] const SetReport& last_report() const noexcept;
+
+  /// Asks umbrad how each writer fares in this session.
+  [[nodiscard]] Result<std::vector<WriterStatus>> gather_writer_status();
+
+  /// Errors: object_not_found (was not added).
+  [[nodiscard]] Status set_backup_succeeded(const ComponentRef& component, bool succeeded);
+  /// BackupComplete to the writers: the data is safe.
+  [[nodiscard]] Status backup_complete(std::chrono::milliseconds limit = kCompleteLimit);
+
+  /// Aborts what is under way; does nothing where nothing is. State `failed` if there was.
+  [[nodiscard]] Status abort_backup();
+
+  // --- documents and queries ------------------------------------------------------------------
+
+  /// The Backup Components Document as it is now, typed and as text to be kept with the backup.
+  [[nodiscard]] Result<BackupComponentsDocument> backup_components();
+  [[nodiscard]] Result<std::string> save_as_xml();
+
+  [[nodiscard]] Result<SnapshotList> list_snapshots(const SnapshotQuery& query = {});
+  /// Errors: object_not_found; bad_state before the set is created.
+  [[nodiscard]] Result<SnapshotProperties> snapshot_properties(const SnapshotId& id);
+
+  /// Makes the call in progress return async_cancelled once umbrad has undone it; idempotent; no
+  /// effect on a call that does not wait for an operation. Threads: any; also a signal handler.
+  void cancel() noexcept;
+
+ private:
+  class Impl;
+  explicit BackupSession(std::unique_ptr<Impl> impl) noexcept;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace umbra::requester

@@ -1,0 +1,211 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//
+// Values that the requester SDK takes and returns. Plain structs with defaults; new fields may come
+// at any place, so use designated initialisers.
+
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "umbra/documents.h"
+#include "umbra/ids.h"
+#include "umbra/provider.h"
+#include "umbra/requester/export.h"
+#include "umbra/result.h"
+#include "umbra/vss.h"
+
+namespace umbra::requester {
+
+inline constexpr std::size_t kVolumesPerSetMax = 64;
+
+/// How to reach umbrad, and as what.
+struct ConnectOptions {
+  std::string socket_path;  ///< Empty: $UMBRA_RUN_DIR/umbrad.sock, else the system's, else ours.
+  std::chrono::milliseconds connect_limit{5'000};
+  /// Attach, detach and abort need the admin role (root); it may do all that a requester may.
+  bool admin = false;
+  std::string program;  ///< For umbrad's log, e.g. "mybackup 2.1".
+};
+
+/// Turns what a user typed into a reference: a GUID is a volume id; a word without '/' is the name
+/// given at attach; anything else is a path of this process's mount namespace: a block device means
+/// itself, any other file the file system it lies on. Errors: object_not_found (no such path);
+/// invalid_argument (empty).
+[[nodiscard]] UMBRA_REQUESTER_EXPORT Result<VolumeRef> resolve_volume(const std::string& text);
+
+struct VolumeList {
+  std::vector<VolumeProperties> volumes;
+  std::vector<std::string> absent_providers;  ///< Registered, not connected: theirs are missing.
+};
+
+struct SnapshotList {
+  std::vector<SnapshotProperties> snapshots;
+  std::vector<std::string> absent_providers;
+};
+
+struct SnapshotQuery {
+  std::uint32_t context = context::kAll;
+  bool incomplete = false;  ///< Also prepared copies that wait for absent members of their set.
+};
+
+struct ProviderInfo {
+  ProviderProperties properties;
+  bool connected = false;
+};
+
+/// A writer as it is now, outside any session, and how it last failed.
+struct WriterInfo {
+  WriterInstanceId instance_id;
+  WriterClassId class_id;
+  std::string name;
+  std::string instance_name;
+  ApplicationLevel level = ApplicationLevel::front_end;
+  std::chrono::milliseconds freeze_window{60'000};
+  WriterState state = WriterState::stable;  ///< In the newest session it takes part in.
+  Errc last_failure = Errc::ok;
+  std::string last_failure_phase;
+  std::string last_failure_message;
+  std::int64_t last_failure_filetime = 0;  ///< 0: never.
+};
+
+struct DeletedSnapshots {
+  std::uint32_t deleted = 0;
+  std::optional<SnapshotId> not_deleted;  ///< The one that stopped it, with `problem`.
+  Error problem{Errc::ok, {}};
+};
+
+struct AttachOptions {
+  std::string origin_path;     ///< Absolute, as umbra-cowd sees it.
+  std::string diff_area_path;  ///< On another file system than the volume's own.
+  std::string name;            ///< Empty: the origin's file name.
+  std::uint32_t chunk_bytes = 16 * 1024;
+  std::uint64_t diff_initial_bytes = 0;  ///< 0: the default.
+  std::uint64_t diff_maximum_bytes = 0;  ///< 0: unbounded.
+  std::string expose = "auto";           ///< "auto", "fuse" or "nbd" (NBD only).
+  bool force = false;                    ///< Overwrite what is in the diff area's place.
+};
+
+struct AttachedVolume {
+  VolumeProperties volume;
+  std::vector<std::string> notes;  ///< What was chosen and why.
+};
+
+struct MountedSnapshot {
+  std::string path;
+  std::string device_path;
+};
+
+struct CoordinatorStatus {
+  std::string program;
+  std::chrono::seconds uptime{0};
+  std::uint32_t writers = 0;
+  std::uint32_t sessions = 0;
+  std::uint32_t providers_connected = 0;
+  SnapshotSetId set_in_progress;  ///< Nil: none.
+  std::string set_phase;
+  std::string set_holder;
+  std::chrono::milliseconds set_age{0};
+};
+
+struct AbortedSet {
+  SnapshotSetId set_id;
+  std::string holder;
+};
+
+/// VSS_BACKUP state of SetBackupState.
+struct BackupState {
+  bool component_mode = true;  ///< false: whole volumes; every writer takes part.
+  bool bootable_system_state = false;
+  BackupType backup_type = BackupType::full;
+  bool partial_file_support = false;
+};
+
+/// A writer's answer to Identify.
+struct WriterMetadata {
+  WriterInstanceId instance_id;
+  WriterClassId class_id;
+  std::string name;
+  WriterMetadataDocument document;
+  std::string xml;  ///< To be kept with the backup: restoring needs it.
+};
+
+/// Names a component of a live writer.
+struct ComponentRef {
+  WriterInstanceId instance_id;
+  WriterClassId class_id;
+  ComponentType type = ComponentType::file_group;
+  std::string logical_path;
+  std::string name;
+};
+
+/// How one writer fared in this session.
+struct WriterStatus {
+  WriterInstanceId instance_id;
+  WriterClassId class_id;
+  std::string name;
+  WriterState state = WriterState::unknown;
+  Errc failure = Errc::ok;
+  std::uint32_t application_code = 0;
+  std::string message;  ///< The writer's own words.
+};
+
+struct AddedSnapshot {
+  SnapshotId snapshot_id;
+  VolumeId volume_id;
+};
+
+/// One phase of do_snapshot_set, in time since its beginning.
+struct PhaseTime {
+  std::string phase;  ///< "prepare", "freeze", "hold", "thaw", ...: docs/wire.md lists them.
+  std::chrono::microseconds begin{0};
+  std::chrono::microseconds end{0};
+};
+
+/// What do_snapshot_set did, whether it succeeded or not.
+struct SetReport {
+  std::vector<PhaseTime> timeline;
+  HoldReport hold;
+  std::vector<WriterStatus> writers;
+};
+
+struct Progress {
+  std::string_view operation;  ///< E.g. "do_snapshot_set".
+  std::string_view phase;      ///< What umbrad is doing; empty if it does not say.
+  std::chrono::milliseconds elapsed{0};
+};
+/// Called by the thread that made the call, several times a second. Must not call the session.
+using OnProgress = std::function<void(const Progress& progress)>;
+
+struct DoOptions {
+  WriterPolicy policy = WriterPolicy::none;
+  std::vector<WriterClassId> policy_list;  ///< With WriterPolicy::list.
+  std::chrono::milliseconds time_limit{600'000};
+  OnProgress on_progress;
+};
+
+/// A whole creation in one call.
+struct CreateOptions {
+  std::vector<VolumeRef> volumes;                 ///< 1 to kVolumesPerSetMax; see resolve_volume().
+  ProviderId provider_id;                         ///< Nil: umbrad chooses.
+  std::uint32_t context = context::kAppRollback;  ///< Context and attributes.
+  BackupType backup_type = BackupType::copy;
+  WriterPolicy writer_policy = WriterPolicy::involved;
+  std::vector<WriterClassId> policy_list;         ///< With WriterPolicy::list.
+  std::chrono::milliseconds queue_limit{0};       ///< To wait for another's set to be finished.
+  std::chrono::milliseconds time_limit{600'000};  ///< The whole call.
+  OnProgress on_progress;
+};
+
+struct SnapshotSetInfo {
+  SnapshotSetId set_id;
+  std::vector<SnapshotProperties> snapshots;
+  SetReport report;
+  std::vector<ComponentRef> components;  ///< Those that were selected.
+};
+
+}  // namespace umbra::requester

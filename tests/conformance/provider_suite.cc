@@ -1,0 +1,577 @@
+// SPDX-License-Identifier: Apache-2.0
+
+#include "tests/conformance/provider_suite.h"
+
+#include <algorithm>
+#include <array>
+#include <functional>
+#include <future>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "tests/support/catch.h"
+
+namespace umbra::test {
+namespace {
+
+constexpr std::size_t kBlock = 512;
+constexpr auto kNever = std::chrono::seconds{20};  // Bound of waits for what must happen.
+
+bool refuses_order(const Status& status) {
+  return !status &&
+         (status.error().code == Errc::provider_veto || status.error().code == Errc::bad_state);
+}
+
+std::string block_of(char fill) { return std::string(kBlock, fill); }
+
+// One set on its way; the calls in their order, by number.
+struct SetStory {
+  Provider& provider;
+  SnapshotSetId id = SnapshotSetId::random();
+  SessionId session = SessionId::random();
+  std::uint32_t attributes = context::kAppRollback;
+  std::vector<SnapshotId> snapshots{};
+  HoldLimits limits{};
+
+  Status add(const VolumeRef& volume) {
+    const auto snapshot = SnapshotId::random();
+    auto status = provider.begin_prepare_snapshot({id, snapshot, volume, attributes, session});
+    if (status) snapshots.push_back(snapshot);
+    return status;
+  }
+  static constexpr int kSteps = 9;
+  static constexpr int kHold = 2;     // flush_and_hold; kHold + 2 is the release.
+  static constexpr int kConfirm = 8;  // confirm_set
+  Status step(int number) {
+    switch (number) {
+      case 0: return provider.end_prepare_snapshots(id);
+      case 1: return provider.pre_commit_snapshots(id);
+      case 2: return provider.flush_and_hold(id, limits);
+      case 3: return provider.commit_snapshots(id);
+      case 4: return provider.release_hold(id).map([](const HoldReport&) {});
+      case 5: return provider.post_commit_snapshots(id, snapshots);
+      case 6: return provider.pre_final_commit_snapshots(id);
+      case 7: return provider.post_final_commit_snapshots(id);
+      default: return provider.confirm_set(id);
+    }
+  }
+  // Calls from..to-1, each of which must be good.
+  void run(int from, int to) {
+    for (int number = from; number < to; ++number) {
+      INFO("step " << number);
+      const auto status = step(number);
+      INFO((status ? std::string() : status.error().to_string()));
+      REQUIRE(status);
+    }
+  }
+  void create() { run(0, kSteps); }
+};
+
+bool shown(Provider& provider, const SnapshotId& id, bool incomplete = false) {
+  const auto list = provider.query_snapshots(incomplete);
+  REQUIRE(list);
+  return std::any_of(list->begin(), list->end(),
+                     [&](const SnapshotProperties& one) { return one.snapshot_id == id; });
+}
+
+void volumes_are_found(ProviderWorld& world) {
+  auto& provider = world.provider();
+  const auto a = world.add_volume("a");
+  const auto b = world.add_volume("b");
+  const auto found = provider.find_volume(a);
+  REQUIRE(found);
+  CHECK(found->name == "a");
+  CHECK(found->size_bytes >= 64 * 1024);
+  VolumeRef by_name;
+  by_name.name = "a";
+  REQUIRE(provider.find_volume(by_name));
+  CHECK(provider.find_volume(by_name)->volume_id == found->volume_id);
+  by_name.name = found->volume_id.to_string();  // A volume answers to its id's text, too.
+  REQUIRE(provider.find_volume(by_name));
+  VolumeRef both;
+  both.name = "b";
+  both.id = found->volume_id;
+  const auto clash = provider.find_volume(both);
+  REQUIRE(!clash);
+  CHECK(clash.error().code == Errc::object_not_found);
+  CHECK(!provider.find_volume(VolumeRef{}));
+  const auto list = provider.list_volumes();
+  REQUIRE(list);
+  CHECK(list->size() == 2);
+  const auto supported = provider.is_volume_supported(b, context::kAppRollback);
+  REQUIRE(supported);
+  CHECK(*supported);
+  VolumeRef absent;
+  absent.id = VolumeId::random();
+  const auto nothing = provider.is_volume_supported(absent, context::kAppRollback);
+  REQUIRE(!nothing);
+  CHECK(nothing.error().code == Errc::object_not_found);
+}
+
+void a_set_is_created(ProviderWorld& world) {
+  const auto a = world.add_volume("a");
+  const auto b = world.add_volume("b");
+  world.write(a, 0, block_of('1'));
+  SetStory set{world.provider()};
+  REQUIRE(set.add(a));
+  REQUIRE(set.add(b));
+  set.create();
+  world.write(a, 0, block_of('2'));
+  world.write(b, kBlock, block_of('3'));
+  CHECK(world.read_snapshot(set.snapshots[0], 0, kBlock) == block_of('1'));
+  CHECK(world.read_snapshot(set.snapshots[1], kBlock, kBlock) == block_of('\0'));
+  const auto list = world.provider().query_snapshots(false);
+  REQUIRE(list);
+  REQUIRE(list->size() == 2);
+  for (const auto& snapshot : *list) {
+    CHECK(snapshot.set_id == set.id);
+    CHECK(snapshot.snapshots_count == 2);
+    CHECK(snapshot.provider_id == world.provider().properties().provider_id);
+    CHECK(snapshot.attributes == set.attributes);
+    CHECK(snapshot.state == SnapshotState::created);
+    CHECK(snapshot.creation_filetime > 0);
+    CHECK(!snapshot.lost);
+  }
+}
+
+void the_fused_call_is_the_three(ProviderWorld& world) {
+  const auto a = world.add_volume("a");
+  world.write(a, 0, block_of('1'));
+  SetStory set{world.provider()};
+  REQUIRE(set.add(a));
+  set.run(0, SetStory::kHold);
+  REQUIRE(world.provider().flush_commit_release(set.id, set.limits));
+  world.write(a, 0, block_of('2'));  // Nothing is held: this does not block.
+  set.run(SetStory::kHold + 3, SetStory::kSteps);
+  CHECK(world.read_snapshot(set.snapshots[0], 0, kBlock) == block_of('1'));
+}
+
+void shown_only_when_created(ProviderWorld& world) {
+  const auto a = world.add_volume("a");
+  SetStory set{world.provider()};
+  REQUIRE(set.add(a));
+  for (int number = 0; number < SetStory::kSteps; ++number) {
+    CHECK(!shown(world.provider(), set.snapshots[0]));
+    REQUIRE(set.step(number));
+  }
+  CHECK(shown(world.provider(), set.snapshots[0]));
+}
+
+void order_is_kept(ProviderWorld& world) {
+  // From every point of the sequence, every call that is not the next one.
+  const auto a = world.add_volume("a");
+  for (int at = 0; at <= SetStory::kSteps; ++at) {
+    for (int wrong = 0; wrong < SetStory::kSteps; ++wrong) {
+      if (wrong == at || wrong == SetStory::kHold + 2) continue;  // The release is idempotent.
+      INFO("after " << at << " good calls, call " << wrong);
+      SetStory set{world.provider()};
+      REQUIRE(set.add(a));
+      set.run(0, at);
+      CHECK(refuses_order(set.step(wrong)));
+      set.provider.abort_snapshots(set.id);
+      // A created set is not hurt; another is gone.
+      CHECK(shown(set.provider, set.snapshots[0], true) == (at == SetStory::kSteps));
+      if (at == SetStory::kSteps)
+        CHECK(set.provider.delete_snapshots(set.id, ObjectType::snapshot_set, true).status);
+    }
+  }
+}
+
+void unknown_sets_are_refused(ProviderWorld& world) {
+  SetStory set{world.provider()};
+  for (int number = 0; number < SetStory::kSteps; ++number) {
+    INFO("call " << number);
+    if (number == SetStory::kHold + 2) {
+      CHECK(set.step(number));
+      continue;
+    }
+    const auto status = set.step(number);
+    CHECK((refuses_order(status) || (!status && status.error().code == Errc::object_not_found)));
+  }
+  set.provider.abort_snapshots(set.id);  // No effect, no harm.
+}
+
+void abort_at_every_step(ProviderWorld& world) {
+  const auto a = world.add_volume("a");
+  for (int at = 0; at < SetStory::kSteps; ++at) {
+    INFO("after " << at << " calls");
+    SetStory set{world.provider()};
+    REQUIRE(set.add(a));
+    set.run(0, at);
+    set.provider.abort_snapshots(set.id);
+    set.provider.abort_snapshots(set.id);
+    CHECK(!shown(set.provider, set.snapshots[0], true));
+    if (at != SetStory::kHold + 2) CHECK(!set.step(at));
+    world.write(a, 0, block_of('x'));  // Nothing is held.
+    CHECK(set.provider.find_volume(a)->snapshot_count == 0);
+  }
+  // The volume is as good as new.
+  SetStory next{world.provider()};
+  REQUIRE(next.add(a));
+  next.create();
+}
+
+void created_sets_survive_abort(ProviderWorld& world) {
+  SetStory set{world.provider()};
+  REQUIRE(set.add(world.add_volume("a")));
+  set.create();
+  set.provider.abort_snapshots(set.id);
+  CHECK(shown(set.provider, set.snapshots[0]));
+}
+
+void abort_ends_a_blocked_end_prepare(ProviderWorld& world) {
+  const auto a = world.add_volume("a");
+  if (!world.block_end_prepare()) {
+    WARN("skipped: this world cannot block EndPrepareSnapshots");
+    return;
+  }
+  SetStory set{world.provider()};
+  REQUIRE(set.add(a));
+  Status ended;
+  std::thread caller([&] { ended = set.provider.end_prepare_snapshots(set.id); });
+  const bool blocked = world.end_prepare_is_blocked();
+  auto aborted = std::async(std::launch::async, [&] { set.provider.abort_snapshots(set.id); });
+  const bool prompt = aborted.wait_for(kNever) == std::future_status::ready;
+  world.let_end_prepare();
+  caller.join();
+  aborted.wait();
+  CHECK(blocked);
+  CHECK(prompt);
+  CHECK(!ended);
+  CHECK(!shown(set.provider, set.snapshots[0], true));
+  SetStory next{world.provider()};
+  REQUIRE(next.add(a));
+  next.create();
+}
+
+void a_new_set_discards_the_old(ProviderWorld& world) {
+  const auto a = world.add_volume("a");
+  for (const int at : {0, 1, 2}) {
+    INFO("after " << at << " calls");
+    SetStory old{world.provider()};
+    REQUIRE(old.add(a));
+    old.run(0, at);
+    SetStory next{world.provider()};
+    REQUIRE(next.add(a));
+    CHECK(!old.step(at));
+    if (at == 0)
+      next.create();
+    else
+      next.provider.abort_snapshots(next.id);
+    CHECK(!shown(world.provider(), old.snapshots[0], true));
+  }
+}
+
+void a_refused_volume_leaves_the_set(ProviderWorld& world) {
+  const auto a = world.add_volume("a");
+  SetStory set{world.provider()};
+  REQUIRE(set.add(a));
+  const auto twice = set.add(a);
+  REQUIRE(!twice);
+  CHECK(twice.error().code == Errc::object_already_exists);
+  VolumeRef absent;
+  absent.id = VolumeId::random();
+  const auto missing = set.add(absent);
+  REQUIRE(!missing);
+  CHECK(missing.error().code == Errc::object_not_found);
+  set.create();
+  CHECK(world.provider().query_snapshots(false)->size() == 1);
+}
+
+void foreign_attributes_are_refused(ProviderWorld& world) {
+  const auto a = world.add_volume("a");
+  SetStory set{world.provider()};
+  set.attributes = context::kBackup | attribute::kHardwareAssisted | attribute::kTransportable;
+  const auto status = set.add(a);
+  REQUIRE(!status);
+  CHECK((status.error().code == Errc::unsupported_context ||
+         status.error().code == Errc::volume_not_supported_by_provider));
+}
+
+void held_writes_miss_the_snapshot(ProviderWorld& world) {
+  const auto a = world.add_volume("a");
+  world.write(a, 0, block_of('1'));
+  SetStory set{world.provider()};
+  REQUIRE(set.add(a));
+  set.run(0, SetStory::kHold + 1);
+  // Issued after the hold and before the commit: it waits, and the snapshot does not have it.
+  auto writer = std::async(std::launch::async, [&] { world.write(a, 0, block_of('2')); });
+  CHECK(set.step(SetStory::kHold + 1));
+  CHECK(writer.wait_for(std::chrono::milliseconds{1}) == std::future_status::timeout);
+  CHECK(set.step(SetStory::kHold + 2));
+  CHECK(writer.wait_for(kNever) == std::future_status::ready);
+  writer.wait();
+  set.run(SetStory::kHold + 3, SetStory::kSteps);
+  CHECK(world.read_snapshot(set.snapshots[0], 0, kBlock) == block_of('1'));
+}
+
+void abort_opens_the_gate(ProviderWorld& world) {
+  const auto a = world.add_volume("a");
+  SetStory set{world.provider()};
+  REQUIRE(set.add(a));
+  set.run(0, SetStory::kHold + 1);
+  auto writer = std::async(std::launch::async, [&] { world.write(a, 0, block_of('2')); });
+  set.provider.abort_snapshots(set.id);
+  CHECK(writer.wait_for(kNever) == std::future_status::ready);
+  writer.wait();
+}
+
+void a_lease_ends_the_hold(ProviderWorld& world) {
+  const auto a = world.add_volume("a");
+  constexpr std::chrono::milliseconds lease{300};
+  for (const bool committed : {false, true}) {
+    INFO("after the commit: " << committed);
+    SetStory set{world.provider()};
+    set.limits.hold = lease;
+    REQUIRE(set.add(a));
+    set.run(0, SetStory::kHold + (committed ? 2 : 1));
+    world.pass(lease + std::chrono::milliseconds{1});
+    world.write(a, 0, block_of('2'));  // Does not block: nobody has to release.
+    if (!committed) {
+      const auto late = set.provider.commit_snapshots(set.id);
+      REQUIRE(!late);
+      CHECK(late.error().code == Errc::hold_writes_timeout);
+    } else {
+      const auto torn = set.provider.release_hold(set.id);
+      REQUIRE(!torn);
+      CHECK(torn.error().code == Errc::hold_writes_timeout);
+    }
+    set.provider.abort_snapshots(set.id);
+    CHECK(!shown(set.provider, set.snapshots[0], true));
+  }
+}
+
+void release_is_idempotent(ProviderWorld& world) {
+  const auto a = world.add_volume("a");
+  SetStory set{world.provider()};
+  REQUIRE(set.add(a));
+  set.run(0, SetStory::kHold + 3);
+  CHECK(set.provider.release_hold(set.id));
+  set.run(SetStory::kHold + 3, SetStory::kSteps);
+  CHECK(shown(set.provider, set.snapshots[0]));
+}
+
+void an_ended_window_refuses(ProviderWorld& world) {
+  const auto a = world.add_volume("a");
+  SetStory set{world.provider()};
+  set.limits.window = std::chrono::milliseconds{0};
+  REQUIRE(set.add(a));
+  set.run(0, SetStory::kHold);
+  const auto late = set.provider.flush_commit_release(set.id, set.limits);
+  REQUIRE(!late);
+  CHECK(late.error().code == Errc::writererror_timeout);
+  world.write(a, 0, block_of('2'));  // Nothing is held.
+  set.provider.abort_snapshots(set.id);
+  CHECK(!shown(set.provider, set.snapshots[0], true));
+}
+
+void snapshots_are_deleted(ProviderWorld& world) {
+  const auto a = world.add_volume("a");
+  const auto b = world.add_volume("b");
+  SetStory set{world.provider()};
+  REQUIRE(set.add(a));
+  REQUIRE(set.add(b));
+  set.create();
+  auto& provider = world.provider();
+  const auto wrong = provider.delete_snapshots(set.snapshots[0], ObjectType::snapshot_set, false);
+  REQUIRE(!wrong.status);
+  CHECK(wrong.status.error().code == Errc::object_not_found);
+  CHECK(wrong.deleted == 0);
+  const auto one = provider.delete_snapshots(set.snapshots[0], ObjectType::snapshot, false);
+  CHECK(one.status);
+  CHECK(one.deleted == 1);
+  CHECK(!one.not_deleted);
+  CHECK(!shown(provider, set.snapshots[0]));
+  CHECK(shown(provider, set.snapshots[1]));
+  const auto rest = provider.delete_snapshots(set.id, ObjectType::snapshot_set, false);
+  CHECK(rest.status);
+  CHECK(rest.deleted == 1);
+  const auto again = provider.delete_snapshots(set.id, ObjectType::snapshot_set, false);
+  REQUIRE(!again.status);
+  CHECK(again.status.error().code == Errc::object_not_found);
+}
+
+void deletion_in_any_order(ProviderWorld& world) {
+  const auto a = world.add_volume("a");
+  std::vector<SnapshotId> made;
+  for (char fill = '1'; fill <= '3'; ++fill) {
+    world.write(a, 0, block_of(fill));
+    SetStory set{world.provider()};
+    REQUIRE(set.add(a));
+    set.create();
+    made.push_back(set.snapshots[0]);
+  }
+  world.write(a, 0, block_of('4'));
+  REQUIRE(world.provider().delete_snapshots(made[1], ObjectType::snapshot, false).status);
+  CHECK(world.read_snapshot(made[0], 0, kBlock) == block_of('1'));
+  CHECK(world.read_snapshot(made[2], 0, kBlock) == block_of('3'));
+  REQUIRE(world.provider().delete_snapshots(made[2], ObjectType::snapshot, false).status);
+  CHECK(world.read_snapshot(made[0], 0, kBlock) == block_of('1'));
+  CHECK(world.provider().find_volume(a)->snapshot_count == 1);
+}
+
+void snapshots_in_use_stay(ProviderWorld& world) {
+  const auto a = world.add_volume("a");
+  SetStory set{world.provider()};
+  REQUIRE(set.add(a));
+  set.create();
+  if (!world.set_in_use(set.snapshots[0], true)) {
+    WARN("skipped: this world cannot open a snapshot");
+    return;
+  }
+  const auto refused = world.provider().delete_snapshots(set.id, ObjectType::snapshot_set, false);
+  REQUIRE(!refused.status);
+  CHECK(refused.status.error().code == Errc::volume_in_use);
+  CHECK(refused.not_deleted == set.snapshots[0]);
+  CHECK(shown(world.provider(), set.snapshots[0]));
+  CHECK(world.provider().delete_snapshots(set.id, ObjectType::snapshot_set, true).status);
+  CHECK(!shown(world.provider(), set.snapshots[0]));
+}
+
+void sessions_end(ProviderWorld& world) {
+  const auto a = world.add_volume("a");
+  auto& provider = world.provider();
+  SetStory kept{provider};
+  REQUIRE(kept.add(a));
+  kept.create();
+  SetStory released{provider};
+  released.attributes = context::kBackup;
+  REQUIRE(released.add(a));
+  released.create();
+  SetStory other{provider};
+  other.attributes = context::kBackup;
+  REQUIRE(other.add(a));
+  other.create();
+  provider.end_session(kept.session);
+  CHECK(shown(provider, kept.snapshots[0]));
+  provider.end_session(released.session);
+  provider.end_session(released.session);
+  CHECK(!shown(provider, released.snapshots[0]));
+  CHECK(shown(provider, other.snapshots[0]));
+  SetStory unfinished{provider};
+  REQUIRE(unfinished.add(a));
+  unfinished.run(0, 2);
+  provider.end_session(unfinished.session);
+  CHECK(!unfinished.step(2));
+}
+
+void orphans_go(ProviderWorld& world) {
+  const auto a = world.add_volume("a");
+  auto& provider = world.provider();
+  std::vector<SetStory> sets;
+  for (const auto attributes : {context::kAppRollback, context::kBackup, context::kBackup}) {
+    sets.push_back(SetStory{provider});
+    sets.back().attributes = attributes;
+    REQUIRE(sets.back().add(a));
+    sets.back().create();
+  }
+  provider.retain_sessions({sets[2].session});
+  CHECK(shown(provider, sets[0].snapshots[0]));
+  CHECK(!shown(provider, sets[1].snapshots[0]));
+  CHECK(shown(provider, sets[2].snapshots[0]));
+}
+
+void a_restart_leaves_no_half_set(ProviderWorld& world) {
+  const auto a = world.add_volume("a");
+  for (int at = 0; at < SetStory::kSteps; ++at) {
+    INFO("killed after " << at << " calls");
+    SetStory set{world.provider()};
+    REQUIRE(set.add(a));
+    set.run(0, at);
+    if (!world.restart()) {
+      WARN("skipped: this world cannot restart its provider");
+      set.provider.abort_snapshots(set.id);
+      return;
+    }
+    world.provider().retain_sessions({});
+    CHECK(!shown(world.provider(), set.snapshots[0], true));
+    world.write(a, 0, block_of('x'));  // Nothing is held.
+  }
+}
+
+void created_copies_survive_a_restart(ProviderWorld& world) {
+  const auto a = world.add_volume("a");
+  world.write(a, 0, block_of('1'));
+  SetStory set{world.provider()};
+  REQUIRE(set.add(a));
+  set.create();
+  world.write(a, 0, block_of('2'));
+  if (!world.restart()) {
+    WARN("skipped: this world cannot restart its provider");
+    return;
+  }
+  world.provider().retain_sessions({});
+  CHECK(shown(world.provider(), set.snapshots[0]));
+  CHECK(world.read_snapshot(set.snapshots[0], 0, kBlock) == block_of('1'));
+}
+
+void members_elsewhere_are_waited_for(ProviderWorld& world) {
+  // Half of the set belongs to another provider, which may have confirmed its half.
+  const auto a = world.add_volume("a");
+  SetStory set{world.provider()};
+  REQUIRE(set.add(a));
+  set.run(0, SetStory::kHold + 3);
+  const std::vector<SnapshotId> members{set.snapshots[0], SnapshotId::random()};
+  REQUIRE(set.provider.post_commit_snapshots(set.id, members));
+  set.run(SetStory::kConfirm - 2, SetStory::kConfirm);
+  CHECK(!shown(set.provider, set.snapshots[0]));
+  CHECK(shown(set.provider, set.snapshots[0], true));
+  if (world.restart()) {
+    CHECK(!shown(world.provider(), set.snapshots[0]));
+    CHECK(shown(world.provider(), set.snapshots[0], true));
+  }
+  CHECK(world.provider().delete_snapshots(set.id, ObjectType::snapshot_set, false).status);
+  CHECK(!shown(world.provider(), set.snapshots[0], true));
+}
+
+void too_many_volumes_are_refused(ProviderWorld& world) {
+  constexpr std::size_t kMax = 64;
+  SetStory set{world.provider()};
+  for (std::size_t i = 0; i < kMax; ++i)
+    REQUIRE(set.add(world.add_volume("v" + std::to_string(i))));
+  const auto more = set.add(world.add_volume("one too many"));
+  REQUIRE(!more);
+  CHECK(more.error().code == Errc::maximum_number_of_volumes_reached);
+  set.create();
+  CHECK(set.provider.query_snapshots(false)->size() == kMax);
+}
+
+constexpr std::array kFacts{
+    ProviderFact{"volumes are found by id and name, and all that is given must agree",
+                 volumes_are_found},
+    ProviderFact{"a set of two volumes is created and keeps its instant", a_set_is_created},
+    ProviderFact{"flush_commit_release is the three calls in one", the_fused_call_is_the_three},
+    ProviderFact{"a copy is shown only when it is created", shown_only_when_created},
+    ProviderFact{"every call out of order is refused", order_is_kept},
+    ProviderFact{"calls for an unknown set are refused", unknown_sets_are_refused},
+    ProviderFact{"abort at every step leaves nothing, and may repeat", abort_at_every_step},
+    ProviderFact{"abort leaves a created set alone", created_sets_survive_abort},
+    ProviderFact{"abort ends a set whose EndPrepareSnapshots blocks",
+                 abort_ends_a_blocked_end_prepare},
+    ProviderFact{"a new set id discards an unfinished set", a_new_set_discards_the_old},
+    ProviderFact{"a refused volume leaves the set as it was", a_refused_volume_leaves_the_set},
+    ProviderFact{"attributes that are not offered are refused", foreign_attributes_are_refused},
+    ProviderFact{"a write issued during the hold is not in the snapshot",
+                 held_writes_miss_the_snapshot},
+    ProviderFact{"abort opens the gate", abort_opens_the_gate},
+    ProviderFact{"the end of the lease opens the gate and fails the set", a_lease_ends_the_hold},
+    ProviderFact{"release may repeat", release_is_idempotent},
+    ProviderFact{"no commit once the freeze window has ended", an_ended_window_refuses},
+    ProviderFact{"snapshots and sets are deleted, once", snapshots_are_deleted},
+    ProviderFact{"copies are deleted in any order", deletion_in_any_order},
+    ProviderFact{"a copy in use is deleted only by force", snapshots_in_use_stay},
+    ProviderFact{"the end of a session takes its auto-release copies and unfinished set",
+                 sessions_end},
+    ProviderFact{"copies of sessions that are not alive go", orphans_go},
+    ProviderFact{"a restart leaves no half set", a_restart_leaves_no_half_set},
+    ProviderFact{"created persistent copies survive a restart", created_copies_survive_a_restart},
+    ProviderFact{"a prepared copy waits for members elsewhere", members_elsewhere_are_waited_for},
+    ProviderFact{"the 65th volume is refused", too_many_volumes_are_refused},
+};
+
+}  // namespace
+
+std::span<const ProviderFact> provider_facts() { return kFacts; }
+
+}  // namespace umbra::test
