@@ -45,10 +45,10 @@ inline constexpr std::uint32_t kNotSystemState = 0x4;
 
 /// Files in one directory: an absolute path, and a name pattern of `*` and `?` without separators.
 struct FileSet {
-  std::string path;
+  std::string path{};
   std::string pattern = "*";
-  bool recursive = false;      ///< All subdirectories too. Not for databases.
-  std::string alternate_path;  ///< Where to read them from instead; empty: from `path`.
+  bool recursive = false;        ///< All subdirectories too. Not for databases.
+  std::string alternate_path{};  ///< Where to read them from instead; empty: from `path`.
   std::uint32_t backup_type_mask = file_spec::kDefault;
 
   friend bool operator==(const FileSet&, const FileSet&) = default;
@@ -56,9 +56,9 @@ struct FileSet {
 
 /// "Back up and restore that one too": a component of another writer.
 struct ComponentDependency {
-  WriterClassId writer;
-  std::string logical_path;
-  std::string component;
+  WriterClassId writer{};
+  std::string logical_path{};
+  std::string component{};
 
   friend bool operator==(const ComponentDependency&, const ComponentDependency&) = default;
 };
@@ -66,25 +66,25 @@ struct ComponentDependency {
 /// A component as its writer declares it.
 struct ComponentInfo {
   ComponentType type = ComponentType::file_group;
-  std::string logical_path;  ///< Empty: at the root.
-  std::string name;
-  std::string caption;  ///< For people; may be translated.
+  std::string logical_path{};  ///< Empty: at the root.
+  std::string name{};
+  std::string caption{};  ///< For people; may be translated.
   bool notify_on_backup_complete = false;
   bool selectable = true;
   bool selectable_for_restore = false;
-  std::uint32_t flags = 0;         ///< component_flag.
-  std::vector<FileSet> files;      ///< Of a file group; of a database its data files.
-  std::vector<FileSet> log_files;  ///< Databases only.
-  std::vector<ComponentDependency> dependencies;
+  std::uint32_t flags = 0;           ///< component_flag.
+  std::vector<FileSet> files{};      ///< Of a file group; of a database its data files.
+  std::vector<FileSet> log_files{};  ///< Databases only.
+  std::vector<ComponentDependency> dependencies{};
 
   friend bool operator==(const ComponentInfo&, const ComponentInfo&) = default;
 };
 
 struct WriterIdentity {
-  WriterClassId class_id;
-  WriterInstanceId instance_id;
-  std::string name;
-  std::string instance_name;
+  WriterClassId class_id{};
+  WriterInstanceId instance_id{};
+  std::string name{};
+  std::string instance_name{};
   UsageType usage = UsageType::user_data;
   SourceType source = SourceType::other;
   std::uint32_t version_major = 0;
@@ -95,50 +95,50 @@ struct WriterIdentity {
 
 /// Where files of a set may be restored to if their own place is taken.
 struct AlternateLocation {
-  std::string path;
-  std::string pattern;
+  std::string path{};
+  std::string pattern{};
   bool recursive = false;
-  std::string destination;
+  std::string destination{};
 
   friend bool operator==(const AlternateLocation&, const AlternateLocation&) = default;
 };
 
 struct RestoreRules {
   RestoreMethod method = RestoreMethod::undefined;
-  std::string service;  ///< For the methods that stop and start one.
+  std::string service{};  ///< For the methods that stop and start one.
   WriterRestore writer_restore = WriterRestore::never;
   bool reboot_required = false;
-  std::vector<AlternateLocation> alternate_locations;
+  std::vector<AlternateLocation> alternate_locations{};
 
   friend bool operator==(const RestoreRules&, const RestoreRules&) = default;
 };
 
 /// The Writer Metadata Document.
 struct WriterMetadataDocument {
-  WriterIdentity identity;
-  std::uint32_t backup_schema = 0;      ///< VSS_BACKUP_SCHEMA, a bit mask; 0: full backups only.
-  std::optional<RestoreRules> restore;  ///< Absent if the writer did not say.
-  std::vector<ComponentInfo> components;
-  std::vector<FileSet> excludes;                ///< Never backed up, whatever is selected.
-  std::vector<FileSet> excludes_from_snapshot;  ///< The writer deletes them in the copy.
+  WriterIdentity identity{};
+  std::uint32_t backup_schema = 0;        ///< VSS_BACKUP_SCHEMA, a bit mask; 0: full backups only.
+  std::optional<RestoreRules> restore{};  ///< Absent if the writer did not say.
+  std::vector<ComponentInfo> components{};
+  std::vector<FileSet> excludes{};                ///< Never backed up, whatever is selected.
+  std::vector<FileSet> excludes_from_snapshot{};  ///< The writer deletes them in the copy.
 
   friend bool operator==(const WriterMetadataDocument&, const WriterMetadataDocument&) = default;
 };
 
 /// Byte ranges of one file that are all a backup of it needs.
 struct PartialFile {
-  std::string path;
-  std::string file_name;
-  std::string ranges;  ///< "offset:length, ..." or "File=PATH".
-  std::string metadata;
+  std::string path{};
+  std::string file_name{};
+  std::string ranges{};  ///< "offset:length, ..." or "File=PATH".
+  std::string metadata{};
 
   friend bool operator==(const PartialFile&, const PartialFile&) = default;
 };
 
 /// Files to be copied if they changed after a time.
 struct DifferencedFile {
-  std::string path;
-  std::string pattern;
+  std::string path{};
+  std::string pattern{};
   bool recursive = false;
   std::int64_t last_modify_filetime = 0;  ///< 100 ns ticks since 1601-01-01 UTC; 0: you decide.
 
@@ -149,7 +149,7 @@ struct DifferencedFile {
 struct ComponentFailure {
   Errc code = Errc::ok;
   std::uint32_t application_code = 0;
-  std::string message;
+  std::string message{};
 
   friend bool operator==(const ComponentFailure&, const ComponentFailure&) = default;
 };
@@ -157,31 +157,31 @@ struct ComponentFailure {
 /// A component that a requester selected explicitly, in one backup.
 struct BackupComponent {
   ComponentType type = ComponentType::file_group;
-  std::string logical_path;
-  std::string name;
+  std::string logical_path{};
+  std::string name{};
   // The requester's part.
-  std::optional<bool> succeeded;
-  std::optional<std::string> previous_backup_stamp;
-  std::optional<std::string> backup_options;
+  std::optional<bool> succeeded{};
+  std::optional<std::string> previous_backup_stamp{};
+  std::optional<std::string> backup_options{};
   // The writer's part.
-  std::optional<std::string> backup_metadata;
-  std::optional<std::string> backup_stamp;
-  std::string prepare_for_backup_failure;
-  std::string post_snapshot_failure;
-  std::optional<ComponentFailure> failure;
-  std::vector<PartialFile> partial_files;
-  std::vector<DifferencedFile> differenced_files;
+  std::optional<std::string> backup_metadata{};
+  std::optional<std::string> backup_stamp{};
+  std::string prepare_for_backup_failure{};
+  std::string post_snapshot_failure{};
+  std::optional<ComponentFailure> failure{};
+  std::vector<PartialFile> partial_files{};
+  std::vector<DifferencedFile> differenced_files{};
 
   friend bool operator==(const BackupComponent&, const BackupComponent&) = default;
 };
 
 /// One writer's part of the Backup Components Document.
 struct WriterComponents {
-  WriterInstanceId instance_id;
-  WriterClassId class_id;
-  std::string instance_name;
+  WriterInstanceId instance_id{};
+  WriterClassId class_id{};
+  std::string instance_name{};
   std::uint32_t backup_schema = 0;
-  std::vector<BackupComponent> components;
+  std::vector<BackupComponent> components{};
 
   friend bool operator==(const WriterComponents&, const WriterComponents&) = default;
 };
@@ -192,8 +192,8 @@ struct BackupComponentsDocument {
   bool bootable_system_state = false;
   bool partial_file_support = false;
   BackupType backup_type = BackupType::full;
-  SnapshotSetId set_id;  ///< Nil before a set is started.
-  std::vector<WriterComponents> writers;
+  SnapshotSetId set_id{};  ///< Nil before a set is started.
+  std::vector<WriterComponents> writers{};
 
   friend bool operator==(const BackupComponentsDocument&,
                          const BackupComponentsDocument&) = default;

@@ -43,31 +43,32 @@ namespace umbra {
 
 /// VSS_PROVIDER_PROP.
 struct ProviderProperties {
-  ProviderId provider_id;
-  std::string name;
+  ProviderId provider_id{};
+  std::string name{};
   ProviderType type = ProviderType::unknown;
-  std::string version;
+  std::string version{};
 };
 
 /// How a caller names a volume. At least one member is set; all that are set must agree.
 struct VolumeRef {
-  std::optional<VolumeId> id;
-  std::string name;  ///< The name given at attach, or the text form of the id.
+  std::optional<VolumeId> id{};
+  std::string name{};  ///< The name given at attach, or the text form of the id.
   /// A device number (st_rdev of a device node, st_dev of a file), as the caller's side saw it. The
   /// SDK resolves paths in the *caller's* mount namespace; umbrad's view of paths means nothing
   /// there.
-  std::optional<std::uint64_t> device;
-  std::string path;  ///< What the user typed; for messages only.
+  std::optional<std::uint64_t> device{};
+  std::string path{};  ///< What the user typed; for messages only.
 };
 
 /// VSS_VOLUME_PROP, and what our tools show.
 struct VolumeProperties {
-  VolumeId volume_id;
-  std::string name;
-  std::string origin_path;
-  std::string diff_area_path;
-  std::string device_path;   ///< The block device that serves it ("/dev/loop3"); empty without one.
-  std::string nbd_uri;       ///< Empty without an NBD front end.
+  VolumeId volume_id{};
+  std::string name{};
+  std::string origin_path{};
+  std::string diff_area_path{};
+  std::string
+      device_path{};         ///< The block device that serves it ("/dev/loop3"); empty without one.
+  std::string nbd_uri{};     ///< Empty without an NBD front end.
   std::uint64_t device = 0;  ///< Its device number; 0 without a block device.
   std::uint64_t size_bytes = 0;
   std::uint32_t chunk_bytes = 0;
@@ -75,22 +76,22 @@ struct VolumeProperties {
   std::uint64_t diff_allocated_bytes = 0;
   std::uint64_t diff_maximum_bytes = 0;
   std::uint32_t snapshot_count = 0;
-  std::string state;  ///< "ok", or what is wrong in a few words.
+  std::string state{};  ///< "ok", or what is wrong in a few words.
 };
 
 /// VSS_SNAPSHOT_PROP.
 struct SnapshotProperties {
-  SnapshotId snapshot_id;
-  SnapshotSetId set_id;
-  VolumeId volume_id;
-  ProviderId provider_id;
+  SnapshotId snapshot_id{};
+  SnapshotSetId set_id{};
+  VolumeId volume_id{};
+  ProviderId provider_id{};
   std::uint32_t snapshots_count = 0;  ///< Members in the set at creation.
-  std::string device_object;          ///< Where the copy can be read: a path in the run directory.
-  std::string nbd_uri;                ///< Empty without an NBD front end.
-  std::string original_volume;        ///< The volume's name.
-  std::string originating_machine;
-  std::string service_machine;
-  std::string exposed_path;            ///< Where it is mounted; empty if it is not.
+  std::string device_object{};        ///< Where the copy can be read: a path in the run directory.
+  std::string nbd_uri{};              ///< Empty without an NBD front end.
+  std::string original_volume{};      ///< The volume's name.
+  std::string originating_machine{};
+  std::string service_machine{};
+  std::string exposed_path{};          ///< Where it is mounted; empty if it is not.
   std::uint32_t attributes = 0;        ///< Context and attributes, VSS_VOLSNAP_ATTR_*.
   std::int64_t creation_filetime = 0;  ///< 100 ns ticks since 1601-01-01 UTC.
   SnapshotState state = SnapshotState::unknown;
@@ -99,11 +100,11 @@ struct SnapshotProperties {
 
 /// What travels with a prepared snapshot and is stored with it.
 struct PrepareSnapshot {
-  SnapshotSetId set_id;
-  SnapshotId snapshot_id;
-  VolumeRef volume;
+  SnapshotSetId set_id{};
+  SnapshotId snapshot_id{};
+  VolumeRef volume{};
   std::uint32_t attributes = 0;  ///< Context and attributes.
-  SessionId session_id;          ///< Whose end releases an auto-release copy.
+  SessionId session_id{};        ///< Whose end releases an auto-release copy.
 };
 
 /// Limits that travel with the hold, as time left from the moment the provider gets the call.
@@ -123,7 +124,7 @@ struct HoldReport {
 
 struct DeleteReport {
   std::uint32_t deleted = 0;
-  std::optional<SnapshotId> not_deleted;  ///< The one that stopped the deletion, with `status`.
+  std::optional<SnapshotId> not_deleted{};  ///< The one that stopped the deletion, with `status`.
   Status status;
 };
 

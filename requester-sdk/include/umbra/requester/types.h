@@ -25,11 +25,11 @@ inline constexpr std::size_t kVolumesPerSetMax = 64;
 
 /// How to reach umbrad, and as what.
 struct ConnectOptions {
-  std::string socket_path;  ///< Empty: $UMBRA_RUN_DIR/umbrad.sock, else the system's, else ours.
+  std::string socket_path{};  ///< Empty: $UMBRA_RUN_DIR/umbrad.sock, else the system's, else ours.
   std::chrono::milliseconds connect_limit{5'000};
   /// Attach, detach and abort need the admin role (root); it may do all that a requester may.
   bool admin = false;
-  std::string program;  ///< For umbrad's log, e.g. "mybackup 2.1".
+  std::string program{};  ///< For umbrad's log, e.g. "mybackup 2.1".
 };
 
 /// Turns what a user typed into a reference: a GUID is a volume id; a word without '/' is the name
@@ -39,13 +39,13 @@ struct ConnectOptions {
 [[nodiscard]] UMBRA_REQUESTER_EXPORT Result<VolumeRef> resolve_volume(const std::string& text);
 
 struct VolumeList {
-  std::vector<VolumeProperties> volumes;
-  std::vector<std::string> absent_providers;  ///< Registered, not connected: theirs are missing.
+  std::vector<VolumeProperties> volumes{};
+  std::vector<std::string> absent_providers{};  ///< Registered, not connected: theirs are missing.
 };
 
 struct SnapshotList {
-  std::vector<SnapshotProperties> snapshots;
-  std::vector<std::string> absent_providers;
+  std::vector<SnapshotProperties> snapshots{};
+  std::vector<std::string> absent_providers{};
 };
 
 struct SnapshotQuery {
@@ -54,35 +54,35 @@ struct SnapshotQuery {
 };
 
 struct ProviderInfo {
-  ProviderProperties properties;
+  ProviderProperties properties{};
   bool connected = false;
 };
 
 /// A writer as it is now, outside any session, and how it last failed.
 struct WriterInfo {
-  WriterInstanceId instance_id;
-  WriterClassId class_id;
-  std::string name;
-  std::string instance_name;
+  WriterInstanceId instance_id{};
+  WriterClassId class_id{};
+  std::string name{};
+  std::string instance_name{};
   ApplicationLevel level = ApplicationLevel::front_end;
   std::chrono::milliseconds freeze_window{60'000};
   WriterState state = WriterState::stable;  ///< In the newest session it takes part in.
   Errc last_failure = Errc::ok;
-  std::string last_failure_phase;
-  std::string last_failure_message;
+  std::string last_failure_phase{};
+  std::string last_failure_message{};
   std::int64_t last_failure_filetime = 0;  ///< 0: never.
 };
 
 struct DeletedSnapshots {
   std::uint32_t deleted = 0;
-  std::optional<SnapshotId> not_deleted;  ///< The one that stopped it, with `problem`.
+  std::optional<SnapshotId> not_deleted{};  ///< The one that stopped it, with `problem`.
   Error problem{Errc::ok, {}};
 };
 
 struct AttachOptions {
-  std::string origin_path;     ///< Absolute, as umbra-cowd sees it.
-  std::string diff_area_path;  ///< On another file system than the volume's own.
-  std::string name;            ///< Empty: the origin's file name.
+  std::string origin_path{};     ///< Absolute, as umbra-cowd sees it.
+  std::string diff_area_path{};  ///< On another file system than the volume's own.
+  std::string name{};            ///< Empty: the origin's file name.
   std::uint32_t chunk_bytes = 16 * 1024;
   std::uint64_t diff_initial_bytes = 0;  ///< 0: the default.
   std::uint64_t diff_maximum_bytes = 0;  ///< 0: unbounded.
@@ -91,30 +91,30 @@ struct AttachOptions {
 };
 
 struct AttachedVolume {
-  VolumeProperties volume;
-  std::vector<std::string> notes;  ///< What was chosen and why.
+  VolumeProperties volume{};
+  std::vector<std::string> notes{};  ///< What was chosen and why.
 };
 
 struct MountedSnapshot {
-  std::string path;
-  std::string device_path;
+  std::string path{};
+  std::string device_path{};
 };
 
 struct CoordinatorStatus {
-  std::string program;
+  std::string program{};
   std::chrono::seconds uptime{0};
   std::uint32_t writers = 0;
   std::uint32_t sessions = 0;
   std::uint32_t providers_connected = 0;
-  SnapshotSetId set_in_progress;  ///< Nil: none.
-  std::string set_phase;
-  std::string set_holder;
+  SnapshotSetId set_in_progress{};  ///< Nil: none.
+  std::string set_phase{};
+  std::string set_holder{};
   std::chrono::milliseconds set_age{0};
 };
 
 struct AbortedSet {
-  SnapshotSetId set_id;
-  std::string holder;
+  SnapshotSetId set_id{};
+  std::string holder{};
 };
 
 /// VSS_BACKUP state of SetBackupState.
@@ -127,55 +127,55 @@ struct BackupState {
 
 /// A writer's answer to Identify.
 struct WriterMetadata {
-  WriterInstanceId instance_id;
-  WriterClassId class_id;
-  std::string name;
-  WriterMetadataDocument document;
-  std::string xml;  ///< To be kept with the backup: restoring needs it.
+  WriterInstanceId instance_id{};
+  WriterClassId class_id{};
+  std::string name{};
+  WriterMetadataDocument document{};
+  std::string xml{};  ///< To be kept with the backup: restoring needs it.
 };
 
 /// Names a component of a live writer.
 struct ComponentRef {
-  WriterInstanceId instance_id;
-  WriterClassId class_id;
+  WriterInstanceId instance_id{};
+  WriterClassId class_id{};
   ComponentType type = ComponentType::file_group;
-  std::string logical_path;
-  std::string name;
+  std::string logical_path{};
+  std::string name{};
 };
 
 /// How one writer fared in this session.
 struct WriterStatus {
-  WriterInstanceId instance_id;
-  WriterClassId class_id;
-  std::string name;
+  WriterInstanceId instance_id{};
+  WriterClassId class_id{};
+  std::string name{};
   WriterState state = WriterState::unknown;
   Errc failure = Errc::ok;
   std::uint32_t application_code = 0;
-  std::string message;  ///< The writer's own words.
+  std::string message{};  ///< The writer's own words.
 };
 
 struct AddedSnapshot {
-  SnapshotId snapshot_id;
-  VolumeId volume_id;
+  SnapshotId snapshot_id{};
+  VolumeId volume_id{};
 };
 
 /// One phase of do_snapshot_set, in time since its beginning.
 struct PhaseTime {
-  std::string phase;  ///< "prepare", "freeze", "hold", "thaw", ...: docs/wire.md lists them.
+  std::string phase{};  ///< "prepare", "freeze", "hold", "thaw", ...: docs/wire.md lists them.
   std::chrono::microseconds begin{0};
   std::chrono::microseconds end{0};
 };
 
 /// What do_snapshot_set did, whether it succeeded or not.
 struct SetReport {
-  std::vector<PhaseTime> timeline;
-  HoldReport hold;
-  std::vector<WriterStatus> writers;
+  std::vector<PhaseTime> timeline{};
+  HoldReport hold{};
+  std::vector<WriterStatus> writers{};
 };
 
 struct Progress {
-  std::string_view operation;  ///< E.g. "do_snapshot_set".
-  std::string_view phase;      ///< What umbrad is doing; empty if it does not say.
+  std::string_view operation{};  ///< E.g. "do_snapshot_set".
+  std::string_view phase{};      ///< What umbrad is doing; empty if it does not say.
   std::chrono::milliseconds elapsed{0};
 };
 /// Called by the thread that made the call, several times a second. Must not call the session.
@@ -183,29 +183,29 @@ using OnProgress = std::function<void(const Progress& progress)>;
 
 struct DoOptions {
   WriterPolicy policy = WriterPolicy::none;
-  std::vector<WriterClassId> policy_list;  ///< With WriterPolicy::list.
+  std::vector<WriterClassId> policy_list{};  ///< With WriterPolicy::list.
   std::chrono::milliseconds time_limit{600'000};
-  OnProgress on_progress;
+  OnProgress on_progress{};
 };
 
 /// A whole creation in one call.
 struct CreateOptions {
-  std::vector<VolumeRef> volumes;                 ///< 1 to kVolumesPerSetMax; see resolve_volume().
-  ProviderId provider_id;                         ///< Nil: umbrad chooses.
+  std::vector<VolumeRef> volumes{};               ///< 1 to kVolumesPerSetMax; see resolve_volume().
+  ProviderId provider_id{};                       ///< Nil: umbrad chooses.
   std::uint32_t context = context::kAppRollback;  ///< Context and attributes.
   BackupType backup_type = BackupType::copy;
   WriterPolicy writer_policy = WriterPolicy::involved;
-  std::vector<WriterClassId> policy_list;         ///< With WriterPolicy::list.
+  std::vector<WriterClassId> policy_list{};       ///< With WriterPolicy::list.
   std::chrono::milliseconds queue_limit{0};       ///< To wait for another's set to be finished.
   std::chrono::milliseconds time_limit{600'000};  ///< The whole call.
-  OnProgress on_progress;
+  OnProgress on_progress{};
 };
 
 struct SnapshotSetInfo {
-  SnapshotSetId set_id;
-  std::vector<SnapshotProperties> snapshots;
-  SetReport report;
-  std::vector<ComponentRef> components;  ///< Those that were selected.
+  SnapshotSetId set_id{};
+  std::vector<SnapshotProperties> snapshots{};
+  SetReport report{};
+  std::vector<ComponentRef> components{};  ///< Those that were selected.
 };
 
 }  // namespace umbra::requester

@@ -1,0 +1,331 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+#include "engine/documents/rules.h"
+
+#include <algorithm>
+#include <charconv>
+#include <set>
+
+namespace umbra::documents {
+namespace {
+
+constexpr char kSeparator = '\\';
+
+char lower(char letter) noexcept {
+  return letter >= 'A' && letter <= 'Z' ? static_cast<char>(letter - 'A' + 'a') : letter;
+}
+
+std::string folded(std::string_view text) {
+  std::string result(text);
+  std::transform(result.begin(), result.end(), result.begin(), lower);
+  return result;
+}
+
+std::string path_of(const ComponentInfo& component) {
+  return full_path(component.logical_path, component.name);
+}
+
+template <class Component>
+bool is_named(const Component& component, std::string_view logical_path, std::string_view name) {
+  return same_path(full_path(component.logical_path, component.name),
+                   full_path(logical_path, name));
+}
+
+Status check_logical_path(std::string_view path) {
+  if (path.empty()) return {};
+  const bool edges = path.front() == kSeparator || path.back() == kSeparator;
+  if (edges || path.find("\\\\") != std::string_view::npos) {
+    return fail(Errc::invalid_argument, "logical path '" + std::string(path) +
+                                            "' has an empty part; separate parts by one backslash");
+  }
+  return {};
+}
+
+bool has_selectable_ancestor(const WriterMetadataDocument& metadata, const std::string& path) {
+  return std::any_of(metadata.components.begin(), metadata.components.end(),
+                     [&](const auto& c) { return c.selectable && is_ancestor(path_of(c), path); });
+}
+
+// Whether `predicate` holds for one of the paths above `path`, nearest first.
+template <class Predicate>
+bool any_ancestor(std::string path, Predicate predicate) {
+  for (std::size_t cut = path.rfind(kSeparator); cut != std::string::npos;
+       cut = path.rfind(kSeparator)) {
+    path.resize(cut);
+    if (predicate(path)) return true;
+  }
+  return false;
+}
+
+bool files_fit(const ComponentInfo& component,
+               const std::function<bool(const std::string&)>& holds) {
+  const auto fits = [&](const FileSet& files) {
+    return holds(files.alternate_path.empty() ? files.path : files.alternate_path);
+  };
+  return std::all_of(component.files.begin(), component.files.end(), fits) &&
+         std::all_of(component.log_files.begin(), component.log_files.end(), fits);
+}
+
+// --- edits --------------------------------------------------------------------------------------
+
+Status wrong_values(const Edit& edit, std::string_view wanted) {
+  return fail(Errc::invalid_argument, edit.op + ": expected " + std::string(wanted));
+}
+
+std::optional<std::int64_t> decimal(std::string_view text) {
+  std::int64_t number = 0;
+  const auto parsed = std::from_chars(text.data(), text.data() + text.size(), number);
+  if (parsed.ec != std::errc{} || parsed.ptr != text.data() + text.size()) return std::nullopt;
+  return number;
+}
+
+Status set_metadata(BackupComponent& component, const Edit& edit) {
+  if (edit.values.size() != 1) return wrong_values(edit, "the metadata");
+  if (component.backup_metadata) {
+    return fail(Errc::object_already_exists,
+                "backup metadata of component '" + component.name + "' is set already");
+  }
+  component.backup_metadata = edit.values[0];
+  return {};
+}
+
+Status set_message(BackupComponent& component, const Edit& edit, EditPhase phase) {
+  if (edit.values.size() != 1) return wrong_values(edit, "the text");
+  const bool before = phase != EditPhase::post_snapshot;
+  (before ? component.prepare_for_backup_failure : component.post_snapshot_failure) =
+      edit.values[0];
+  return {};
+}
+
+Status set_failure(BackupComponent& component, const Edit& edit) {
+  constexpr std::string_view kWanted =
+      "code such as \"0x800423F3\", decimal application code, text";
+  if (edit.values.size() != 3 || edit.values[0].size() != 10 || !edit.values[0].starts_with("0x")) {
+    return wrong_values(edit, kWanted);
+  }
+  const std::string_view digits = std::string_view(edit.values[0]).substr(2);
+  std::uint32_t code = 0;
+  const auto parsed = std::from_chars(digits.data(), digits.data() + digits.size(), code, 16);
+  const auto application = decimal(edit.values[1]);
+  const bool whole = parsed.ec == std::errc{} && parsed.ptr == digits.data() + digits.size();
+  if (!whole || !application || !std::in_range<std::uint32_t>(*application)) {
+    return wrong_values(edit, kWanted);
+  }
+  component.failure = ComponentFailure{static_cast<Errc>(code),
+                                       static_cast<std::uint32_t>(*application), edit.values[2]};
+  return {};
+}
+
+Status add_partial(BackupComponent& component, const Edit& edit) {
+  const bool complete = edit.values.size() == 4 && !edit.values[1].empty() &&
+                        edit.values[1].find_first_of("*?/") == std::string::npos &&
+                        !edit.values[2].empty();
+  if (!complete) return wrong_values(edit, "path, file name without wildcards, ranges, metadata");
+  component.partial_files.push_back(
+      {edit.values[0], edit.values[1], edit.values[2], edit.values[3]});
+  return {};
+}
+
+Status add_differenced(BackupComponent& component, const Edit& edit) {
+  constexpr std::string_view kWanted = "path, pattern, \"yes\" or \"no\", decimal FILETIME";
+  if (edit.values.size() != 4) return wrong_values(edit, kWanted);
+  const auto time = decimal(edit.values[3]);
+  const bool flag = edit.values[2] == "yes" || edit.values[2] == "no";
+  if (!flag || !time || *time < 0) return wrong_values(edit, kWanted);
+  component.differenced_files.push_back(
+      {edit.values[0], edit.values[1], edit.values[2] == "yes", *time});
+  return {};
+}
+
+}  // namespace
+
+std::string full_path(std::string_view logical_path, std::string_view name) {
+  std::string path(logical_path);
+  if (!path.empty()) path.push_back(kSeparator);
+  return path.append(name);
+}
+
+bool same_path(std::string_view left, std::string_view right) noexcept {
+  return std::equal(left.begin(), left.end(), right.begin(), right.end(),
+                    [](char a, char b) { return lower(a) == lower(b); });
+}
+
+bool is_ancestor(std::string_view ancestor, std::string_view descendant) noexcept {
+  return descendant.size() > ancestor.size() && descendant[ancestor.size()] == kSeparator &&
+         same_path(ancestor, descendant.substr(0, ancestor.size()));
+}
+
+Status check_file_set(const FileSet& files) {
+  if (files.path.empty() || files.path.front() != '/') {
+    return fail(Errc::invalid_argument, "directory '" + files.path + "' must be absolute");
+  }
+  if (!files.alternate_path.empty() && files.alternate_path.front() != '/') {
+    return fail(Errc::invalid_argument,
+                "alternate directory '" + files.alternate_path + "' must be absolute");
+  }
+  if (files.pattern.empty() || files.pattern.find('/') != std::string::npos) {
+    return fail(Errc::invalid_argument,
+                "pattern '" + files.pattern + "' must be a file name, with * and ? at will");
+  }
+  return {};
+}
+
+Status check_component(const ComponentInfo& component) {
+  const std::string what = "component '" + component.name + "'";
+  if (component.name.empty() || component.name.find(kSeparator) != std::string::npos) {
+    return fail(Errc::invalid_argument, what + ": the name must not be empty or hold a backslash");
+  }
+  if (const Status path = check_logical_path(component.logical_path); !path) {
+    return fail(path.error(), what);
+  }
+  const bool database = component.type == ComponentType::database;
+  if (!database && component.type != ComponentType::file_group) {
+    return fail(Errc::invalid_argument, what + ": the type must be database or file_group");
+  }
+  if (!database && !component.log_files.empty()) {
+    return fail(Errc::invalid_argument, what + ": only databases have log files");
+  }
+  for (const auto* list : {&component.files, &component.log_files}) {
+    for (const FileSet& files : *list) {
+      if (const Status sound = check_file_set(files); !sound) return fail(sound.error(), what);
+      if (database && (files.recursive || !files.alternate_path.empty())) {
+        return fail(Errc::invalid_argument,
+                    what + ": files of a database are neither recursive nor elsewhere");
+      }
+    }
+  }
+  return {};
+}
+
+Status check(const WriterMetadataDocument& document) {
+  if (document.components.size() > kComponentsPerWriterMax) {
+    return fail(Errc::limit_reached,
+                "a writer has at most " + std::to_string(kComponentsPerWriterMax) + " components");
+  }
+  std::set<std::string> seen;
+  for (const ComponentInfo& component : document.components) {
+    if (const Status sound = check_component(component); !sound) return sound;
+    if (!seen.insert(folded(path_of(component))).second) {
+      return fail(Errc::object_already_exists,
+                  "two components have the path '" + path_of(component) + "'");
+    }
+    for (const ComponentDependency& dependency : component.dependencies) {
+      if (dependency.writer != document.identity.class_id) continue;
+      return fail(Errc::invalid_argument, "component '" + component.name +
+                                              "' depends on its own writer, which VSS forbids");
+    }
+  }
+  for (const auto* list : {&document.excludes, &document.excludes_from_snapshot}) {
+    for (const FileSet& files : *list) {
+      if (const Status sound = check_file_set(files); !sound) return fail(sound.error(), "exclude");
+    }
+  }
+  return {};
+}
+
+Status add_component(WriterComponents& part, const WriterMetadataDocument& metadata,
+                     ComponentType type, std::string_view logical_path, std::string_view name) {
+  const std::string path = full_path(logical_path, name);
+  const auto declared =
+      std::find_if(metadata.components.begin(), metadata.components.end(),
+                   [&](const auto& c) { return is_named(c, logical_path, name); });
+  if (declared == metadata.components.end() || declared->type != type) {
+    return fail(Errc::object_not_found, "writer '" + metadata.identity.name +
+                                            "' declares no such component: '" + path + "'");
+  }
+  const bool present = std::any_of(part.components.begin(), part.components.end(),
+                                   [&](auto& c) { return is_named(c, logical_path, name); });
+  if (present) {
+    return fail(Errc::object_already_exists, "component '" + path + "' is in the backup already");
+  }
+  if (!declared->selectable && has_selectable_ancestor(metadata, path)) {
+    return fail(Errc::invalid_argument,
+                "component '" + path + "' comes with its selectable ancestor; add that one");
+  }
+  BackupComponent component;
+  component.type = declared->type;
+  component.logical_path = declared->logical_path;
+  component.name = declared->name;
+  part.components.push_back(std::move(component));
+  return {};
+}
+
+std::vector<std::size_t> select_components(
+    const WriterMetadataDocument& metadata,
+    const std::function<bool(const std::string& directory)>& holds) {
+  // Folded full paths, so that ancestors are found by walking up a path and not by comparing every
+  // pair: a writer may declare very many components.
+  std::vector<std::string> paths;
+  std::set<std::string> selectable;
+  std::set<std::string> spoiled;  // Something at or below this path lies elsewhere.
+  for (const ComponentInfo& component : metadata.components) {
+    paths.push_back(folded(path_of(component)));
+    if (component.selectable) selectable.insert(paths.back());
+    if (files_fit(component, holds)) continue;
+    spoiled.insert(paths.back());
+    any_ancestor(paths.back(), [&](const std::string& above) {
+      spoiled.insert(above);
+      return false;
+    });
+  }
+  std::vector<std::size_t> order(paths.size());
+  for (std::size_t i = 0; i < order.size(); ++i) order[i] = i;
+  // Ancestors are shorter than their descendants, so they are decided first.
+  std::stable_sort(order.begin(), order.end(),
+                   [&](auto a, auto b) { return paths[a].size() < paths[b].size(); });
+
+  std::vector<std::size_t> selected;
+  std::set<std::string> covering;  // Selectable ones that were selected.
+  for (const std::size_t i : order) {
+    const ComponentInfo& component = metadata.components[i];
+    const auto is_in = [](const std::set<std::string>& set) {
+      return [&set](const std::string& above) { return set.contains(above); };
+    };
+    if (!component.selectable) {
+      if (any_ancestor(paths[i], is_in(selectable))) continue;  // Implicit, or not at all.
+      if (!files_fit(component, holds)) return {};              // A mandatory one is elsewhere.
+      selected.push_back(i);
+    } else if (!any_ancestor(paths[i], is_in(covering)) && !spoiled.contains(paths[i])) {
+      selected.push_back(i);
+      covering.insert(paths[i]);
+    }
+  }
+  std::sort(selected.begin(), selected.end());
+  return selected;
+}
+
+Status apply(WriterComponents& part, const Edit& edit, EditPhase phase) {
+  const bool writable = phase == EditPhase::prepare_for_backup ||
+                        phase == EditPhase::prepare_for_snapshot ||
+                        phase == EditPhase::post_snapshot;
+  if (!writable) {
+    return fail(Errc::bad_state, edit.op +
+                                     ": a writer changes its components from PrepareForBackup to "
+                                     "PostSnapshot, and not while frozen");
+  }
+  for (const std::string& value : edit.values) {
+    if (value.size() > kStringBytesMax) {
+      return fail(Errc::invalid_argument, edit.op + ": a value is longer than 1 MiB");
+    }
+  }
+  const auto component =
+      std::find_if(part.components.begin(), part.components.end(),
+                   [&](const auto& c) { return is_named(c, edit.logical_path, edit.component); });
+  if (component == part.components.end()) {
+    return fail(Errc::object_not_found, edit.op + ": component '" +
+                                            full_path(edit.logical_path, edit.component) +
+                                            "' is not part of this backup");
+  }
+  if (edit.op == "set_backup_metadata") return set_metadata(*component, edit);
+  if (edit.op == "set_failure_message") return set_message(*component, edit, phase);
+  if (edit.op == "set_failure") return set_failure(*component, edit);
+  if (edit.op == "add_partial_file") return add_partial(*component, edit);
+  if (edit.op == "add_differenced_file") return add_differenced(*component, edit);
+  if (edit.op != "set_backup_stamp") {
+    return fail(Errc::invalid_argument, "unknown change '" + edit.op.substr(0, 64) + "'");
+  }
+  if (edit.values.size() != 1) return wrong_values(edit, "the stamp");
+  component->backup_stamp = edit.values[0];
+  return {};
+}
+
+}  // namespace umbra::documents

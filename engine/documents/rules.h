@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//
+// The rules of the documents, as pure functions on their values: what a writer may declare, what a
+// requester may select, what a writer may change in its part of a backup and when. The writer SDK
+// applies them before anything is sent, umbrad applies them again to what arrives.
+
+#pragma once
+
+#include <functional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "umbra/documents.h"
+#include "umbra/result.h"
+
+namespace umbra::documents {
+
+inline constexpr std::size_t kComponentsPerWriterMax = 100'000;
+inline constexpr std::size_t kStringBytesMax = 1U << 20U;  // One name, stamp, message, metadata.
+
+/// "logical\path\name"; just the name at the root.
+[[nodiscard]] std::string full_path(std::string_view logical_path, std::string_view name);
+/// Equal but for ASCII case: how full paths are compared.
+[[nodiscard]] bool same_path(std::string_view left, std::string_view right) noexcept;
+/// Whether the component at full path `ancestor` is above the one at `descendant`.
+[[nodiscard]] bool is_ancestor(std::string_view ancestor, std::string_view descendant) noexcept;
+
+/// What a writer may declare (IVssCreateWriterMetadata). Errors: invalid_argument (empty or
+/// backslashed name, bad logical path, relative directory, separator in a pattern, recursion or an
+/// alternate path in a database, log files in a file group, dependency on the writer itself);
+/// object_already_exists (two components of one full path); limit_reached.
+[[nodiscard]] Status check(const WriterMetadataDocument& document);
+[[nodiscard]] Status check_component(const ComponentInfo& component);
+[[nodiscard]] Status check_file_set(const FileSet& files);
+
+/// Adds a component to a backup (AddComponent) after looking it up in its writer's metadata.
+/// Errors: object_not_found (not declared, or of another type); object_already_exists;
+/// invalid_argument (not selectable, and a selectable ancestor exists: it comes with that).
+[[nodiscard]] Status add_component(WriterComponents& part, const WriterMetadataDocument& metadata,
+                                   ComponentType type, std::string_view logical_path,
+                                   std::string_view name);
+
+/// Which components a backup of some volumes selects explicitly: every mandatory one and the
+/// topmost selectable ones whose files, with those of all that comes with them, lie on the volumes
+/// (`holds` says so of a directory). A writer with a mandatory component elsewhere gives none: it
+/// could not be restored. A component without files fits everywhere. Indices into
+/// metadata.components.
+[[nodiscard]] std::vector<std::size_t> select_components(
+    const WriterMetadataDocument& metadata,
+    const std::function<bool(const std::string& directory)>& holds);
+
+/// During which event a writer wants to change its part.
+enum class EditPhase : std::uint8_t {
+  prepare_for_backup,
+  prepare_for_snapshot,
+  frozen,  ///< Freeze, Thaw, Abort.
+  post_snapshot,
+  read_only,  ///< BackupComplete and later.
+};
+
+/// A change to one component, as rpc::ComponentEdit carries it. `values` by operation:
+///   set_backup_metadata  metadata                          once per component
+///   set_backup_stamp     stamp
+///   set_failure_message  text                              for the phase it is made in
+///   set_failure          code ("0x800423F3"), application code (decimal), text
+///   add_partial_file     path, file name, ranges, metadata
+///   add_differenced_file path, pattern, "yes" or "no", last modify time (FILETIME, decimal)
+struct Edit {
+  std::string op;
+  std::string logical_path;
+  std::string component;
+  std::vector<std::string> values;
+};
+
+/// Applies one change or none. Errors: bad_state (not in this phase: changes end with
+/// PostSnapshot); object_not_found (the component is not in this part); object_already_exists
+/// (metadata set twice); invalid_argument (unknown operation, wrong number or form of values).
+[[nodiscard]] Status apply(WriterComponents& part, const Edit& edit, EditPhase phase);
+
+}  // namespace umbra::documents
