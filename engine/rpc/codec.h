@@ -19,30 +19,24 @@ namespace umbra::rpc {
 using Json = boost::json::value;
 
 /// Every message that can be encoded and decoded; codec.cc instantiates the templates for these.
-#define UMBRA_RPC_MESSAGES(X)                                                                      \
-  X(Nothing)                                                                                       \
-  X(HelloRequest)                                                                                  \
-  X(HelloReply)                                                                                    \
-  X(RegisterWriter)                                                                                \
-  X(RegisterWriterReply) X(AffectedVolume) X(WriterEvent) X(ComponentEdit) X(WriterReply)          \
-      X(WindowExpired) X(InitializeForBackup) X(SessionInfo) X(SetContext) X(SetBackupState)       \
-          X(WriterSelection) X(WriterMetadata) X(WriterMetadataList) X(ComponentRef)               \
-              X(SetBackupSucceeded) X(StartSnapshotSet) X(StartedSet) X(AddToSnapshotSet) X(       \
-                  AddedSnapshot) X(DoSnapshotSet) X(WriterStatus) X(WriterStatusList) X(Document)  \
-                  X(StartedOperation) X(WaitOperation) X(PhaseTime) X(OperationStatus)             \
-                      X(QuerySnapshots) X(SnapshotList) X(DeleteSnapshots) X(DeletedSnapshots)     \
-                          X(ProviderEntry) X(ProviderList) X(WriterEntry) X(WriterEntryList)       \
-                              X(MountSnapshot) X(MountedSnapshot) X(UnmountSnapshot)               \
-                                  X(AttachVolume) X(AttachedVolume) X(DetachVolume) X(VolumeList)  \
-                                      X(CoordinatorStatus) X(AbortSet) X(AbortedSet)               \
-                                          X(RegisterProvider) X(RegisteredProvider) X(SetRequest)  \
-                                              X(VolumeSupportRequest) X(SupportReply)              \
-                                                  X(SessionRequest) X(RetainSessions)              \
-                                                      X(VolumeRequest) X(ProviderProperties)       \
-                                                          X(VolumeRef) X(VolumeProperties)         \
-                                                              X(SnapshotProperties)                \
-                                                                  X(PrepareSnapshot) X(HoldLimits) \
-                                                                      X(HoldReport)
+// The formatter would indent each line of this table further than the one before.
+// clang-format off
+#define UMBRA_RPC_MESSAGES(X) \
+  X(Nothing) X(HelloRequest) X(HelloReply) X(RegisterWriter) X(RegisterWriterReply) \
+  X(AffectedVolume) X(WriterEvent) X(ComponentEdit) X(WriterReply) X(WindowExpired) \
+  X(InitializeForBackup) X(SessionInfo) X(SetContext) X(SetBackupState) X(WriterSelection) \
+  X(WriterMetadata) X(WriterMetadataList) X(ComponentRef) X(SetBackupSucceeded) \
+  X(StartSnapshotSet) X(StartedSet) X(AddToSnapshotSet) X(AddedSnapshot) X(DoSnapshotSet) \
+  X(WriterStatus) X(WriterStatusList) X(Document) X(StartedOperation) X(WaitOperation) \
+  X(PhaseTime) X(OperationStatus) X(QuerySnapshots) X(SnapshotList) X(DeleteSnapshots) \
+  X(DeletedSnapshots) X(ProviderEntry) X(ProviderList) X(WriterEntry) X(WriterEntryList) \
+  X(MountSnapshot) X(MountedSnapshot) X(UnmountSnapshot) X(AttachVolume) X(AttachedVolume) \
+  X(DetachVolume) X(VolumeList) X(CoordinatorStatus) X(AbortSet) X(AbortedSet) \
+  X(RegisterProvider) X(RegisteredProvider) X(SetRequest) X(VolumeSupportRequest) \
+  X(SupportReply) X(SessionRequest) X(RetainSessions) X(VolumeRequest) X(ProviderProperties) \
+  X(VolumeRef) X(VolumeProperties) X(SnapshotProperties) X(PrepareSnapshot) X(HoldLimits) \
+  X(HoldReport)
+// clang-format on
 
 /// The JSON object of `message`. Threads: any.
 template <class Message>

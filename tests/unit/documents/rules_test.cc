@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0 OR MIT
+// SPDX-License-Identifier: Apache-2.0
 #include "engine/documents/rules.h"
 
 #include "tests/support/catch.h"

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0 OR MIT
+// SPDX-License-Identifier: Apache-2.0
 #include "engine/rpc/connection.h"
 
 #include <boost/asio/io_context.hpp>

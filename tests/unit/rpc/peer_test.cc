@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0 OR MIT
+// SPDX-License-Identifier: Apache-2.0
 #include "engine/rpc/peer.h"
 
 #include <boost/json/object.hpp>

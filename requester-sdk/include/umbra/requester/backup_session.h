@@ -146,7 +146,7 @@ class UMBRA_REQUESTER_EXPORT BackupSession {
   [[nodiscard]] Result<std::string> save_as_xml();
 
   [[nodiscard]] Result<SnapshotList> list_snapshots(const SnapshotQuery& query = {});
-  /// Errors: object_not_found; bad_state before the set is created.
+  /// Errors: object_not_found (also before the set is created).
   [[nodiscard]] Result<SnapshotProperties> snapshot_properties(const SnapshotId& id);
 
   /// Makes the call in progress return async_cancelled once umbrad has undone it; idempotent; no

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0 OR MIT
+// SPDX-License-Identifier: Apache-2.0
 #include "engine/platform/local_stream.h"
 
 #include <sys/stat.h>
