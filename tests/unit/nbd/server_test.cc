@@ -73,7 +73,7 @@ TEST_CASE("what was written is read back, by every way of negotiating", "[nbd]")
   CHECK(error_of(client->run(Command::write, 8192, 256 * 1024, data.data())) == 0);
   std::vector<std::byte> back(data.size());
   CHECK(error_of(client->run(Command::read, 8192, 256 * 1024, back.data())) == 0);
-  CHECK(back == data);
+  CHECK((back == data));
   CHECK(std::memcmp(world.device->bytes().data() + 8192, data.data(), data.size()) == 0);
 }
 
