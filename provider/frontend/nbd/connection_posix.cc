@@ -111,12 +111,13 @@ bool Connection::negotiate() {
     if (negotiation.state() != Negotiation::State::running) break;
     piece.resize(negotiation.wanted());
     if (!receive_exactly(piece)) return false;
-    negotiation.feed(piece);
+    if (negotiation.feed(piece) != Negotiation::State::agreed) continue;
+    // Before the client learns of it: whoever knows that it is connected must find it in use.
+    device_ = host_.claim(*this, negotiation.agreement().export_name);
+    if (device_ == nullptr) negotiation.export_has_gone();
   }
   if (negotiation.state() != Negotiation::State::agreed) return false;
   agreement_ = negotiation.agreement();
-  device_ = host_.claim(*this, agreement_.export_name);
-  if (device_ == nullptr) return false;
   const auto geometry = device_->geometry();
   can_discard_ = geometry.can_discard;
   part_bytes_max_ = std::max<std::uint64_t>(

@@ -92,6 +92,19 @@ Negotiation::State Negotiation::feed(std::span<const std::byte> bytes) {
   return state_;
 }
 
+Negotiation::State Negotiation::export_has_gone() {
+  UMBRA_ASSERT(state_ == State::agreed);
+  output_.clear();
+  if (static_cast<Option>(option_) != Option::go) {
+    close();
+    return state_;
+  }
+  state_ = State::running;
+  expect_option();
+  reply(OptionReply::unknown, "the export has just gone");
+  return state_;
+}
+
 void Negotiation::take_client_flags(std::span<const std::byte> bytes) {
   const auto flags = load_be<std::uint32_t>(bytes.data());
   if ((flags & ~(kFlagFixedNewstyle | kFlagNoZeroes)) != 0) return close();

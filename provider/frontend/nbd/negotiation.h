@@ -79,6 +79,9 @@ class Negotiation {
   [[nodiscard]] std::size_t wanted() const noexcept { return wanted_; }
   /// Takes exactly wanted() bytes while running. Appends to output().
   State feed(std::span<const std::byte> bytes);
+  /// In state agreed, before output() is sent: the export has gone meanwhile. Takes the agreement
+  /// back: GO is answered with an error and the talk goes on, EXPORT_NAME closes.
+  State export_has_gone();
   /// To be sent, also when the state is closed or agreed.
   [[nodiscard]] const std::vector<std::byte>& output() const noexcept { return output_; }
   void clear_output() noexcept { output_.clear(); }

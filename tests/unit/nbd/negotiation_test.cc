@@ -214,6 +214,18 @@ TEST_CASE("EXPORT_NAME answers with zeroes only to a client that wants them", "[
   CHECK(load_be<std::uint64_t>(talk.core.output().data()) == 1U << 20U);
 }
 
+TEST_CASE("an export that goes between the choice and its reply is taken back", "[nbd]") {
+  Talk talk;
+  talk.flags();
+  REQUIRE(talk.option(Option::go, go_data("live")) == State::agreed);
+  CHECK(talk.core.export_has_gone() == State::running);
+  CHECK(talk.answer() == OptionReply::unknown);
+  CHECK(talk.replies().size() == 1);
+  REQUIRE(talk.option(Option::export_name, text("live")) == State::agreed);
+  CHECK(talk.core.export_has_gone() == State::closed);
+  CHECK(talk.core.output().empty());
+}
+
 TEST_CASE("LIST names every export", "[nbd]") {
   Talk talk;
   talk.flags();
