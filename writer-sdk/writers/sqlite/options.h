@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What umbra-writer-sqlite was told: arguments, and a TOML file whose keys are the long options
+// with '_' for '-'. An argument wins over the file; databases of both are added up.
+//
+//   databases = ["/srv/shop/orders.db", "/srv/shop/stock.db"]
+//   lock_wait_ms = 10000
+//
+// Every mistake is an error that names the key or argument and what to write instead: a database
+// that is left out because of a typing error would be missed only when it is needed.
+
+#pragma once
+
+#include <chrono>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "umbra/result.h"
+
+namespace umbra::sqlite {
+
+inline constexpr std::size_t kDatabasesMax = 256;
+inline constexpr std::chrono::milliseconds kFreezeWindowMax{60'000};
+
+struct Options {
+  std::vector<std::string> databases;  ///< Absolute, normal, sorted, each once.
+  std::string socket_path;             ///< Empty: the platform's.
+  std::string instance_name;           ///< Tells several instances apart; may be empty.
+  /// For the locks of all databases together; below the window.
+  std::chrono::milliseconds lock_wait{10'000};
+  /// Between Freeze and Thaw; then the databases are released, whatever happens.
+  std::chrono::milliseconds freeze_window{60'000};
+  std::string log_level = "info";
+};
+
+/// Reads the text of a configuration file into `options`. Errors: invalid_argument (not TOML, an
+/// unknown key, a value of the wrong kind; with the line).
+[[nodiscard]] Status read_config(std::string_view text, Options& options);
+
+/// Makes every database path absolute and normal, and checks the whole. Errors: invalid_argument.
+[[nodiscard]] Status check_options(Options& options);
+
+}  // namespace umbra::sqlite
