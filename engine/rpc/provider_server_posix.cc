@@ -1,0 +1,233 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+#include <pthread.h>
+#include <signal.h>
+
+#include <algorithm>
+#include <atomic>
+#include <boost/asio/executor_work_guard.hpp>
+#include <boost/asio/io_context.hpp>
+#include <boost/asio/post.hpp>
+#include <boost/asio/steady_timer.hpp>
+#include <boost/asio/thread_pool.hpp>
+#include <condition_variable>
+#include <mutex>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "engine/platform/clock.h"
+#include "engine/rpc/connection.h"
+#include "engine/rpc/provider_server.h"
+
+namespace umbra::rpc {
+namespace {
+
+namespace asio = boost::asio;
+using namespace std::chrono_literals;
+
+constexpr std::chrono::milliseconds kConnectLimit = 1s;
+constexpr std::chrono::milliseconds kHandshakeLimit = 10s;
+
+bool is_urgent(const std::string& method) {
+  return method == "provider.abort_snapshots" || method == "provider.release_hold" ||
+         method == "provider.end_session";
+}
+
+// Signals are the program's; threads started meanwhile inherit the mask.
+class BlockedSignals {
+ public:
+  BlockedSignals() {
+    sigset_t all;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before_);
+  }
+  ~BlockedSignals() { pthread_sigmask(SIG_SETMASK, &before_, nullptr); }
+  BlockedSignals(const BlockedSignals&) = delete;
+  BlockedSignals& operator=(const BlockedSignals&) = delete;
+
+ private:
+  sigset_t before_{};
+};
+
+}  // namespace
+
+// Everything but the pools' work happens on the I/O thread.
+class ProviderServer::Impl {
+ public:
+  Impl(Provider& provider, std::map<std::string, ProviderMethod> methods,
+       ProviderServerOptions options, Log& log)
+      : provider_(provider),
+        methods_(std::move(methods)),
+        options_(std::move(options)),
+        log_(log),
+        logger_(log, "provider"),
+        retry_(io_),
+        work_(io_.get_executor()),
+        delay_(options_.reconnect_first) {
+    const BlockedSignals blocked;
+    pool_.emplace(std::max<std::size_t>(options_.threads, 1));
+    urgent_.emplace(1);
+    io_thread_ = std::thread([this] { io_.run(); });
+    asio::post(io_, [this] { connect(); });
+  }
+
+  ~Impl() {
+    asio::post(io_, [this] {
+      stopping_ = true;
+      retry_.cancel();
+      if (connection_ != nullptr) connection_->close({Errc::coordinator_lost, "stopping"});
+      work_.reset();
+    });
+    io_thread_.join();
+    pool_->join();
+    urgent_->join();
+  }
+
+  [[nodiscard]] bool is_registered() const noexcept { return registered_.load(); }
+
+  Status wait_until_registered(std::chrono::milliseconds limit) {
+    std::unique_lock lock(mutex_);
+    if (changed_.wait_for(lock, limit, [this] { return registered_.load(); })) return {};
+    return fail(Errc::coordinator_lost, "not registered with umbrad: " + problem_);
+  }
+
+ private:
+  struct Waiting {
+    std::string method;
+    Json params;
+    Responder responder;
+  };
+
+  void connect() {
+    if (stopping_) return;
+    Result<LocalStream> stream =
+        LocalStream::connect(options_.socket_path, system_clock().now() + kConnectLimit);
+    if (!stream) return try_again(stream.error());
+    ConnectionHandlers handlers;
+    handlers.on_request = [this](std::string method, Json params, Responder responder) {
+      take({std::move(method), std::move(params), std::move(responder)});
+    };
+    handlers.on_closed = [this](const Error& reason) {
+      connection_ = nullptr;
+      waiting_.clear();
+      if (!stopping_) try_again(reason);
+    };
+    connection_ = Connection::start(io_, std::move(*stream), log_, std::move(handlers));
+    HelloRequest hello;
+    hello.role = "provider";
+    hello.program = options_.program;
+    connection_->call<HelloReply>("hello", hello, kHandshakeLimit, [this](auto reply) {
+      if (!reply) return give_up(reply.error());
+      if (reply->major != kWireMajor) {
+        return give_up({Errc::version_mismatch, "umbrad speaks another version of the wire"});
+      }
+      introduce();
+    });
+  }
+
+  void introduce() {
+    if (connection_ == nullptr) return;
+    connection_->call<RegisteredProvider>("provider.register",
+                                          RegisterProvider{provider_.properties()}, kHandshakeLimit,
+                                          [this](auto reply) {
+                                            if (!reply) return give_up(reply.error());
+                                            retain(std::move(reply->alive));
+                                          });
+  }
+
+  // Calls wait until the provider knows which sessions are alive.
+  void retain(std::vector<SessionId> alive) {
+    asio::post(*urgent_, [this, alive = std::move(alive),
+                          connection = std::weak_ptr<Connection>(connection_)] {
+      provider_.retain_sessions(alive);
+      asio::post(io_, [this, connection] {
+        const auto same = connection.lock();
+        if (same == nullptr || same != connection_) return;
+        delay_ = options_.reconnect_first;
+        warned_ = false;
+        logger_.info("registered with umbrad", {});
+        set_registered(true, {});
+        for (Waiting& call : std::exchange(waiting_, {})) dispatch(std::move(call));
+      });
+    });
+  }
+
+  void take(Waiting call) {
+    if (registered_.load()) return dispatch(std::move(call));
+    waiting_.push_back(std::move(call));  // Bounded by the requests in flight of the connection.
+  }
+
+  void dispatch(Waiting call) {
+    asio::thread_pool& pool = is_urgent(call.method) ? *urgent_ : *pool_;
+    asio::post(pool, [this, call = std::move(call)]() mutable {
+      const auto extra = methods_.find(call.method);
+      Result<Json> result = extra != methods_.end()
+                                ? extra->second(call.params)
+                                : serve_provider_call(provider_, call.method, call.params);
+      // The responder is the I/O thread's.
+      asio::post(io_, [responder = std::move(call.responder), result = std::move(result)] {
+        responder(result);
+      });
+    });
+  }
+
+  void give_up(const Error& reason) {
+    if (connection_ != nullptr) connection_->close(reason);
+  }
+
+  void try_again(const Error& reason) {
+    set_registered(false, reason.to_string());
+    if (!std::exchange(warned_, true)) {
+      logger_.warning("not connected to umbrad, trying again", {{"why", reason.to_string()}});
+    }
+    retry_.expires_after(delay_);
+    delay_ = std::min(delay_ * 2, options_.reconnect_max);
+    retry_.async_wait([this](const boost::system::error_code& error) {
+      if (!error) connect();
+    });
+  }
+
+  void set_registered(bool registered, std::string problem) {
+    const std::lock_guard lock(mutex_);
+    registered_.store(registered);
+    problem_ = std::move(problem);
+    changed_.notify_all();
+  }
+
+  Provider& provider_;
+  const std::map<std::string, ProviderMethod> methods_;
+  const ProviderServerOptions options_;
+  Log& log_;
+  Logger logger_;
+
+  asio::io_context io_{1};
+  asio::steady_timer retry_;
+  asio::executor_work_guard<asio::io_context::executor_type> work_;
+  std::optional<asio::thread_pool> pool_;
+  std::optional<asio::thread_pool> urgent_;
+  std::thread io_thread_;
+
+  // The I/O thread's.
+  std::shared_ptr<Connection> connection_;  // Shared with the connection itself.
+  std::vector<Waiting> waiting_;
+  std::chrono::milliseconds delay_;
+  bool stopping_ = false;
+  bool warned_ = false;
+
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  std::atomic<bool> registered_{false};
+  std::string problem_ = "no attempt has finished yet";
+};
+
+ProviderServer::ProviderServer(Provider& provider, std::map<std::string, ProviderMethod> methods,
+                               ProviderServerOptions options, Log& log)
+    : impl_(std::make_unique<Impl>(provider, std::move(methods), std::move(options), log)) {}
+ProviderServer::~ProviderServer() = default;
+
+bool ProviderServer::is_registered() const noexcept { return impl_->is_registered(); }
+Status ProviderServer::wait_until_registered(std::chrono::milliseconds limit) {
+  return impl_->wait_until_registered(limit);
+}
+
+}  // namespace umbra::rpc

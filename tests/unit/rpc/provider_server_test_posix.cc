@@ -1,0 +1,207 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "engine/rpc/provider_server.h"
+
+#include <stdlib.h>
+
+#include <boost/asio/io_context.hpp>
+#include <filesystem>
+
+#include "engine/rpc/connection.h"
+#include "tests/support/catch.h"
+#include "tests/support/memory_provider.h"
+
+namespace {
+
+using namespace umbra;
+using namespace umbra::rpc;
+using namespace std::chrono_literals;
+namespace fs = std::filesystem;
+
+// umbrad's side, as far as providers see it.
+class FakeCoordinator {
+ public:
+  FakeCoordinator() {
+    std::string pattern = (fs::temp_directory_path() / "umbra-test-XXXXXX").string();
+    REQUIRE(::mkdtemp(pattern.data()) != nullptr);
+    directory_ = pattern;
+  }
+  ~FakeCoordinator() { fs::remove_all(directory_); }
+
+  [[nodiscard]] std::string socket() const { return (directory_ / "umbrad.sock").string(); }
+  void listen() {
+    auto listener = LocalListener::listen(socket(), 0600);
+    REQUIRE(listener);
+    acceptor_.emplace(
+        io, std::move(*listener), null_log(), [this](LocalStream stream, const PeerCredentials&) {
+          provider = Connection::start(
+              io, std::move(stream), null_log(),
+              {[this](auto method, auto params, auto answer) { serve(method, params, answer); },
+               {},
+               {}});
+        });
+  }
+  template <class Condition>
+  void run_until(Condition condition) {
+    const auto end = std::chrono::steady_clock::now() + 20s;
+    while (!condition() && std::chrono::steady_clock::now() < end) io.run_for(5ms), io.restart();
+    REQUIRE(condition());
+  }
+  Result<Json> call(const std::string& method, Json params) {
+    std::optional<Result<Json>> got;
+    provider->call(method, std::move(params), 10s, [&](Result<Json> result) { got = result; });
+    run_until([&] { return got.has_value(); });
+    return *got;
+  }
+
+  boost::asio::io_context io;
+  std::shared_ptr<Connection> provider;
+  std::vector<std::string> seen;
+  std::vector<SessionId> alive;
+  std::optional<Error> refuse_registration;
+
+ private:
+  void serve(const std::string& method, const Json& params, const Responder& answer) {
+    seen.push_back(method);
+    if (method == "hello") {
+      CHECK(decode<HelloRequest>(params)->role == "provider");
+      return answer.send(Result<HelloReply>(HelloReply{}));
+    }
+    if (refuse_registration) {
+      return answer(tl::unexpected<Error>(*std::exchange(refuse_registration, {})));
+    }
+    CHECK(decode<RegisterProvider>(params)->properties.name == "memory");
+    answer.send(Result<RegisteredProvider>(RegisteredProvider{alive}));
+  }
+
+  fs::path directory_;
+  std::optional<Acceptor> acceptor_;
+};
+
+struct World {
+  World() {
+    options.socket_path = coordinator.socket();
+    options.reconnect_first = 5ms;
+  }
+  void start(std::map<std::string, ProviderMethod> methods = {}) {
+    server.emplace(provider, std::move(methods), options, null_log());
+    coordinator.listen();
+    coordinator.run_until([&] { return server->is_registered(); });
+  }
+  // A set of one volume, prepared to begin.
+  SnapshotSetId begin() {
+    PrepareSnapshot request;
+    request.set_id = SnapshotSetId::random();
+    request.snapshot_id = snapshot;
+    request.volume.id = volume;
+    CHECK(coordinator.call("provider.begin_prepare_snapshot", encode(request)));
+    return request.set_id;
+  }
+
+  FakeCoordinator coordinator;
+  test::MemoryProvider provider{system_clock()};
+  VolumeId volume = provider.add_volume("data");
+  SnapshotId snapshot = SnapshotId::random();
+  ProviderServerOptions options;
+  std::optional<ProviderServer> server;
+};
+
+TEST_CASE("a provider registers and serves its volumes") {
+  World world;
+  world.start();
+  CHECK(world.coordinator.seen == std::vector<std::string>{"hello", "provider.register"});
+  const auto list = world.coordinator.call("provider.list_volumes", {});
+  REQUIRE(list);
+  CHECK(decode<VolumeList>(*list)->volumes.at(0).volume_id == world.volume);
+  VolumeRequest request;
+  request.volume.name = "nothing";
+  CHECK(world.coordinator.call("provider.find_volume", encode(request)).error().code ==
+        Errc::object_not_found);
+}
+
+TEST_CASE("a whole set is created over the wire") {
+  World world;
+  world.start();
+  SetRequest set;
+  set.set_id = world.begin();
+  set.members = {world.snapshot};
+  for (const char* call :
+       {"end_prepare_snapshots", "pre_commit_snapshots", "flush_and_hold", "commit_snapshots",
+        "release_hold", "post_commit_snapshots", "pre_final_commit_snapshots",
+        "post_final_commit_snapshots", "confirm_set"}) {
+    INFO(call);
+    const auto result = world.coordinator.call(std::string("provider.") + call, encode(set));
+    if (!result) FAIL(result.error().to_string());
+  }
+  const auto list = world.coordinator.call("provider.query_snapshots", encode(QuerySnapshots{}));
+  const auto snapshots = decode<SnapshotList>(*list)->snapshots;
+  REQUIRE(snapshots.size() == 1);
+  const auto deleted =
+      world.coordinator.call("provider.delete_snapshots",
+                             encode(DeleteSnapshots{set.set_id, ObjectType::snapshot_set, false}));
+  CHECK(decode<DeletedSnapshots>(*deleted)->deleted == 1);
+}
+
+TEST_CASE("abort passes a call that blocks") {
+  World world;
+  world.options.threads = 1;
+  world.start();
+  SetRequest set;
+  set.set_id = world.begin();
+  world.provider.block("end_prepare_snapshots");
+  std::optional<Result<Json>> ended;
+  world.coordinator.provider->call("provider.end_prepare_snapshots", encode(set), 10s,
+                                   [&](Result<Json> result) { ended = result; });
+  CHECK(world.coordinator.call("provider.abort_snapshots", encode(set)));
+  world.coordinator.run_until([&] { return ended.has_value(); });
+  CHECK_FALSE(*ended);
+  CHECK(world.provider.unfinished_sets() == 0);
+}
+
+TEST_CASE("sessions that ended meanwhile are told before any call") {
+  World world;
+  world.coordinator.alive = {SessionId::random()};
+  world.start();
+  CHECK(world.provider.calls().at(0) == "retain_sessions");
+}
+
+TEST_CASE("a provider comes back when umbrad does, and after a refusal") {
+  World world;
+  world.coordinator.refuse_registration = Error{Errc::provider_already_registered, "twice"};
+  world.start();
+  CHECK(world.coordinator.seen.size() == 4);
+  world.coordinator.provider->close({Errc::unexpected, "restart"});
+  world.coordinator.run_until([&] { return !world.server->is_registered(); });
+  world.coordinator.run_until([&] { return world.server->is_registered(); });
+  CHECK(world.coordinator.call("provider.list_volumes", {}));
+}
+
+TEST_CASE("without umbrad a provider waits and says why") {
+  World world;
+  world.server.emplace(world.provider, std::map<std::string, ProviderMethod>{}, world.options,
+                       null_log());
+  const Status status = world.server->wait_until_registered(50ms);
+  REQUIRE_FALSE(status);
+  CHECK(status.error().code == Errc::coordinator_lost);
+  CHECK_THAT(status.error().context, Catch::Contains(world.coordinator.socket()));
+}
+
+TEST_CASE("methods of its own are served, unknown ones and bad params refused") {
+  World world;
+  world.start({{"volume.detach", provider_method<DetachVolume, Nothing>([](const auto& request) {
+                  if (request.volume.name == "busy") {
+                    return Result<Nothing>(fail(Errc::volume_in_use, "open"));
+                  }
+                  return Result<Nothing>(Nothing{});
+                })}});
+  DetachVolume detach;
+  CHECK(world.coordinator.call("volume.detach", encode(detach)));
+  detach.volume.name = "busy";
+  CHECK(world.coordinator.call("volume.detach", encode(detach)).error().code ==
+        Errc::volume_in_use);
+  CHECK(world.coordinator.call("volume.detach", Json(5)).error().code == Errc::invalid_argument);
+  CHECK(world.coordinator.call("provider.confirm_set", Json(5)).error().code ==
+        Errc::invalid_argument);
+  CHECK(world.coordinator.call("provider.explode", {}).error().code == Errc::not_implemented);
+}
+
+}  // namespace
