@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The commands of `umbra`, one file each. A command takes its arguments as a value, asks the
+// service, prints through the output, and returns the exit status; it knows nothing of the command
+// line's syntax (parse.h) or of the terminal.
+
+#pragma once
+
+#include <functional>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "requester-sdk/cli/exit_code.h"
+#include "requester-sdk/cli/output.h"
+#include "requester-sdk/cli/service.h"
+
+namespace umbra::cli {
+
+// cmd_attach.cc, cmd_detach.cc
+ExitCode attach(Service& service, Output& output, const requester::AttachOptions& options);
+ExitCode detach(Service& service, Output& output, const std::string& volume);
+
+// cmd_list.cc
+struct ListShadows {
+  std::string volume;  // Empty: of all.
+  bool incomplete = false;
+};
+ExitCode list_volumes(Service& service, Output& output);
+ExitCode list_shadows(Service& service, Output& output, const ListShadows& arguments);
+ExitCode list_writers(Service& service, Output& output);
+ExitCode list_providers(Service& service, Output& output);
+
+// cmd_create.cc
+struct CreateShadow {
+  std::vector<std::string> volumes;
+  std::uint32_t context = context::kAppRollback;
+  BackupType backup_type = BackupType::copy;
+  WriterPolicy policy = WriterPolicy::involved;
+  std::vector<WriterClassId> policy_list;
+  std::chrono::milliseconds time_limit{600'000};
+  std::chrono::milliseconds queue_limit{0};
+};
+ExitCode create_shadow(Service& service, Output& output, const CreateShadow& arguments);
+/// For create and exec. A failure has been printed; the exit status is then in the error's place.
+[[nodiscard]] tl::expected<requester::SnapshotSetInfo, ExitCode> create_set(
+    Service& service, Output& output, const CreateShadow& arguments);
+/// The set as people see it: copies, writers, timeline.
+void print_set(Output& output, const requester::SnapshotSetInfo& set);
+[[nodiscard]] boost::json::object set_to_json(const requester::SnapshotSetInfo& set);
+
+// cmd_exec.cc
+struct Exec {
+  CreateShadow create;
+  std::vector<std::string> command;
+};
+using Environment = std::vector<std::pair<std::string, std::string>>;
+/// Runs the command with additions to the environment and waits for it: its exit status, or 128 +
+/// the signal that ended it. Errors: object_not_found (no such program), access_denied.
+using RunCommand =
+    std::function<Result<int>(const std::vector<std::string>& command, const Environment& added)>;
+int exec(Service& service, Output& output, const Exec& arguments, const RunCommand& run_command);
+/// In run_command_posix.cc.
+[[nodiscard]] Result<int> run_command(const std::vector<std::string>& command,
+                                      const Environment& added);
+
+// cmd_delete.cc
+struct DeleteShadows {
+  // Exactly one of these.
+  std::optional<SnapshotId> snapshot;
+  std::optional<SnapshotSetId> set;
+  std::string volume;
+  bool all = false;
+
+  bool force = false;
+};
+ExitCode delete_shadows(Service& service, Output& output, const DeleteShadows& arguments);
+
+// cmd_mount.cc, cmd_unmount.cc
+ExitCode mount(Service& service, Output& output, const SnapshotId& snapshot,
+               const std::string& directory);
+ExitCode unmount(Service& service, Output& output, const SnapshotId& snapshot);
+
+// cmd_abort.cc, cmd_status.cc
+ExitCode abort(Service& service, Output& output, const std::string& reason);
+ExitCode status(Service& service, Output& output);
+
+// --- shared by commands (commands.cc) ----------------------------------------------------------
+
+/// The volume that a user's text means, among those of the connected providers. Errors:
+/// object_not_found.
+[[nodiscard]] Result<VolumeProperties> find_volume(Service& service, const std::string& text);
+/// Says which providers are missing in what was just listed; never silent about them.
+void note_absent(Output& output, const std::vector<std::string>& absent_providers);
+
+}  // namespace umbra::cli

@@ -1,0 +1,351 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "requester-sdk/cli/parse.h"
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <charconv>
+#include <filesystem>
+#include <memory>
+#include <sstream>
+
+namespace umbra::cli {
+namespace {
+
+using Words = std::vector<std::string>;
+
+struct Parser {
+  CLI::App app{"Point-in-time copies of volumes, consistent for the applications on them.",
+               "umbra"};
+  Invocation invocation;
+  Words command_after_dashes;  // Of exec.
+};
+
+// A subcommand whose options include the global ones, wherever they stand.
+CLI::App* add(CLI::App& parent, const std::string& name, const std::string& text) {
+  CLI::App* app = parent.add_subcommand(name, text);
+  app->fallthrough();
+  app->footer(exit_status_help());
+  return app;
+}
+
+template <class Value, class Parse>
+void add_parsed(CLI::App* app, const std::string& name, Value& value, Parse parse_text,
+                const std::string& help) {
+  app->add_option_function<std::string>(
+      name,
+      [&value, parse_text, name](const std::string& text) {
+        auto parsed = parse_text(text);
+        if (!parsed) throw CLI::ValidationError(name, "'" + text + "' is not understood");
+        value = std::move(*parsed);
+      },
+      help);
+}
+
+template <class IdType>
+std::optional<IdType> parse_id(const std::string& text) {
+  auto id = IdType::parse(text);
+  if (!id) return std::nullopt;
+  return *id;
+}
+
+std::optional<std::uint32_t> parse_context(const std::string& text) {
+  for (const auto value :
+       {context::kBackup, context::kFileShareBackup, context::kNasRollback, context::kAppRollback,
+        context::kClientAccessible, context::kClientAccessibleWriters}) {
+    if (context_text(value) == text) return value;
+  }
+  return std::nullopt;
+}
+
+std::optional<BackupType> parse_backup_type(const std::string& text) {
+  static const std::vector<std::pair<std::string, BackupType>> types{
+      {"full", BackupType::full},
+      {"incremental", BackupType::incremental},
+      {"differential", BackupType::differential},
+      {"log", BackupType::log},
+      {"copy", BackupType::copy},
+      {"other", BackupType::other}};
+  for (const auto& [name, type] : types) {
+    if (name == text) return type;
+  }
+  return std::nullopt;
+}
+
+using Policy = std::pair<WriterPolicy, std::vector<WriterClassId>>;
+
+std::optional<Policy> parse_policy(const std::string& text) {
+  if (text == "none") return Policy{WriterPolicy::none, {}};
+  if (text == "involved") return Policy{WriterPolicy::involved, {}};
+  if (text == "all") return Policy{WriterPolicy::all, {}};
+  Policy policy{WriterPolicy::list, {}};
+  std::istringstream parts(text);
+  for (std::string part; std::getline(parts, part, ',');) {
+    const auto id = parse_id<WriterClassId>(part);
+    if (!id) return std::nullopt;
+    policy.second.push_back(*id);
+  }
+  if (policy.second.empty()) return std::nullopt;
+  return policy;
+}
+
+void add_creation_options(CLI::App* app, const std::shared_ptr<CreateShadow>& arguments,
+                          const std::string& contexts) {
+  app->add_option("volumes", arguments->volumes,
+                  "Volumes: name, id, device, or any path on them; at most 64")
+      ->required()
+      ->expected(1, static_cast<int>(requester::kVolumesPerSetMax));
+  add_parsed(app, "--context", arguments->context, parse_context, contexts);
+  add_parsed(app, "--type", arguments->backup_type, parse_backup_type,
+             "What writers are told: copy (default), full, incremental, differential, log, other");
+  app->add_option_function<std::string>(
+      "--writers",
+      [arguments](const std::string& text) {
+        auto policy = parse_policy(text);
+        if (!policy) {
+          throw CLI::ValidationError(
+              "--writers", "'" + text + "': none, involved, all, or writer class ids with commas");
+        }
+        arguments->policy = policy->first;
+        arguments->policy_list = std::move(policy->second);
+      },
+      "Whose failure fails the set: none, involved (default), all, or CLASS-ID,...");
+  add_parsed(app, "--timeout", arguments->time_limit, parse_duration,
+             "Give up after this time, e.g. 90s, 10m (default)");
+  add_parsed(app, "--queue", arguments->queue_limit, parse_duration,
+             "Wait this long for another set that is being created (default: not at all)");
+}
+
+void add_volume_commands(Parser& parser) {
+  auto attaching = std::make_shared<requester::AttachOptions>();
+  auto chunk = std::make_shared<std::uint64_t>(attaching->chunk_bytes);
+  CLI::App* attach_app = add(parser.app, "attach", "Put a volume under copy-on-write");
+  attach_app->add_option("origin", attaching->origin_path, "The volume's file or block device")
+      ->required();
+  attach_app
+      ->add_option("--diff", attaching->diff_area_path,
+                   "File for old data, on another file system than the volume's own")
+      ->required();
+  attach_app->add_option("--name", attaching->name, "Default: the origin's file name");
+  add_parsed(attach_app, "--chunk", *chunk, parse_bytes, "Unit of copying: 4K to 1M (16K)");
+  add_parsed(attach_app, "--diff-size", attaching->diff_initial_bytes, parse_bytes,
+             "Initial size of the diff area, e.g. 1G");
+  add_parsed(attach_app, "--diff-max", attaching->diff_maximum_bytes, parse_bytes,
+             "Maximum size of the diff area; 0: unbounded (default)");
+  attach_app->add_option("--expose", attaching->expose, "How to serve it: auto, fuse, nbd")
+      ->check(CLI::IsMember({"auto", "fuse", "nbd"}));
+  attach_app->add_flag("--force", attaching->force, "Overwrite what is in the diff area's place");
+  attach_app->callback([&parser, attaching, chunk] {
+    parser.invocation.command = [attaching, chunk](Service& service, Output& output) {
+      auto options = *attaching;
+      options.origin_path = std::filesystem::absolute(options.origin_path).string();
+      options.diff_area_path = std::filesystem::absolute(options.diff_area_path).string();
+      options.chunk_bytes =
+          static_cast<std::uint32_t>(std::min<std::uint64_t>(*chunk, 0xFFFFFFFFU));
+      return static_cast<int>(attach(service, output, options));
+    };
+  });
+
+  auto volume = std::make_shared<std::string>();
+  CLI::App* detach_app = add(parser.app, "detach", "Take a volume out of copy-on-write");
+  detach_app->add_option("volume", *volume, "Name, id, device, or a path on it")->required();
+  detach_app->callback([&parser, volume] {
+    parser.invocation.command = [volume](Service& service, Output& output) {
+      return static_cast<int>(detach(service, output, *volume));
+    };
+  });
+}
+
+void add_list_commands(Parser& parser) {
+  CLI::App* list = add(parser.app, "list", "Show volumes, shadows, writers or providers");
+  list->require_subcommand(1);
+  using Plain = ExitCode (*)(Service&, Output&);
+  const auto plain = [&](const char* name, const char* text, Plain function) {
+    add(*list, name, text)->callback([&parser, function] {
+      parser.invocation.command = [function](Service& service, Output& output) {
+        return static_cast<int>(function(service, output));
+      };
+    });
+  };
+  plain("volumes", "Attached volumes", &list_volumes);
+  plain("writers", "Connected writers, their state and last failure", &list_writers);
+  plain("providers", "Providers, connected or not", &list_providers);
+
+  auto arguments = std::make_shared<ListShadows>();
+  CLI::App* shadows = add(*list, "shadows", "Shadow copies");
+  shadows->add_option("--volume", arguments->volume, "Only of this volume");
+  shadows->add_flag("--incomplete", arguments->incomplete,
+                    "Also copies that wait for absent members of their set");
+  shadows->callback([&parser, arguments] {
+    parser.invocation.command = [arguments](Service& service, Output& output) {
+      return static_cast<int>(list_shadows(service, output, *arguments));
+    };
+  });
+}
+
+void add_creation_commands(Parser& parser) {
+  CLI::App* create = add(parser.app, "create", "Create shadow copies");
+  create->require_subcommand(1);
+  auto arguments = std::make_shared<CreateShadow>();
+  CLI::App* shadow =
+      add(*create, "shadow", "Create one copy of each volume, all of the same instant");
+  add_creation_options(shadow, arguments,
+                       "app-rollback (default), nas-rollback, client-accessible, "
+                       "client-accessible-writers");
+  shadow->callback([&parser, arguments] {
+    if (is_auto_release(arguments->context)) {
+      throw CLI::ValidationError("--context", context_text(arguments->context) +
+                                                  " copies end with the command that made them; "
+                                                  "use: umbra exec VOLUME... -- COMMAND...");
+    }
+    parser.invocation.command = [arguments](Service& service, Output& output) {
+      return static_cast<int>(create_shadow(service, output, *arguments));
+    };
+  });
+
+  auto executing = std::make_shared<CreateShadow>();
+  executing->context = context::kBackup;
+  CLI::App* exec_app = add(parser.app, "exec", "Run a command while auto-release copies exist");
+  add_creation_options(exec_app, executing, "backup (default), file-share-backup, ...");
+  exec_app->footer(
+      "VOLUME... -- COMMAND...: the command finds UMBRA_SNAPSHOT_SET, UMBRA_SNAPSHOT_COUNT and,\n"
+      "for N from 1, UMBRA_SNAPSHOT_N, UMBRA_VOLUME_N, UMBRA_DEVICE_N, UMBRA_NBD_URI_N.\n\n"
+      "EXIT STATUS\n"
+      "  that of the command (128 + signal if one ended it)\n"
+      "  125 umbra itself failed; 126 the command cannot be run; 127 there is no such command\n"
+      "  130 interrupted before the command ran");
+  exec_app->callback([&parser, executing] {
+    if (parser.command_after_dashes.empty()) {
+      throw CLI::ValidationError("exec", "give the command after --");
+    }
+    parser.invocation.command = [executing, words = parser.command_after_dashes](Service& service,
+                                                                                 Output& output) {
+      return exec(service, output, {*executing, words}, run_command);
+    };
+  });
+}
+
+void add_delete_command(Parser& parser) {
+  CLI::App* remove = add(parser.app, "delete", "Delete shadow copies");
+  remove->require_subcommand(1);
+  auto arguments = std::make_shared<DeleteShadows>();
+  CLI::App* shadows = add(*remove, "shadows", "Delete one copy, a set, or all (of a volume)");
+  auto* which = shadows->add_option_group("which");
+  which->require_option(1);
+  add_parsed(which, "snapshot", arguments->snapshot, parse_id<SnapshotId>, "A snapshot's id");
+  add_parsed(which, "--set", arguments->set, parse_id<SnapshotSetId>, "All copies of this set");
+  which->add_option("--volume", arguments->volume, "All copies of this volume");
+  which->add_flag("--all", arguments->all, "All copies");
+  shadows->add_flag("--force", arguments->force, "Also copies that are mounted or open");
+  shadows->callback([&parser, arguments] {
+    parser.invocation.command = [arguments](Service& service, Output& output) {
+      return static_cast<int>(delete_shadows(service, output, *arguments));
+    };
+  });
+}
+
+void add_mount_commands(Parser& parser) {
+  auto snapshot = std::make_shared<SnapshotId>();
+  auto directory = std::make_shared<std::string>();
+  CLI::App* mount_app = add(parser.app, "mount", "Mount a copy read-only");
+  add_parsed(mount_app, "snapshot", *snapshot, parse_id<SnapshotId>, "The snapshot's id");
+  mount_app->get_option("snapshot")->required();
+  mount_app->add_option("directory", *directory, "Default: one in the run directory");
+  mount_app->callback([&parser, snapshot, directory] {
+    parser.invocation.command = [snapshot, directory](Service& service, Output& output) {
+      const std::string where =
+          directory->empty() ? "" : std::filesystem::absolute(*directory).string();
+      return static_cast<int>(mount(service, output, *snapshot, where));
+    };
+  });
+  CLI::App* unmount_app = add(parser.app, "unmount", "Unmount a copy");
+  add_parsed(unmount_app, "snapshot", *snapshot, parse_id<SnapshotId>, "The snapshot's id");
+  unmount_app->get_option("snapshot")->required();
+  unmount_app->callback([&parser, snapshot] {
+    parser.invocation.command = [snapshot](Service& service, Output& output) {
+      return static_cast<int>(unmount(service, output, *snapshot));
+    };
+  });
+}
+
+void add_coordinator_commands(Parser& parser) {
+  auto reason = std::make_shared<std::string>("umbra abort");
+  CLI::App* abort_app = add(parser.app, "abort", "End the set that is being created");
+  abort_app->add_option("--reason", *reason, "For the holder and the log");
+  abort_app->callback([&parser, reason] {
+    parser.invocation.command = [reason](Service& service, Output& output) {
+      return static_cast<int>(abort(service, output, *reason));
+    };
+  });
+  add(parser.app, "status", "Show whether umbrad runs and what it does")->callback([&parser] {
+    parser.invocation.command = [](Service& service, Output& output) {
+      return static_cast<int>(status(service, output));
+    };
+  });
+}
+
+}  // namespace
+
+std::optional<std::chrono::milliseconds> parse_duration(const std::string& text) {
+  constexpr std::uint64_t kWeekMs = 7ULL * 24 * 3600 * 1000;
+  std::uint64_t count = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), count);
+  const std::string unit(end, text.data() + text.size());
+  const std::uint64_t factor = unit == "ms"                  ? 1
+                               : unit.empty() || unit == "s" ? 1'000
+                               : unit == "m"                 ? 60'000
+                               : unit == "h"                 ? 3'600'000
+                                                             : 0;
+  if (error != std::errc{} || factor == 0 || count > kWeekMs / factor) return std::nullopt;
+  return std::chrono::milliseconds{count * factor};
+}
+
+std::optional<std::uint64_t> parse_bytes(const std::string& text) {
+  static const std::string units = "KMGTPE";
+  std::uint64_t count = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), count);
+  const std::string unit(end, text.data() + text.size());
+  if (error != std::errc{} || unit.size() > 1) return std::nullopt;
+  unsigned shift = 0;
+  if (!unit.empty()) {
+    const auto index = units.find(unit[0] >= 'a' ? static_cast<char>(unit[0] - 32) : unit[0]);
+    if (index == std::string::npos) return std::nullopt;
+    shift = 10 * (static_cast<unsigned>(index) + 1);
+  }
+  if (count > (std::uint64_t{1} << 63U) >> shift) return std::nullopt;
+  return count << shift;
+}
+
+std::variant<Invocation, Said> parse(Words words) {
+  Parser parser;
+  const auto dashes = std::find(words.begin(), words.end(), "--");
+  if (std::find(words.begin(), dashes, "exec") != dashes && dashes != words.end()) {
+    parser.command_after_dashes.assign(dashes + 1, words.end());
+    words.erase(dashes, words.end());
+  }
+  const bool json = std::find(words.begin(), words.end(), "--json") != words.end();
+  parser.app.require_subcommand(1);
+  parser.app.fallthrough();
+  parser.app.footer(exit_status_help());
+  parser.app.set_version_flag("--version", "umbra " UMBRA_VERSION);
+  parser.app.add_flag("--json", parser.invocation.json, "One JSON object instead of text");
+  parser.app.add_option("--run-dir", parser.invocation.run_dir,
+                        "The daemons' run directory (default: docs/cli.md)");
+  parser.app.add_option("--socket", parser.invocation.socket, "umbrad's socket");
+  add_volume_commands(parser);
+  add_list_commands(parser);
+  add_creation_commands(parser);
+  add_delete_command(parser);
+  add_mount_commands(parser);
+  add_coordinator_commands(parser);
+  try {
+    std::reverse(words.begin(), words.end());  // CLI11 takes them from the back.
+    parser.app.parse(words);
+  } catch (const CLI::ParseError& error) {
+    std::ostringstream text;
+    const bool mistake = parser.app.exit(error, text, text) != 0;
+    return Said{.text = text.str(), .mistake = mistake, .json = json};
+  }
+  return std::move(parser.invocation);
+}
+
+}  // namespace umbra::cli

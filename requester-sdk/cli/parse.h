@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The command line of `umbra`: words in, a command to carry out. No I/O.
+
+#pragma once
+
+#include <chrono>
+#include <functional>
+#include <optional>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "requester-sdk/cli/commands.h"
+
+namespace umbra::cli {
+
+struct Invocation {
+  bool json = false;
+  std::string run_dir;
+  std::string socket;
+  /// Carries the command out; returns the exit status.
+  std::function<int(Service&, Output&)> command;
+};
+
+/// Nothing to carry out: --help, --version, or a mistake.
+struct Said {
+  std::string text;
+  bool mistake = false;
+  bool json = false;  // --json was among the words.
+};
+
+/// `words` without the program's name.
+[[nodiscard]] std::variant<Invocation, Said> parse(std::vector<std::string> words);
+
+/// "90" and "90s", "10m", "2h", "500ms"; nothing if it is none of these or more than a week.
+[[nodiscard]] std::optional<std::chrono::milliseconds> parse_duration(const std::string& text);
+/// "4096", "16K", "10G" (powers of 1024); nothing if it is none or passes 2^63.
+[[nodiscard]] std::optional<std::uint64_t> parse_bytes(const std::string& text);
+
+}  // namespace umbra::cli

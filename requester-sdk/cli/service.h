@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What the commands ask of umbrad, as an interface: the requester SDK implements it (service_sdk),
+// tests double it. Calls and errors are those of umbra/requester/client.h and backup_session.h.
+
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "umbra/requester/types.h"
+
+namespace umbra::cli {
+
+class Service {
+ public:
+  virtual ~Service() = default;
+
+  [[nodiscard]] virtual Result<VolumeRef> resolve(const std::string& text) = 0;
+  [[nodiscard]] virtual Result<requester::VolumeList> volumes() = 0;
+  [[nodiscard]] virtual Result<requester::SnapshotList> snapshots(bool incomplete) = 0;
+  [[nodiscard]] virtual Result<std::vector<requester::WriterInfo>> writers() = 0;
+  [[nodiscard]] virtual Result<std::vector<requester::ProviderInfo>> providers() = 0;
+  [[nodiscard]] virtual Result<requester::CoordinatorStatus> status() = 0;
+  [[nodiscard]] virtual Result<requester::DeletedSnapshots> remove(const Guid& id, ObjectType type,
+                                                                   bool force) = 0;
+  [[nodiscard]] virtual Result<requester::MountedSnapshot> mount(const SnapshotId& id,
+                                                                 const std::string& directory) = 0;
+  [[nodiscard]] virtual Status unmount(const SnapshotId& id) = 0;
+  [[nodiscard]] virtual Result<requester::AttachedVolume> attach(
+      const requester::AttachOptions& options) = 0;
+  [[nodiscard]] virtual Status detach(const VolumeRef& volume) = 0;
+  [[nodiscard]] virtual Result<requester::AbortedSet> abort(const std::string& reason) = 0;
+
+  /// Creates a set in a session of its own, which lives until finish(). `report` is filled in any
+  /// case. An interrupt (Ctrl-C) makes it return async_cancelled once everything is undone.
+  [[nodiscard]] virtual Result<requester::SnapshotSetInfo> create(
+      const requester::CreateOptions& options, requester::SetReport& report) = 0;
+  /// Tells the writers whether the data is safe, and ends the session: auto-release copies go.
+  [[nodiscard]] virtual Status finish(const requester::SnapshotSetInfo& set, bool succeeded) = 0;
+};
+
+/// The requester SDK; connects at the first call that needs umbrad. An empty socket path means the
+/// SDK's default.
+[[nodiscard]] std::unique_ptr<Service> make_sdk_service(const std::string& socket_path);
+
+}  // namespace umbra::cli

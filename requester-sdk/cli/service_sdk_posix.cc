@@ -1,0 +1,159 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The service by the requester SDK. Queries use a client as requester, administration one as admin;
+// each connects when it is first needed. Ctrl-C and SIGTERM cancel a creation in progress, so that
+// everything is undone before the program ends; at other times they end it.
+#include <atomic>
+#include <csignal>
+#include <optional>
+#include <utility>
+
+#include "requester-sdk/cli/service.h"
+#include "umbra/requester/backup_session.h"
+#include "umbra/requester/client.h"
+
+namespace umbra::cli {
+namespace {
+
+using requester::BackupSession;
+using requester::Client;
+using requester::ConnectOptions;
+
+std::atomic<BackupSession*> g_creating = nullptr;
+
+void cancel_creation(int) {
+  if (auto* session = g_creating.load()) session->cancel();
+}
+
+// Directs interrupts to a session for the life of the object.
+class Interruptible {
+ public:
+  explicit Interruptible(BackupSession& session) {
+    g_creating = &session;
+    struct sigaction action {};
+    action.sa_handler = cancel_creation;
+    (void)sigaction(SIGINT, &action, &interrupt_before_);
+    (void)sigaction(SIGTERM, &action, &terminate_before_);
+  }
+  ~Interruptible() {
+    (void)sigaction(SIGINT, &interrupt_before_, nullptr);
+    (void)sigaction(SIGTERM, &terminate_before_, nullptr);
+    g_creating = nullptr;
+  }
+  Interruptible(const Interruptible&) = delete;
+  Interruptible& operator=(const Interruptible&) = delete;
+
+ private:
+  struct sigaction interrupt_before_ {};
+  struct sigaction terminate_before_ {};
+};
+
+class SdkService final : public Service {
+ public:
+  explicit SdkService(std::string socket_path) : socket_path_(std::move(socket_path)) {}
+
+  Result<VolumeRef> resolve(const std::string& text) override {
+    return requester::resolve_volume(text);
+  }
+  Result<requester::VolumeList> volumes() override {
+    return with(client_, false, [](Client& client) { return client.list_volumes(); });
+  }
+  Result<requester::SnapshotList> snapshots(bool incomplete) override {
+    return with(client_, false, [&](Client& client) {
+      return client.list_snapshots({.context = context::kAll, .incomplete = incomplete});
+    });
+  }
+  Result<std::vector<requester::WriterInfo>> writers() override {
+    return with(client_, false, [](Client& client) { return client.list_writers(); });
+  }
+  Result<std::vector<requester::ProviderInfo>> providers() override {
+    return with(client_, false, [](Client& client) { return client.list_providers(); });
+  }
+  Result<requester::CoordinatorStatus> status() override {
+    return with(client_, false, [](Client& client) { return client.status(); });
+  }
+  Result<requester::DeletedSnapshots> remove(const Guid& id, ObjectType type, bool force) override {
+    return with(client_, false,
+                [&](Client& client) { return client.delete_snapshots(id, type, force); });
+  }
+  Result<requester::MountedSnapshot> mount(const SnapshotId& id,
+                                           const std::string& directory) override {
+    return with(client_, false,
+                [&](Client& client) { return client.mount_snapshot(id, directory); });
+  }
+  Status unmount(const SnapshotId& id) override {
+    return with(client_, false, [&](Client& client) { return client.unmount_snapshot(id); });
+  }
+  Result<requester::AttachedVolume> attach(const requester::AttachOptions& options) override {
+    return with(admin_, true, [&](Client& client) { return client.attach_volume(options); });
+  }
+  Status detach(const VolumeRef& volume) override {
+    return with(admin_, true, [&](Client& client) { return client.detach_volume(volume); });
+  }
+  /// As admin if this user may; else as requester, who may end its own user's set.
+  Result<requester::AbortedSet> abort(const std::string& reason) override {
+    const auto ask = [&](Client& client) { return client.abort_set(reason); };
+    auto aborted = with(admin_, true, ask);
+    if (aborted || aborted.error().code != Errc::access_denied) return aborted;
+    return with(client_, false, ask);
+  }
+
+  Result<requester::SnapshotSetInfo> create(const requester::CreateOptions& options,
+                                            requester::SetReport& report) override {
+    auto opened = BackupSession::open(connect_options(false));
+    if (!opened) return fail(opened.error());
+    session_.emplace(std::move(*opened));
+    const Interruptible interruptible(*session_);
+    auto set = session_->create_snapshot_set(options);
+    report = session_->last_report();
+    if (!set) session_.reset();
+    return set;
+  }
+
+  Status finish(const requester::SnapshotSetInfo& set, bool succeeded) override {
+    if (!session_) return {};
+    Status ended;
+    if (session_->state() == requester::SessionState::snapshot_created) {
+      for (const auto& component : set.components) {
+        auto told = session_->set_backup_succeeded(component, succeeded);
+        if (!told && ended) ended = std::move(told);
+      }
+      // In contexts without writers there is nobody to tell.
+      if (ended && !set.components.empty()) ended = session_->backup_complete();
+    }
+    session_.reset();
+    return ended;
+  }
+
+ private:
+  [[nodiscard]] ConnectOptions connect_options(bool admin) const {
+    ConnectOptions options;
+    options.socket_path = socket_path_;
+    options.admin = admin;
+    options.program = "umbra " UMBRA_VERSION;
+    return options;
+  }
+
+  template <class Ask>
+  auto with(std::optional<Client>& client, bool admin, Ask ask) -> decltype(ask(*client)) {
+    if (!client) {
+      auto connected = Client::connect(connect_options(admin));
+      if (!connected) return fail(connected.error());
+      client.emplace(std::move(*connected));
+    }
+    return ask(*client);
+  }
+
+  std::string socket_path_;
+  std::optional<Client> client_;
+  std::optional<Client> admin_;
+  std::optional<BackupSession> session_;
+};
+
+}  // namespace
+
+std::unique_ptr<Service> make_sdk_service(const std::string& socket_path) {
+  return std::make_unique<SdkService>(socket_path);
+}
+
+}  // namespace umbra::cli

@@ -1,0 +1,141 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// A service whose answers the test sets, and a command line that is run against it.
+#pragma once
+
+#include <sstream>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "requester-sdk/cli/run.h"
+
+namespace umbra::cli::test {
+
+inline const Guid kOne = Guid::parse("11111111-1111-1111-1111-111111111111").value();
+inline const Guid kTwo = Guid::parse("22222222-2222-2222-2222-222222222222").value();
+inline const Guid kThree = Guid::parse("33333333-3333-3333-3333-333333333333").value();
+
+struct FakeState {
+  Error error;  // Not ok: what every call but resolve() gives.
+  requester::VolumeList volumes;
+  requester::SnapshotList snapshots;
+  std::vector<requester::WriterInfo> writers;
+  std::vector<requester::ProviderInfo> providers;
+  requester::CoordinatorStatus status;
+  requester::SnapshotSetInfo set;
+  requester::SetReport failed_report;
+  std::vector<SnapshotId> undeletable;
+  std::vector<std::string> notes;
+  Error finish_error;
+
+  // What was asked.
+  std::vector<std::string> calls;
+  requester::AttachOptions attached;
+  requester::CreateOptions created;
+  std::string socket;
+};
+
+class FakeService final : public Service {
+ public:
+  explicit FakeService(FakeState& state) : state_(state) {}
+
+  Result<VolumeRef> resolve(const std::string& text) override {
+    if (text == "absent") return fail(Errc::object_not_found, "no such path: absent");
+    VolumeRef volume;
+    volume.name = text;
+    return volume;
+  }
+  Result<requester::VolumeList> volumes() override { return answer("volumes", state_.volumes); }
+  Result<requester::SnapshotList> snapshots(bool incomplete) override {
+    return answer(incomplete ? "snapshots incomplete" : "snapshots", state_.snapshots);
+  }
+  Result<std::vector<requester::WriterInfo>> writers() override {
+    return answer("writers", state_.writers);
+  }
+  Result<std::vector<requester::ProviderInfo>> providers() override {
+    return answer("providers", state_.providers);
+  }
+  Result<requester::CoordinatorStatus> status() override { return answer("status", state_.status); }
+  Result<requester::DeletedSnapshots> remove(const Guid& id, ObjectType type, bool force) override {
+    requester::DeletedSnapshots deleted{.deleted = 1, .not_deleted = std::nullopt};
+    for (const auto& stuck : state_.undeletable) {
+      if (id != stuck) continue;
+      deleted = {.deleted = 0, .not_deleted = stuck, .problem = {Errc::volume_in_use, "mounted"}};
+    }
+    return answer("remove " + id.to_string() + (type == ObjectType::snapshot_set ? " set" : "") +
+                      (force ? " force" : ""),
+                  deleted);
+  }
+  Result<requester::MountedSnapshot> mount(const SnapshotId& id,
+                                           const std::string& directory) override {
+    return answer("mount " + id.to_string() + " " + directory,
+                  requester::MountedSnapshot{.path = "/mnt/a", .device_path = "/dev/loop7"});
+  }
+  Status unmount(const SnapshotId& id) override { return done("unmount " + id.to_string()); }
+  Result<requester::AttachedVolume> attach(const requester::AttachOptions& options) override {
+    state_.attached = options;
+    requester::AttachedVolume attached;
+    if (!state_.volumes.volumes.empty()) attached.volume = state_.volumes.volumes[0];
+    attached.notes = state_.notes;
+    return answer("attach", attached);
+  }
+  Status detach(const VolumeRef& volume) override { return done("detach " + volume.name); }
+  Result<requester::AbortedSet> abort(const std::string& reason) override {
+    return answer("abort " + reason,
+                  requester::AbortedSet{.set_id = SnapshotSetId{kOne}, .holder = "uid 7 pid 8"});
+  }
+  Result<requester::SnapshotSetInfo> create(const requester::CreateOptions& options,
+                                            requester::SetReport& report) override {
+    state_.created = options;
+    if (options.on_progress) options.on_progress({.operation = "do", .phase = "freeze"});
+    report = state_.error.code == Errc::ok ? state_.set.report : state_.failed_report;
+    return answer("create", state_.set);
+  }
+  Status finish(const requester::SnapshotSetInfo&, bool succeeded) override {
+    state_.calls.push_back(succeeded ? "finish succeeded" : "finish failed");
+    if (state_.finish_error.code != Errc::ok) return fail(state_.finish_error);
+    return {};
+  }
+
+ private:
+  template <class T>
+  Result<T> answer(std::string call, T value) {
+    state_.calls.push_back(std::move(call));
+    if (state_.error.code != Errc::ok) return fail(state_.error);
+    return value;
+  }
+  Status done(std::string call) {
+    state_.calls.push_back(std::move(call));
+    if (state_.error.code != Errc::ok) return fail(state_.error);
+    return {};
+  }
+
+  FakeState& state_;
+};
+
+struct Ran {
+  int status = 0;
+  std::string out;
+  std::string err;
+};
+
+inline Ran umbra(FakeState& state, const std::vector<std::string>& words, bool terminal = false) {
+  std::ostringstream out;
+  std::ostringstream err;
+  Output output(out, err, terminal);
+  const int status = run(words, output, [&](const std::string& socket) {
+    state.socket = socket;
+    return std::make_unique<FakeService>(state);
+  });
+  return {status, out.str(), err.str()};
+}
+
+inline FakeState without_error() {
+  FakeState state;
+  state.error.code = Errc::ok;
+  state.finish_error.code = Errc::ok;
+  return state;
+}
+
+}  // namespace umbra::cli::test
