@@ -151,6 +151,7 @@ TEST_CASE("abort passes a call that blocks") {
   std::optional<Result<Json>> ended;
   world.coordinator.provider->call("provider.end_prepare_snapshots", encode(set), 10s,
                                    [&](Result<Json> result) { ended = result; });
+  REQUIRE(world.provider.wait_blocked("end_prepare_snapshots", 20s));
   CHECK(world.coordinator.call("provider.abort_snapshots", encode(set)));
   world.coordinator.run_until([&] { return ended.has_value(); });
   CHECK_FALSE(*ended);
