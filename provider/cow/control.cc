@@ -167,6 +167,15 @@ Status Volume::Impl::flush_diff() {
   return {};
 }
 
+Status Volume::Impl::flush_origin() {
+  block::Request flush;
+  flush.op = block::Op::flush;
+  const int error = origin_flush_failed_.load() ? EIO : block::run(origin_, flush);
+  if (error == 0) return {};
+  origin_flush_failed_.store(true);
+  return fail(Errc::io_error, "flushing the origin: errno " + std::to_string(error));
+}
+
 Status Volume::Impl::write_slot_durably(const format::SnapshotSlot& slot) {
   if (Status written = write_slot(slot); !written) return written;
   return flush_diff();
@@ -302,6 +311,11 @@ Status Volume::Impl::post_commit(const SnapshotId& id, const std::vector<Snapsho
   if (!snapshot) return fail(snapshot.error());
   format::SnapshotSlot slot = slot_of(**snapshot);
   if (slot.lost) return fail(Errc::snapshot_lost, "snapshot " + id.to_string());
+  // The copy also consists of writes that completed before the commit and were not preserved: they
+  // have to be durable before the copy is.
+  if (slot.persistent) {
+    if (Status flushed = flush_origin(); !flushed) return flushed;
+  }
   slot.members = members;
   if (Status written = write_slot_durably(slot); !written) return written;
   const std::lock_guard lock(mutex_);
@@ -427,13 +441,8 @@ Status Volume::Impl::close() {
   const bool held = statistics().writes_held;
   shut_down();
   const std::lock_guard table(table_mutex_);
-  block::Request flush;
-  flush.op = block::Op::flush;
-  const int origin_error = origin_flush_failed_.load() ? EIO : block::run(origin_, flush);
+  if (Status flushed = flush_origin(); !flushed) return flushed;
   if (Status flushed = flush_diff(); !flushed) return flushed;
-  if (origin_error != 0) {
-    return fail(Errc::io_error, "flushing the origin: errno " + std::to_string(origin_error));
-  }
   if (held) return fail(Errc::io_error, "writes were held and have failed now");
   superblock_.trusted_sequence = completed_sequence_;
   return write_superblock(true);

@@ -256,10 +256,11 @@ class Volume::Impl : public std::enable_shared_from_this<Volume::Impl> {
 
   [[nodiscard]] std::shared_ptr<Snapshot> find_snapshot(const SnapshotId& id) const;  // mutex_
   /// Recomputes live_ and the bits from snapshots_.
-  void refresh_live() noexcept;                                               // mutex_
-  void make_copy_buffers();                                                   // no live snapshot
-  [[nodiscard]] Status write_slot(format::SnapshotSlot slot);                 // table_mutex_
-  [[nodiscard]] Status flush_diff();                                          // table_mutex_
+  void refresh_live() noexcept;                                // mutex_
+  void make_copy_buffers();                                    // no live snapshot
+  [[nodiscard]] Status write_slot(format::SnapshotSlot slot);  // table_mutex_
+  [[nodiscard]] Status flush_diff();                           // table_mutex_
+  [[nodiscard]] Status flush_origin();
   [[nodiscard]] Status write_slot_durably(const format::SnapshotSlot& slot);  // table_mutex_
   [[nodiscard]] Status write_superblock(bool clean);                          // table_mutex_
   [[nodiscard]] format::SnapshotSlot slot_of(const Snapshot& snapshot) const;

@@ -193,7 +193,8 @@ class Volume {
   /// Opens the gate and issues what waited, which is tested again in the new epoch.
   void release() noexcept;
 
-  /// Makes the commit and the member list durable. Blocks. Errors: bad_state, object_not_found,
+  /// Makes the commit and the member list durable; of a persistent one also what the origin holds
+  /// of it (a flush of the origin). Blocks. Errors: bad_state, object_not_found,
   /// io_error, snapshot_lost.
   [[nodiscard]] Status post_commit(const SnapshotId& snapshot,
                                    const std::vector<SnapshotId>& members);

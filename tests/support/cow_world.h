@@ -75,6 +75,21 @@ class CowWorld {
     REQUIRE(cow::format_diff_area(origin, diff, format));
   }
 
+  ~CowWorld() {
+    // A failed test may leave requests in flight, for which the volume would wait.
+    machine.cut_power();
+  }
+  CowWorld(const CowWorld&) = delete;
+  CowWorld& operator=(const CowWorld&) = delete;
+
+  /// Counted up, not random: a run with the same seed does the same.
+  [[nodiscard]] SnapshotId next_id() {
+    SnapshotId id;
+    ++ids_;
+    for (std::size_t i = 0; i < 8; ++i) id.bytes[i] = static_cast<std::uint8_t>(ids_ >> (8 * i));
+    return id;
+  }
+
   [[nodiscard]] std::uint64_t diff_bytes(std::uint64_t segments) const {
     const std::uint64_t two = cow::diff_bytes_min(options.chunk_bytes);
     const std::uint64_t none = (128U << 10U) + std::uint64_t{512} * 2 * 4096;
@@ -141,7 +156,7 @@ class CowWorld {
   SnapshotId begin(bool persistent) {
     const SimMachine::Inline waits(machine);
     cow::PrepareRequest request;
-    request.id = SnapshotId::random();
+    request.id = next_id();
     request.set_id = SnapshotSetId::random();
     request.persistent = persistent;
     const Status prepared = volume->prepare(request);
@@ -214,6 +229,9 @@ class CowWorld {
   Image buffer;
   std::map<SnapshotId, Image> images;
   std::uint64_t sequence = 0;
+
+ private:
+  std::uint64_t ids_ = 0;
 };
 
 }  // namespace umbra::test

@@ -21,8 +21,10 @@ constexpr std::uint64_t kInlineStepsMax = 3;
 // --- the machine -----------------------------------------------------------------------------
 
 bool SimMachine::step() {
-  if (queue_.empty() && jobs_.empty()) return false;
-  const std::uint64_t choice = prng_.below(queue_.size() + jobs_.size());
+  // A job may wait for what the call that is waiting for its I/O holds: only at the top level.
+  const std::size_t jobs = inline_ == 0 ? jobs_.size() : 0;
+  if (queue_.empty() && jobs == 0) return false;
+  const std::uint64_t choice = prng_.below(queue_.size() + jobs);
   const int outer = std::exchange(inline_, 0);
   if (choice < queue_.size()) {
     const Queued queued = queue_[choice];

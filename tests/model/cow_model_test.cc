@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The store against a naive twin (tests/support/cow_load.h): any sequence of operations, any order
+// of completions, reopened in order or after kill -9 in between.
+#include "tests/support/cow_load.h"
+#include "tests/support/seed.h"
+
+using namespace umbra;
+using namespace umbra::test;
+
+namespace {
+
+constexpr std::uint64_t kActionsShort = 40'000;
+constexpr std::uint64_t kActionsLong = 1'200'000;
+constexpr std::uint64_t kActionsPerOpen = 2'000;
+
+void run_model(const CowWorldOptions& world_options, const CowLoadOptions& load_options,
+               std::uint64_t stream, std::uint64_t actions, bool losses_allowed) {
+  CowWorld world(seed() + stream, world_options);
+  CowLoad load(world, seed() * 3 + stream, load_options);
+  world.open();
+  for (std::uint64_t done = 0; done < actions; done += kActionsPerOpen) {
+    for (std::uint64_t i = 0; i < kActionsPerOpen; ++i) load.act();
+    load.settle();
+    load.check_all();
+    const cow::Statistics statistics = world.volume->statistics();
+    INFO("state: " << statistics.state);
+    CHECK(statistics.checksum_failures == 0);
+    CHECK_FALSE(statistics.writes_held);
+    if (!losses_allowed) REQUIRE(statistics.snapshots_lost == 0);
+    if (world.machine.prng().chance(1, 2)) {
+      const SimMachine::Inline waits(world.machine);
+      REQUIRE(world.volume->close());
+    }
+    world.volume.reset();
+    world.machine.run_until_idle();
+    world.open();
+    load.check_all();
+    load.crashed();
+  }
+}
+
+}  // namespace
+
+TEST_CASE("the store agrees with a full copy per snapshot, for any sequence", "[cow][model]") {
+  const std::uint64_t actions = long_run() ? kActionsLong : kActionsShort;
+  CowWorldOptions options;
+  options.segments_max = 24;
+  run_model(options, {}, 1, actions, false);
+}
+
+TEST_CASE("the store agrees with its twin at the smallest and at a large granule", "[cow][model]") {
+  const std::uint64_t actions = (long_run() ? kActionsLong : kActionsShort) / 4;
+  CowWorldOptions options;
+  options.segments_max = 24;
+  options.chunk_bytes = 4U << 10U;
+  options.origin_bytes = (1U << 20U) + 1536;  // The last chunk is a part.
+  run_model(options, {}, 2, actions, false);
+  options.chunk_bytes = 256U << 10U;
+  CowLoadOptions load;
+  load.snapshots_max = 3;
+  run_model(options, load, 3, actions / 4, false);
+}
+
+TEST_CASE("in a diff area that is too small snapshots are lost, never wrong", "[cow][model]") {
+  const std::uint64_t actions = (long_run() ? kActionsLong : kActionsShort) / 4;
+  CowWorldOptions options;
+  options.chunk_bytes = 256U << 10U;
+  options.origin_bytes = 16U << 20U;
+  options.segments = 2;
+  options.segments_max = 3;
+  CowLoadOptions load;
+  load.write_bytes_max = 512U << 10U;
+  run_model(options, load, 4, actions / 4, true);
+}

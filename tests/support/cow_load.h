@@ -1,0 +1,346 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// A random load on a CowWorld in scheduled mode: writes, zeroes, discards, flushes and snapshot
+// reads in flight at the same time, snapshots made and removed in between, every completion in a
+// random order. It keeps a twin that is short enough to be obviously right: one full copy per
+// snapshot, and for every sector which writes it may show after a crash.
+#pragma once
+
+#include <list>
+#include <optional>
+#include <set>
+
+#include "tests/support/cow_world.h"
+
+namespace umbra::test {
+
+struct CowLoadOptions {
+  bool zeroes_and_discards = true;
+  std::size_t in_flight_max = 12;
+  std::size_t snapshots_max = 5;
+  std::uint64_t write_bytes_max = 96U << 10U;
+};
+
+class CowLoad {
+ public:
+  using Shared = std::shared_ptr<const Image>;
+  struct Known {
+    Shared image;
+    bool persistent = false;
+    bool created = false;  // confirm() has succeeded.
+  };
+
+  CowLoad(CowWorld& world, std::uint64_t seed, const CowLoadOptions& options)
+      : world_(world), prng_(seed), options_(options) {
+    world_.machine.set_scheduled(true);
+    const std::uint64_t sectors = world_.options.origin_bytes / kSector;
+    floor_.assign(sectors, 0);
+    last_.assign(sectors, 0);
+    history_.resize(sectors);
+    for (auto& sequences : history_) sequences.insert(0);
+  }
+
+  /// One random action.
+  void act() {
+    const std::uint64_t dice = prng_.below(100);
+    if (dice < 30) {
+      if (ops_.size() < options_.in_flight_max) submit_write();
+    } else if (dice < 34) {
+      submit(block::Op::flush, 0, 0);
+    } else if (dice < 44) {
+      if (ops_.size() < options_.in_flight_max) submit_read();
+    } else if (dice < 52) {
+      advance_snapshot();
+    } else if (dice < 54) {
+      remove_one();
+    } else {
+      for (auto steps = prng_.below(4); steps > 0; --steps) (void)world_.machine.step();
+    }
+  }
+
+  /// Finishes what is in flight, a snapshot being made included.
+  void settle() {
+    while (stage_ != Stage::none && world_.machine.powered()) {
+      advance_snapshot();
+      world_.machine.run_until_idle();
+    }
+    world_.machine.run_until_idle();
+    if (world_.machine.powered()) REQUIRE(ops_.empty());
+  }
+
+  /// After a crash: forgets what was in flight. The volume is gone by now.
+  void crashed() {
+    REQUIRE(ops_.empty());
+    stage_ = Stage::none;
+  }
+
+  /// What the live volume shows after a crash: for every sector a write that was issued, not older
+  /// than the last one that was flushed. The twin takes it over.
+  void check_live_after_crash(bool nothing_completed_is_lost) {
+    Image seen;
+    REQUIRE(world_.read(world_.volume->live(), seen) == 0);
+    for (std::uint64_t sector = 0; sector < floor_.size(); ++sector) {
+      std::uint64_t words[2] = {};
+      std::memcpy(words, seen.data() + sector * kSector, sizeof words);
+      const std::uint64_t least = nothing_completed_is_lost ? last_[sector] : floor_[sector];
+      if (words[0] != sector * kSector || words[1] < least ||
+          !history_[sector].contains(words[1])) {
+        FAIL("live sector " << sector << " shows offset " << words[0] << " sequence " << words[1]
+                            << ", at least " << least);
+      }
+      last_[sector] = floor_[sector] = words[1];
+    }
+    world_.twin = seen;
+  }
+
+  /// Every snapshot that must be there is, and every one that is there is right.
+  void check_snapshots_after_crash(bool auto_release_too) {
+    std::set<SnapshotId> present;
+    for (const cow::SnapshotRecord& record : world_.volume->list()) {
+      REQUIRE(known.contains(record.id));
+      INFO("snapshot " << record.id.to_string() << " epoch " << record.epoch << " persistent "
+                       << record.persistent);
+      REQUIRE(!record.lost);
+      present.insert(record.id);
+      Image seen;
+      REQUIRE(world_.read_snapshot(record.id, seen) == 0);
+      CowWorld::check_same(seen, *known.at(record.id).image, "snapshot");
+    }
+    for (auto it = known.begin(); it != known.end();) {
+      const bool must = it->second.created && (auto_release_too || it->second.persistent) &&
+                        removing_ != it->first;
+      INFO("snapshot " << it->first.to_string());
+      if (must) REQUIRE(present.contains(it->first));
+      it = present.contains(it->first) ? std::next(it) : known.erase(it);
+    }
+    removing_.reset();
+    for (auto& [id, snapshot] : known) {
+      const SimMachine::Inline waits(world_.machine);
+      REQUIRE(world_.volume->confirm(id));
+      snapshot.created = true;
+    }
+  }
+
+  /// Everything now, in full. Idle.
+  void check_all() {
+    Image seen;
+    REQUIRE(world_.read(world_.volume->live(), seen) == 0);
+    CowWorld::check_same(seen, world_.twin, "live");
+    for (const auto& [id, snapshot] : known) {
+      const int error = world_.read_snapshot(id, seen);
+      if (error != 0) {
+        REQUIRE(is_lost(id));
+      } else {
+        CowWorld::check_same(seen, *snapshot.image, "snapshot");
+      }
+    }
+  }
+  [[nodiscard]] bool is_lost(const SnapshotId& id) const {
+    for (const auto& record : world_.volume->list()) {
+      if (record.id == id) return record.lost;
+    }
+    return false;
+  }
+
+  std::map<SnapshotId, Known> known;  // Committed ones.
+  std::uint64_t losses_seen = 0;
+
+ private:
+  enum class Stage { none, prepared, held, committed };
+
+  struct Op {
+    CowLoad* load = nullptr;
+    block::Request request;
+    Image buffer;
+    std::uint64_t sequence = 0;
+    std::uint64_t issued_sequence = 0;  // flush: writes up to here may be in flight.
+    std::vector<std::uint64_t> floor;   // flush: what it makes durable.
+    SnapshotId snapshot;                // Snapshot reads.
+    Shared image;
+    std::shared_ptr<block::Device> device;
+  };
+
+  void submit_write() {
+    std::uint64_t size = kSector * (1 + prng_.below(options_.write_bytes_max / kSector));
+    if (prng_.chance(1, 2)) size = kSector * (1 + prng_.below(8));
+    const std::uint64_t sectors = world_.options.origin_bytes / kSector;
+    const std::uint64_t offset = kSector * prng_.below(sectors);
+    size = std::min(size, world_.options.origin_bytes - offset);
+    for (const Op& op : ops_) {  // Overlapping writes in flight would be our own mistake.
+      if (op.request.op != block::Op::read && op.request.offset_bytes < offset + size &&
+          offset < op.request.offset_bytes + op.request.size_bytes) {
+        return;
+      }
+    }
+    block::Op kind = block::Op::write;
+    if (options_.zeroes_and_discards && prng_.chance(1, 8)) kind = block::Op::write_zeroes;
+    if (options_.zeroes_and_discards && prng_.chance(1, 8)) kind = block::Op::discard;
+    submit(kind, offset, size);
+  }
+
+  void submit(block::Op kind, std::uint64_t offset, std::uint64_t size) {
+    Op& op = ops_.emplace_back();
+    op.load = this;
+    op.request.op = kind;
+    op.request.offset_bytes = offset;
+    op.request.size_bytes = size;
+    op.request.owner = &op;
+    op.request.complete = [](block::Request& request) noexcept {
+      auto& done = *static_cast<Op*>(request.owner);
+      done.load->completed(done);
+    };
+    if (kind == block::Op::write) {
+      op.sequence = ++world_.sequence;
+      op.buffer.resize(size);
+      stamp(op.buffer, offset, op.sequence);
+      op.request.buffer = op.buffer.data();
+      op.request.fua = prng_.chance(1, 16);
+      for (std::uint64_t at = offset; at < offset + size; at += kSector) {
+        history_[at / kSector].insert(op.sequence);
+      }
+    } else if (kind == block::Op::flush) {
+      op.floor = last_;
+    }
+    world_.volume->live().submit(op.request);
+  }
+
+  void submit_read() {
+    if (known.empty()) return;
+    auto it = known.begin();
+    std::advance(it, static_cast<std::ptrdiff_t>(prng_.below(known.size())));
+    auto device = world_.volume->open_snapshot(it->first);
+    REQUIRE(device);
+    Op& op = ops_.emplace_back();
+    op.load = this;
+    op.device = *device;
+    op.snapshot = it->first;
+    op.image = it->second.image;
+    const std::uint64_t sectors = world_.options.origin_bytes / kSector;
+    op.request.offset_bytes = kSector * prng_.below(sectors);
+    op.request.size_bytes = std::min(kSector * (1 + prng_.below(256)),
+                                     world_.options.origin_bytes - op.request.offset_bytes);
+    op.buffer.resize(op.request.size_bytes);
+    op.request.buffer = op.buffer.data();
+    op.request.owner = &op;
+    op.request.complete = [](block::Request& request) noexcept {
+      auto& done = *static_cast<Op*>(request.owner);
+      done.load->completed(done);
+    };
+    block::Device& target = *op.device;
+    target.submit(op.request);
+  }
+
+  void completed(Op& op) {
+    const block::Request& request = op.request;
+    if (request.op == block::Op::read) {
+      if (request.error == 0) {
+        const auto first = op.image->begin() + static_cast<std::ptrdiff_t>(request.offset_bytes);
+        if (!std::equal(op.buffer.begin(), op.buffer.end(), first)) {
+          FAIL("a read of snapshot " << op.snapshot.to_string() << " at " << request.offset_bytes
+                                     << " is wrong");
+        }
+      } else if (world_.machine.powered() && known.contains(op.snapshot) &&
+                 removing_ != op.snapshot && !closing) {
+        ++losses_seen;  // check_all() wants it to be marked lost.
+      }
+    } else if (request.error == 0) {
+      changed(op);
+    } else {
+      REQUIRE((!world_.machine.powered() || closing));
+    }
+    ops_.remove_if([&](const Op& other) { return &other == &op; });
+  }
+
+  void changed(const Op& op) {
+    const block::Request& request = op.request;
+    const auto offset = static_cast<std::ptrdiff_t>(request.offset_bytes);
+    const auto end = offset + static_cast<std::ptrdiff_t>(request.size_bytes);
+    if (request.op == block::Op::flush) {
+      for (std::size_t i = 0; i < floor_.size(); ++i) floor_[i] = std::max(floor_[i], op.floor[i]);
+    } else if (request.op == block::Op::write) {
+      std::copy(op.buffer.begin(), op.buffer.end(), world_.twin.begin() + offset);
+      for (std::uint64_t at = request.offset_bytes / kSector;
+           at < (request.offset_bytes + request.size_bytes) / kSector; ++at) {
+        last_[at] = op.sequence;
+        if (request.fua) floor_[at] = op.sequence;
+      }
+    } else if (request.op == block::Op::write_zeroes) {
+      std::fill(world_.twin.begin() + offset, world_.twin.begin() + end, std::byte{0});
+    } else {
+      // A discard may have done something or nothing: old or zero, sector by sector.
+      const Image& now = world_.origin.bytes();
+      for (auto at = offset; at < end; at += static_cast<std::ptrdiff_t>(kSector)) {
+        const auto sector = now.begin() + at;
+        const bool zero =
+            std::all_of(sector, sector + kSector, [](std::byte b) { return b == std::byte{0}; });
+        REQUIRE((zero || std::equal(sector, sector + kSector, world_.twin.begin() + at)));
+        std::copy(sector, sector + kSector, world_.twin.begin() + at);
+      }
+    }
+  }
+
+  void advance_snapshot() {
+    const SimMachine::Inline waits(world_.machine);
+    cow::Volume& volume = *world_.volume;
+    switch (stage_) {
+      case Stage::none: {
+        if (known.size() >= options_.snapshots_max) return;
+        cow::PrepareRequest request;
+        request.id = making_ = world_.next_id();
+        making_persistent_ = request.persistent = prng_.chance(1, 2);
+        if (volume.prepare(request)) stage_ = Stage::prepared;
+        break;
+      }
+      case Stage::prepared:
+        volume.hold();
+        stage_ = Stage::held;
+        break;
+      case Stage::held:
+        if (!volume.drain(Duration::zero())) return;
+        volume.commit(making_, 1);
+        known[making_] = {std::make_shared<const Image>(world_.twin), making_persistent_, false};
+        volume.release();
+        stage_ = Stage::committed;
+        break;
+      case Stage::committed:
+        if (volume.post_commit(making_, {making_}) && volume.confirm(making_)) {
+          known.at(making_).created = true;
+        } else if (world_.machine.powered()) {
+          REQUIRE(is_lost(making_));
+          REQUIRE(volume.remove(making_, true));  // As a provider would abort the set.
+          known.erase(making_);
+        }
+        stage_ = Stage::none;
+        break;
+    }
+  }
+
+  void remove_one() {
+    if (known.empty() || stage_ != Stage::none) return;
+    auto it = known.begin();
+    std::advance(it, static_cast<std::ptrdiff_t>(prng_.below(known.size())));
+    removing_ = it->first;
+    const SimMachine::Inline waits(world_.machine);
+    if (!world_.volume->remove(it->first, true)) return;
+    removing_.reset();
+    known.erase(it);
+  }
+
+ public:
+  bool closing = false;
+
+ private:
+  CowWorld& world_;
+  Prng prng_;
+  CowLoadOptions options_;
+  std::list<Op> ops_;
+  Stage stage_ = Stage::none;
+  SnapshotId making_;
+  bool making_persistent_ = false;
+  std::optional<SnapshotId> removing_;
+  std::vector<std::uint64_t> floor_;  // Per sector: the newest write that is surely durable.
+  std::vector<std::uint64_t> last_;   // Per sector: the newest completed write.
+  std::vector<std::set<std::uint64_t>> history_;
+};
+
+}  // namespace umbra::test
