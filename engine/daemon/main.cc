@@ -1,0 +1,115 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// umbrad: builds the parts, joins them, runs them until SIGTERM or SIGINT. Exit codes: 0 after a
+// clean shutdown; 1 it could not start (one line on standard error says why); 2 a mistake in the
+// command line or the configuration.
+
+#include <boost/asio/executor_work_guard.hpp>
+#include <boost/asio/io_context.hpp>
+#include <boost/asio/post.hpp>
+#include <boost/asio/signal_set.hpp>
+#include <csignal>
+#include <iostream>
+#include <thread>
+
+#include "engine/daemon/config.h"
+#include "engine/daemon/launch_posix.h"
+#include "engine/daemon/roles_posix.h"
+#include "engine/daemon/server.h"
+#include "engine/platform/log_spdlog.h"
+#include "engine/platform/run_dir.h"
+#include "engine/rpc/connection.h"
+
+namespace umbra::daemon {
+namespace {
+
+constexpr unsigned kSocketMode = 0666;  // Who may do what is decided by credentials.
+
+int give_up(const Error& error) {
+  std::cerr << "umbrad: " << error.to_string() << '\n';
+  return 1;
+}
+
+// A group that does not exist admits nobody; that is worth a line, no more.
+std::optional<std::uint32_t> resolve_group(const std::string& group, const Logger& log) {
+  const auto id = group_id(group);
+  if (id && *id) return *id;
+  log.info("no such group: only root has its role", {{"group", printable(group)}});
+  return std::nullopt;
+}
+
+Status settle_paths(Config& config) {
+  if (config.run_dir.empty()) {
+    auto directory = default_run_dir();
+    if (!directory) return fail(directory.error());
+    config.run_dir = std::move(*directory);
+  }
+  if (config.socket.empty())
+    config.socket = config.run_dir + "/" + std::string(kCoordinatorSocketName);
+  return ensure_run_dir(config.run_dir, own_uid() == 0);
+}
+
+int serve(const Config& config, SpdlogLog& log, LocalListener listener) {
+  namespace asio = boost::asio;
+  const Logger logger(log, "umbrad");
+  asio::io_context wire(1);
+  asio::io_context coordinator(1);
+  RolePolicy roles;
+  roles.owner_uid = own_uid();
+  if (roles.owner_uid == 0) {
+    roles.writer_gid = resolve_group(config.writer_group, logger);
+    roles.requester_gid = resolve_group(config.requester_group, logger);
+  }
+  Server server({{wire, coordinator}, config, roles, log, system_clock(), [&log](bool held) {
+                   held ? log.hold() : log.release();
+                 }});
+  auto acceptor = std::make_unique<rpc::Acceptor>(
+      wire, std::move(listener), log, [&server](LocalStream stream, PeerCredentials peer) {
+        server.adopt(std::move(stream), std::move(peer));
+      });
+  asio::signal_set signals(coordinator, SIGTERM, SIGINT);
+  signals.async_wait([&](const boost::system::error_code& error, int) {
+    if (error) return;
+    server.shut_down([&] {
+      wire.stop();
+      coordinator.stop();
+    });
+  });
+  std::signal(SIGPIPE, SIG_IGN);
+  logger.info("ready", {{"socket", config.socket}, {"version", UMBRA_VERSION}});
+  const auto work = asio::make_work_guard(wire);
+  std::thread wire_thread([&wire] { wire.run(); });
+  coordinator.run();
+  wire_thread.join();
+  acceptor.reset();
+  logger.info("ended");
+  return 0;
+}
+
+int run(int argc, char** argv) {
+  auto line = parse_command_line(argc, argv);
+  if (line.exit_code) return *line.exit_code;
+  auto& config = line.config;
+  if (const auto status = settle_paths(config); !status) return give_up(status.error());
+  const auto level = parse_log_level(config.log_level);
+  if (!level) return give_up(level.error());
+  SpdlogOptions options;
+  options.file = config.log_file;
+  options.level = *level;
+  auto log = SpdlogLog::open(options);
+  if (!log) return give_up(log.error());
+  // Also the lock: a second umbrad in this run directory ends here.
+  auto listener = LocalListener::listen(config.socket, kSocketMode);
+  if (!listener) return give_up(listener.error());
+  if (config.with_system_provider) {
+    const auto pid = launch_system_provider(config.run_dir, config.socket);
+    if (!pid) return give_up(pid.error());
+    Logger(**log, "umbrad").info("system provider started", {{"pid", *pid}});
+  }
+  return serve(config, **log, std::move(*listener));
+}
+
+}  // namespace
+}  // namespace umbra::daemon
+
+int main(int argc, char** argv) { return umbra::daemon::run(argc, argv); }

@@ -1,0 +1,88 @@
+// SPDX-License-Identifier: Apache-2.0
+
+#include "engine/daemon/provider_link.h"
+
+#include <utility>
+
+#include "engine/coordinator/snapshot_set.h"
+#include "engine/daemon/server.h"
+
+namespace umbra::daemon {
+
+ProviderLink::ProviderLink(Server& server, std::shared_ptr<Channel> channel, PeerInfo peer)
+    : server_(server), channel_(std::move(channel)), peer_(std::move(peer)) {}
+
+void ProviderLink::request(const std::string& method, const Json& params, const Reply& reply) {
+  if (method == "provider.register") return register_provider(params, reply);
+  refuse_method(method, peer_.role, reply);
+}
+
+void ProviderLink::notification(const std::string&, const Json&) {}  // Providers have none.
+
+void ProviderLink::register_provider(const Json& params, const Reply& reply) {
+  const auto message = take<rpc::RegisterProvider>(params, reply);
+  if (!message) return;
+  if (registered_)
+    return reply.error({Errc::provider_already_registered, "one provider per connection"});
+  const auto& properties = message->properties;
+  if (properties.provider_id.is_nil() || properties.name.empty() ||
+      properties.name.size() > coord::kPeerNameBytesMax)
+    return reply.error({Errc::invalid_argument, "properties: a provider needs an id and a name"});
+  properties_ = properties;
+  if (const auto status = server_.add_provider(shared_from_this()); !status)
+    return reply.error(status.error());
+  registered_ = true;
+  server_.log().info("provider registered", {{"provider", printable(properties_.name)},
+                                             {"id", properties_.provider_id.to_string()},
+                                             {"peer", peer_.describe()}});
+  reply.good(rpc::RegisteredProvider{server_.alive_sessions()});
+  // What went wrong while it was away: its half of those sets must go.
+  for (auto& known : server_.known_providers())
+    if (known.properties.provider_id == properties_.provider_id)
+      for (const auto& set : std::exchange(known.aborted_sets, {})) discard_set(set);
+}
+
+void ProviderLink::closed() {
+  if (!registered_) return;
+  server_.log().warning("provider gone", {{"provider", printable(properties_.name)},
+                                          {"id", properties_.provider_id.to_string()}});
+  server_.remove_provider(properties_.provider_id);
+}
+
+void ProviderLink::call_raw(const std::string& method, Json params, coord::milliseconds limit,
+                            std::function<void(Result<Json>)> done) {
+  channel_->call(method, std::move(params), limit, std::move(done));
+}
+
+Error ProviderLink::mapped(const std::string& member, const Error& error) const {
+  if (error.code == kLost || error.code == kLate) {
+    const char* what = error.code == kLost ? ": the connection was lost" : ": no answer in time";
+    return {Errc::unexpected_provider_error,
+            "provider '" + printable(properties_.name) + "', " + member + what};
+  }
+  return coord::map_provider_error(properties_.name, member, error);
+}
+
+void ProviderLink::abort_set(const SnapshotSetId& set) {
+  rpc::SetRequest request;
+  request.set_id = set;
+  call<rpc::Nothing>("abort_snapshots", request, server_.limits().provider_delete,
+                     [](const Result<rpc::Nothing>&) {});
+}
+
+void ProviderLink::discard_set(const SnapshotSetId& set) {
+  abort_set(set);
+  rpc::DeleteSnapshots removal;
+  removal.id = set;
+  removal.type = ObjectType::snapshot_set;
+  removal.force = true;
+  call<rpc::DeletedSnapshots>("delete_snapshots", removal, server_.limits().provider_delete,
+                              [](const Result<rpc::DeletedSnapshots>&) {});
+}
+
+void ProviderLink::end_session(const SessionId& session) {
+  call<rpc::Nothing>("end_session", rpc::SessionRequest{session}, server_.limits().provider_delete,
+                     [](const Result<rpc::Nothing>&) {});
+}
+
+}  // namespace umbra::daemon

@@ -1,0 +1,183 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Calls that need no session: asked of every provider at once, answered when all have answered. A
+// provider that is away or does not answer is named, never left out silently.
+
+#include <algorithm>
+#include <utility>
+
+#include "engine/daemon/provider_link.h"
+#include "engine/daemon/requester_session.h"
+
+namespace umbra::daemon {
+namespace {
+
+// Asks every connected provider; `done` gets the good answers and the names of who gave none.
+template <class Answer, class Request>
+void ask_all(Server& server, const std::string& member, const Request& request,
+             std::function<void(std::vector<Answer>, std::vector<std::string>)> done) {
+  struct Gathering {
+    std::vector<Answer> answers;
+    std::vector<std::string> absent;
+    std::size_t left = 1;
+  };
+  const auto gathering = std::make_shared<Gathering>();
+  gathering->absent = server.absent_providers();
+  const auto count_down = [gathering, done = std::move(done)] {
+    if (--gathering->left == 0) done(std::move(gathering->answers), std::move(gathering->absent));
+  };
+  for (const auto& link : server.connected_providers()) {
+    ++gathering->left;
+    link->call<Answer>(member, request, server.limits().provider_query,
+                       [gathering, link, &server, count_down](Result<Answer> answer) {
+                         if (answer) {
+                           gathering->answers.push_back(std::move(*answer));
+                         } else {
+                           server.log().warning("provider did not answer a query",
+                                                {{"why", answer.error().context}});
+                           gathering->absent.push_back(link->properties().name);
+                         }
+                         count_down();
+                       });
+  }
+  count_down();
+}
+
+}  // namespace
+
+void RequesterSession::list_volumes(const Json&, const Reply& reply) {
+  ask_all<rpc::VolumeList>(
+      server_, "list_volumes", rpc::Nothing{},
+      [reply](std::vector<rpc::VolumeList> answers, std::vector<std::string> absent) {
+        rpc::VolumeList list;
+        list.absent_providers = std::move(absent);
+        for (auto& one : answers)
+          std::move(one.volumes.begin(), one.volumes.end(), std::back_inserter(list.volumes));
+        reply.good(list);
+      });
+}
+
+void RequesterSession::list_snapshots(const Json& params, const Reply& reply) {
+  const auto message = take<rpc::QuerySnapshots>(params, reply);
+  if (!message) return;
+  ask_all<rpc::SnapshotList>(
+      server_, "query_snapshots", *message,
+      [reply, context = message->context](std::vector<rpc::SnapshotList> answers,
+                                          std::vector<std::string> absent) {
+        rpc::SnapshotList list;
+        list.absent_providers = std::move(absent);
+        for (auto& one : answers)
+          for (auto& snapshot : one.snapshots)
+            if (context == context::kAll ||
+                (snapshot.attributes & context::kMask) == (context & context::kMask))
+              list.snapshots.push_back(std::move(snapshot));
+        reply.good(list);
+      });
+}
+
+// A set may have members at several providers: each deletes its own. The first that cannot delete
+// one of its own is the answer; who does not know the object does not count unless nobody does.
+void RequesterSession::delete_snapshots(const Json& params, const Reply& reply) {
+  const auto message = take<rpc::DeleteSnapshots>(params, reply);
+  if (!message) return;
+  if (message->type != ObjectType::snapshot && message->type != ObjectType::snapshot_set)
+    return reply.error({Errc::invalid_argument, "type: a snapshot (3) or a set (2)"});
+  struct Walk {
+    std::vector<std::shared_ptr<ProviderLink>> providers;
+    std::size_t next = 0;
+    bool found = false;
+    rpc::DeletedSnapshots total;
+    std::function<void()> step;
+  };
+  const auto walk = std::make_shared<Walk>();
+  walk->providers = server_.connected_providers();
+  const auto finish = [self = shared_from_this(), walk, reply] {
+    walk->step = nullptr;  // It holds the walk.
+    if (walk->found) return reply.good(walk->total);
+    const auto absent = self->server_.absent_providers();
+    std::string context = "no connected provider has it";
+    for (const auto& name : absent) context += "; provider '" + printable(name) + "' is away";
+    reply.error({absent.empty() ? Errc::object_not_found : Errc::provider_not_registered, context});
+  };
+  walk->step = [self = shared_from_this(), walk, finish, request = *message] {
+    if (walk->next == walk->providers.size()) return finish();
+    walk->providers[walk->next++]->call<rpc::DeletedSnapshots>(
+        "delete_snapshots", request, self->server_.limits().provider_delete,
+        [walk, finish](Result<rpc::DeletedSnapshots> answer) {
+          const auto code = answer ? answer->status : answer.error().code;
+          if (code != Errc::object_not_found) walk->found = true;
+          if (answer) walk->total.deleted += answer->deleted;
+          if (code == Errc::ok || code == Errc::object_not_found) return walk->step();
+          walk->total.status = code;
+          walk->total.context = answer ? answer->context : answer.error().context;
+          if (answer) walk->total.not_deleted = answer->not_deleted;
+          finish();
+        });
+  };
+  walk->step();
+}
+
+void RequesterSession::list_providers(const Json&, const Reply& reply) {
+  rpc::ProviderList list;
+  for (const auto& known : server_.known_providers()) {
+    const auto link = known.link.lock();
+    list.providers.push_back({known.properties, link && link->is_open()});
+  }
+  reply.good(list);
+}
+
+void RequesterSession::list_writers(const Json&, const Reply& reply) {
+  rpc::WriterEntryList list;
+  for (const auto& [id, writer] : server_.writers.all()) {
+    rpc::WriterEntry entry;
+    entry.instance_id = writer.instance_id;
+    entry.class_id = writer.class_id;
+    entry.name = writer.name;
+    entry.instance_name = writer.instance_name;
+    entry.level = writer.level;
+    entry.freeze_window_ms = static_cast<std::uint32_t>(writer.freeze_window.count());
+    entry.state = writer.state;
+    entry.last_failure = writer.last_failure;
+    entry.last_failure_phase = writer.last_failure_phase;
+    entry.last_failure_message = writer.last_failure_message;
+    entry.last_failure_filetime = writer.last_failure_filetime;
+    list.writers.push_back(std::move(entry));
+  }
+  reply.good(list);
+}
+
+void RequesterSession::coordinator_status(const Json&, const Reply& reply) {
+  reply.good(server_.status());
+}
+
+void RequesterSession::coordinator_abort(const Json& params, const Reply& reply) {
+  const auto message = take<rpc::AbortSet>(params, reply);
+  if (!message) return;
+  auto* holder = server_.holder();
+  if (holder == nullptr)
+    return reply.error({Errc::object_not_found, "no snapshot set is being created"});
+  const bool own = holder->peer().credentials.uid == peer_.credentials.uid;
+  if (peer_.role != "admin" && !own)
+    return reply.error({Errc::access_denied, "the set belongs to " + holder->peer().describe()});
+  const rpc::AbortedSet answer{holder->set_id(), holder->peer().describe()};
+  server_.log().warning("set aborted by request", {{"set", answer.set_id.to_string()},
+                                                   {"peer", peer_.describe()},
+                                                   {"reason", printable(message->reason)}});
+  holder->abort_set(coord::StopCause::administrator,
+                    message->reason.empty() ? "umbra abort" : printable(message->reason));
+  reply.good(answer);
+}
+
+void RequesterSession::pass_on(const std::string& method, const Json& params, const Reply& reply) {
+  const auto link = server_.system_provider();
+  if (!link)
+    return reply.error({Errc::provider_not_registered,
+                        "the system provider is away; start umbra-cowd and try again"});
+  link->call_raw(method, params, server_.limits().provider_admin, [reply](Result<Json> result) {
+    if (!result && (result.error().code == kLost || result.error().code == kLate))
+      result = fail(Errc::provider_not_registered, "umbra-cowd did not answer");
+    reply.deliver(std::move(result));
+  });
+}
+
+}  // namespace umbra::daemon

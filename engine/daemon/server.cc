@@ -1,0 +1,349 @@
+// SPDX-License-Identifier: Apache-2.0
+
+#include "engine/daemon/server.h"
+
+#include <algorithm>
+#include <boost/asio/io_context.hpp>
+#include <boost/asio/post.hpp>
+#include <boost/asio/steady_timer.hpp>
+#include <utility>
+
+#include "engine/daemon/provider_link.h"
+#include "engine/daemon/requester_session.h"
+#include "engine/daemon/writer_link.h"
+
+namespace umbra::daemon {
+
+namespace asio = boost::asio;
+
+namespace {
+
+constexpr std::size_t kProgramBytesMax = 128;
+constexpr const char* kProgram = "umbrad " UMBRA_VERSION;
+
+}  // namespace
+
+std::string PeerInfo::describe() const {
+  auto text = "uid " + std::to_string(credentials.uid) + " pid " + std::to_string(credentials.pid);
+  if (!program.empty()) text += " (" + program + ")";
+  return text;
+}
+
+void refuse_method(const std::string& method, const std::string& role, const Reply& reply) {
+  const auto known = [&](std::string_view prefix) { return method.rfind(prefix, 0) == 0; };
+  if (known("session.") || known("operation.") || known("query.") || known("snapshot.") ||
+      known("volume.") || known("coordinator.") || known("writer.") || known("provider."))
+    return reply.error(
+        {Errc::access_denied,
+         "role '" + role + "' may not call '" + printable(method) + "', or there is no such call"});
+  reply.error({Errc::not_implemented, "there is no method '" + printable(method) + "'"});
+}
+
+struct Server::Peer {
+  std::shared_ptr<Channel> channel;
+  PeerInfo info;
+  bool refused = false;        // Over the limit: gets one answer.
+  std::shared_ptr<Role> role;  // From hello on; a session may outlive its connection.
+  asio::steady_timer hello_timer;
+};
+
+struct Server::Alarm {
+  explicit Alarm(asio::io_context& io) : timer(io), shutdown(io) {}
+  asio::steady_timer timer;
+  asio::steady_timer shutdown;
+  std::optional<TimePoint> set_for;
+};
+
+Server::Server(ServerParts parts)
+    : parts_(std::move(parts)),
+      logger_(parts_.log, "umbrad"),
+      started_(parts_.clock.now()),
+      alarm_(std::make_unique<Alarm>(parts_.loops.coordinator)) {}
+
+Server::~Server() = default;
+
+// --- connections --------------------------------------------------------------------------------
+
+void Server::adopt(LocalStream stream, PeerCredentials credentials) {
+  const auto id = next_id_++;
+  ChannelHandlers handlers;
+  handlers.on_request = [this, id](const std::string& method, const Json& params,
+                                   const Reply& reply) { on_request(id, method, params, reply); };
+  handlers.on_notification = [this, id](const std::string& method, const Json& params) {
+    const auto found = peers_.find(id);
+    if (found != peers_.end() && found->second->role)
+      found->second->role->notification(method, params);
+  };
+  handlers.on_closed = [this, id](const Error& reason) { on_closed(id, reason); };
+  auto channel = Channel::open(parts_.loops, std::move(stream), parts_.log, std::move(handlers));
+  // Before any of its messages: those are posted later by the same thread.
+  asio::post(parts_.loops.coordinator,
+             [this, id, channel = std::move(channel), credentials = std::move(credentials)] {
+               attach(id, channel, credentials);
+             });
+}
+
+void Server::attach(std::uint64_t id, std::shared_ptr<Channel> channel,
+                    PeerCredentials credentials) {
+  auto peer = std::unique_ptr<Peer>(new Peer{
+      std::move(channel), {}, false, nullptr, asio::steady_timer(parts_.loops.coordinator)});
+  peer->info.credentials = std::move(credentials);
+  peer->info.roles = roles_of(peer->info.credentials, parts_.roles);
+  peer->refused = peers_.size() >= parts_.config.connections || ended_ != nullptr;
+  if (peers_.size() >= parts_.config.connections + kRefusedConnectionsMax)
+    peer->channel->close({Errc::limit_reached, "too many connections"});
+  if (!peer->info.roles.any())
+    logger_.warning("peer without any role", {{"peer", peer->info.describe()}});
+  peer->hello_timer.expires_after(kHelloLimit);
+  peer->hello_timer.async_wait([this, id](const boost::system::error_code& error) {
+    const auto found = peers_.find(id);
+    if (error || found == peers_.end() || found->second->role) return;
+    found->second->channel->close({Errc::protocol_violation, "no hello"});
+  });
+  peers_.emplace(id, std::move(peer));
+}
+
+void Server::on_request(std::uint64_t id, const std::string& method, const Json& params,
+                        const Reply& reply) {
+  const auto found = peers_.find(id);
+  if (found == peers_.end()) return;
+  auto& peer = *found->second;
+  if (peer.refused) {
+    reply.error({Errc::limit_reached,
+                 ended_ ? "umbrad is shutting down" : "umbrad has as many connections as it may"});
+    return peer.channel->close({Errc::limit_reached, "refused"});
+  }
+  if (method == "hello") return hello(peer, params, reply);
+  if (!peer.role) return reply.error({Errc::bad_state, "the first call must be hello"});
+  const auto role = peer.role;  // It may end its own connection.
+  role->request(method, params, reply);
+}
+
+void Server::hello(Peer& peer, const Json& params, const Reply& reply) {
+  const auto message = take<rpc::HelloRequest>(params, reply);
+  if (!message) return;
+  if (peer.role) return reply.error({Errc::bad_state, "hello has been said"});
+  if (message->major != rpc::kWireMajor) {
+    reply.error({Errc::version_mismatch, "umbrad speaks version " +
+                                             std::to_string(rpc::kWireMajor) + ", the peer " +
+                                             std::to_string(message->major)});
+    return peer.channel->close({Errc::version_mismatch, "hello"});
+  }
+  if (!peer.info.roles.may(message->role))
+    return reply.error({Errc::access_denied, "role '" + printable(message->role) +
+                                                 "' is not for uid " +
+                                                 std::to_string(peer.info.credentials.uid)});
+  peer.info.role = message->role;
+  peer.info.program = printable(message->program, kProgramBytesMax);
+  if (message->role == "writer") {
+    peer.role = std::make_shared<WriterLink>(*this, peer.channel, peer.info);
+  } else if (message->role == "provider") {
+    peer.role = std::make_shared<ProviderLink>(*this, peer.channel, peer.info);
+  } else {
+    static SessionKey next_key = 1;
+    const auto key = next_key++;
+    const auto session = std::make_shared<RequesterSession>(*this, key, peer.info);
+    sessions_[key] = session;
+    peer.role = session;
+  }
+  peer.hello_timer.cancel();
+  rpc::HelloReply answer;
+  answer.program = kProgram;
+  answer.roles = peer.info.roles.names();
+  reply.good(answer);
+}
+
+void Server::on_closed(std::uint64_t id, const Error& reason) {
+  auto node = peers_.extract(id);
+  if (node.empty()) return;
+  logger_.debug("connection ended",
+                {{"peer", node.mapped()->info.describe()}, {"why", printable(reason.context)}});
+  if (node.mapped()->role) node.mapped()->role->closed();
+  touch();
+  end_if_idle();
+}
+
+void Server::shut_down(std::function<void()> done) {
+  if (ended_) return;
+  ended_ = std::move(done);
+  logger_.info("shutting down", {{"connections", peers_.size()}});
+  auto sessions = sessions_;
+  for (auto& [key, session] : sessions) session->end(coord::StopCause::shutdown);
+  alarm_->shutdown.expires_after(kShutdownLimit);
+  alarm_->shutdown.async_wait([this](const boost::system::error_code& error) {
+    if (error || !ended_) return;
+    logger_.warning("shutdown did not wait for everyone", {{"sessions", sessions_.size()}});
+    std::exchange(ended_, [] {})();
+  });
+  touch();
+  end_if_idle();
+}
+
+// While shutting down: connections are closed once no session needs writers or providers.
+void Server::end_if_idle() {
+  if (!ended_ || !sessions_.empty()) return;
+  for (auto& [id, peer] : peers_)
+    peer->channel->close({Errc::coordinator_lost, "umbrad is shutting down"});
+  if (!peers_.empty()) return;
+  alarm_->shutdown.cancel();
+  std::exchange(ended_, [] {})();
+}
+
+// --- the alarm ----------------------------------------------------------------------------------
+
+void Server::touch() {
+  std::optional<TimePoint> next = slot.next_deadline();
+  for (const auto& [key, session] : sessions_)
+    if (const auto one = session->next_deadline()) next = next ? std::min(*next, *one) : one;
+  if (next == alarm_->set_for) return;
+  alarm_->set_for = next;
+  if (!next) {
+    alarm_->timer.cancel();
+    return;
+  }
+  alarm_->timer.expires_after(std::max(*next - now(), Duration{0}));
+  alarm_->timer.async_wait([this](const boost::system::error_code& error) {
+    if (!error) wake();
+  });
+}
+
+void Server::wake() {
+  alarm_->set_for.reset();
+  const auto time = now();
+  for (const auto key : slot.expired(time))
+    if (const auto found = sessions_.find(key); found != sessions_.end())
+      found->second->slot_refused();
+  const auto sessions = sessions_;  // One may end meanwhile.
+  for (const auto& [key, session] : sessions) session->tick(time);
+  touch();
+}
+
+// --- writers ------------------------------------------------------------------------------------
+
+void Server::add_writer(const WriterInstanceId& id, std::weak_ptr<WriterLink> link) {
+  writer_links_[id] = std::move(link);
+}
+
+void Server::remove_writer(const WriterInstanceId& id) {
+  writer_links_.erase(id);
+  const auto sessions = sessions_;
+  for (const auto& [key, session] : sessions) session->writer_lost(id);
+  writers.remove(id);
+}
+
+std::shared_ptr<WriterLink> Server::writer(const WriterInstanceId& id) const {
+  const auto found = writer_links_.find(id);
+  return found == writer_links_.end() ? nullptr : found->second.lock();
+}
+
+void Server::writer_window_expired(const WriterInstanceId& id, const SessionId& of) {
+  const auto sessions = sessions_;
+  for (const auto& [key, session] : sessions)
+    if (session->id() == of) session->writer_window_expired(id);
+  touch();
+}
+
+// --- providers ----------------------------------------------------------------------------------
+
+Status Server::add_provider(const std::shared_ptr<ProviderLink>& link) {
+  const auto& properties = link->properties();
+  for (auto& known : providers_) {
+    if (known.properties.provider_id != properties.provider_id) continue;
+    if (const auto other = known.link.lock(); other && other->is_open())
+      return fail(Errc::provider_already_registered,
+                  "provider '" + printable(properties.name) + "' is connected");
+    known.properties = properties;
+    known.link = link;
+    return {};
+  }
+  if (providers_.size() >= kProvidersKnownMax)
+    return fail(Errc::limit_reached,
+                std::to_string(kProvidersKnownMax) + " providers are known already");
+  providers_.push_back({properties, link, {}});
+  return {};
+}
+
+void Server::remove_provider(const ProviderId& id) {
+  for (auto& known : providers_)
+    if (known.properties.provider_id == id) known.link.reset();
+  const auto sessions = sessions_;
+  for (const auto& [key, session] : sessions) session->provider_lost(id);
+}
+
+std::shared_ptr<ProviderLink> Server::provider(const ProviderId& id) const {
+  for (const auto& link : connected_providers())
+    if (link->properties().provider_id == id) return link;
+  return nullptr;
+}
+
+std::shared_ptr<ProviderLink> Server::system_provider() const {
+  for (const auto& link : connected_providers())
+    if (link->properties().type == ProviderType::system) return link;
+  return nullptr;
+}
+
+std::vector<std::shared_ptr<ProviderLink>> Server::connected_providers() const {
+  std::vector<std::shared_ptr<ProviderLink>> links;
+  for (const auto& known : providers_)
+    if (auto link = known.link.lock(); link && link->is_open()) links.push_back(std::move(link));
+  return links;
+}
+
+std::vector<std::string> Server::absent_providers() const {
+  std::vector<std::string> names;
+  for (const auto& known : providers_) {
+    const auto link = known.link.lock();
+    if (!link || !link->is_open()) names.push_back(known.properties.name);
+  }
+  return names;
+}
+
+// --- sessions and the slot ----------------------------------------------------------------------
+
+void Server::leave_slot(SessionKey key) {
+  const auto next = slot.leave(key);
+  if (!next) return;
+  // In a turn of its own: whoever leaves is still in the middle of it.
+  asio::post(parts_.loops.coordinator, [this, next = *next] {
+    const auto found = sessions_.find(next);
+    if (found == sessions_.end()) return leave_slot(next);
+    found->second->slot_granted();
+    touch();
+  });
+}
+
+RequesterSession* Server::holder() {
+  const auto key = slot.holder();
+  const auto found = key ? sessions_.find(*key) : sessions_.end();
+  return found == sessions_.end() ? nullptr : found->second.get();
+}
+
+void Server::remove_session(SessionKey key) {
+  asio::post(parts_.loops.coordinator, [this, key] {
+    sessions_.erase(key);
+    touch();
+    end_if_idle();
+  });
+}
+
+std::vector<SessionId> Server::alive_sessions() const {
+  std::vector<SessionId> alive;
+  for (const auto& [key, session] : sessions_)
+    if (!session->id().is_nil() && !session->is_ending()) alive.push_back(session->id());
+  return alive;
+}
+
+rpc::CoordinatorStatus Server::status() {
+  rpc::CoordinatorStatus status;
+  status.program = kProgram;
+  status.uptime_s = static_cast<std::uint64_t>(
+      std::chrono::duration_cast<std::chrono::seconds>(now() - started_).count());
+  status.writers = static_cast<std::uint32_t>(writers.all().size());
+  for (const auto& [key, session] : sessions_)
+    if (!session->id().is_nil() && !session->is_ending()) ++status.sessions;
+  status.providers_connected = static_cast<std::uint32_t>(connected_providers().size());
+  if (const auto* session = holder()) session->describe_set(status);
+  return status;
+}
+
+}  // namespace umbra::daemon

@@ -1,0 +1,138 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// umbrad's middle: it knows everybody. Connections become peers here, say hello, and take a role;
+// sessions, writers and providers find each other through it. One timer wakes it at the earliest
+// deadline of all pure parts; deadlines are theirs, the timer is only the alarm.
+//
+// Limits at this edge: connections (config), kHelloLimit for the first word, requests in flight and
+// the length of lines (engine/rpc/peer.h).
+//
+// Threads: the coordinator's, but adopt().
+
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "engine/coordinator/creation_slot.h"
+#include "engine/coordinator/writer_registry.h"
+#include "engine/daemon/channel.h"
+#include "engine/daemon/config.h"
+#include "engine/daemon/peer.h"
+#include "engine/daemon/roles_posix.h"
+#include "engine/platform/clock.h"
+#include "engine/platform/log.h"
+#include "umbra/provider.h"
+
+namespace umbra::daemon {
+
+class ProviderLink;
+class RequesterSession;
+class WriterLink;
+
+/// A connection must say hello within this.
+inline constexpr std::chrono::seconds kHelloLimit{10};
+/// Beyond the configured number: told limit_reached, then closed. Beyond these too: closed at once.
+inline constexpr std::size_t kRefusedConnectionsMax = 64;
+/// Providers remembered after they have gone, so that listings can name them.
+inline constexpr std::size_t kProvidersKnownMax = 64;
+/// How long a shutdown waits for aborts to be answered.
+inline constexpr std::chrono::seconds kShutdownLimit{8};
+
+using SessionKey = std::uint64_t;
+
+struct KnownProvider {
+  ProviderProperties properties;
+  std::weak_ptr<ProviderLink> link;         // Empty while it is away.
+  std::vector<SnapshotSetId> aborted_sets;  // That it could not be told of.
+};
+
+struct ServerParts {
+  Loops loops;
+  const Config& config;
+  RolePolicy roles;
+  Log& log;
+  const Clock& clock;
+  /// Nothing may be written to the log file while writes are held: it may lie on a held volume.
+  std::function<void(bool held)> hold_log;
+};
+
+class Server {
+ public:
+  explicit Server(ServerParts parts);
+  ~Server();
+  Server(const Server&) = delete;
+  Server& operator=(const Server&) = delete;
+
+  /// A new connection. Threads: the wire's.
+  void adopt(LocalStream stream, PeerCredentials credentials);
+
+  /// Aborts every set, thaws every writer, closes every connection; `done` within kShutdownLimit.
+  /// New connections are refused from now on.
+  void shut_down(std::function<void()> done);
+
+  // --- for the roles --------------------------------------------------------------------------
+  [[nodiscard]] TimePoint now() const noexcept { return parts_.clock.now(); }
+  [[nodiscard]] const Clock& clock() const noexcept { return parts_.clock; }
+  [[nodiscard]] const coord::Limits& limits() const noexcept { return parts_.config.limits; }
+  [[nodiscard]] const Logger& log() const noexcept { return logger_; }
+  void hold_log(bool held) const { parts_.hold_log(held); }
+  /// Some deadline may have changed.
+  void touch();
+
+  coord::WriterRegistry writers;
+  coord::CreationSlot slot;
+
+  void add_writer(const WriterInstanceId& id, std::weak_ptr<WriterLink> link);
+  void remove_writer(const WriterInstanceId& id);
+  [[nodiscard]] std::shared_ptr<WriterLink> writer(const WriterInstanceId& id) const;
+  void writer_window_expired(const WriterInstanceId& id, const SessionId& session);
+
+  /// Errors: provider_already_registered; limit_reached.
+  [[nodiscard]] Status add_provider(const std::shared_ptr<ProviderLink>& link);
+  void remove_provider(const ProviderId& id);
+  [[nodiscard]] std::shared_ptr<ProviderLink> provider(const ProviderId& id) const;
+  /// The connected one of type system, if any.
+  [[nodiscard]] std::shared_ptr<ProviderLink> system_provider() const;
+  [[nodiscard]] std::vector<std::shared_ptr<ProviderLink>> connected_providers() const;
+  [[nodiscard]] std::vector<KnownProvider>& known_providers() noexcept { return providers_; }
+  [[nodiscard]] std::vector<std::string> absent_providers() const;
+
+  /// Gives up slot or place in the queue; the next in the queue is told.
+  void leave_slot(SessionKey key);
+  [[nodiscard]] RequesterSession* holder();
+  /// A session that is over for good; its last events have been sent.
+  void remove_session(SessionKey key);
+  [[nodiscard]] std::vector<SessionId> alive_sessions() const;
+  [[nodiscard]] rpc::CoordinatorStatus status();
+
+ private:
+  struct Peer;
+  struct Alarm;
+  void attach(std::uint64_t id, std::shared_ptr<Channel> channel, PeerCredentials credentials);
+  void on_request(std::uint64_t id, const std::string& method, const Json& params,
+                  const Reply& reply);
+  void on_closed(std::uint64_t id, const Error& reason);
+  void hello(Peer& peer, const Json& params, const Reply& reply);
+  void wake();
+  void end_if_idle();
+
+  ServerParts parts_;
+  Logger logger_;
+  TimePoint started_;
+  std::unique_ptr<Alarm> alarm_;
+  std::uint64_t next_id_ = 1;  // Wire's thread.
+  std::map<std::uint64_t, std::unique_ptr<Peer>> peers_;
+  std::map<WriterInstanceId, std::weak_ptr<WriterLink>> writer_links_;
+  std::vector<KnownProvider> providers_;
+  std::map<SessionKey, std::shared_ptr<RequesterSession>> sessions_;
+  std::function<void()> ended_;  // Set while shutting down.
+};
+
+}  // namespace umbra::daemon
