@@ -1,0 +1,472 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The making of a set. The registry, queries, deletion and recovery are in
+// system_provider_copies.cc.
+
+#include "provider/contract/system_provider.h"
+
+#include <algorithm>
+#include <array>
+#include <string>
+
+#include "engine/platform/assert.h"
+#include "provider/contract/set_recovery.h"
+#include "provider/contract/system_provider_state.h"
+
+namespace umbra::contract {
+
+namespace {
+
+constexpr std::size_t kVolumesPerSetMax = cow::kMembersMax;
+
+// What a caller may ask for. The copies are differential whether asked or not.
+constexpr std::uint32_t kAttributesOffered = attribute::kPersistent | attribute::kNoAutorecovery |
+                                             attribute::kClientAccessible |
+                                             attribute::kNoAutoRelease | attribute::kNoWriters |
+                                             attribute::kNotSurfaced | attribute::kDifferential;
+
+constexpr std::array<std::uint32_t, 6> kContexts = {
+    context::kBackup,      context::kFileShareBackup,  context::kNasRollback,
+    context::kAppRollback, context::kClientAccessible, context::kClientAccessibleWriters};
+
+Status check_attributes(std::uint32_t attributes) {
+  const std::uint32_t base = attributes & context::kMask;
+  if (std::find(kContexts.begin(), kContexts.end(), base) == kContexts.end()) {
+    return fail(Errc::unsupported_context, "the attributes are those of no context");
+  }
+  if ((attributes & ~kAttributesOffered) != 0) {
+    return fail(Errc::unsupported_context,
+                "auto-recovery, transport and clones are not offered by this provider");
+  }
+  return {};
+}
+
+bool lies_on(const VolumeDescription& upper, const VolumeDescription& lower) {
+  const auto& hosts = upper.host_devices;
+  return lower.device != 0 && std::find(hosts.begin(), hosts.end(), lower.device) != hosts.end();
+}
+
+Error aborted_error() { return {Errc::bad_state, "the set was aborted"}; }
+
+}  // namespace
+
+tl::unexpected<Error> provider_error(const Error& error) {
+  switch (error.code) {
+    case Errc::out_of_memory:
+    case Errc::invalid_argument:
+    case Errc::access_denied:
+    case Errc::bad_state:
+    case Errc::object_not_found:
+    case Errc::object_already_exists:
+    case Errc::insufficient_storage:
+    case Errc::maximum_number_of_snapshots_reached:
+    case Errc::flush_writes_timeout:
+    case Errc::hold_writes_timeout:
+    case Errc::writererror_timeout:
+    case Errc::freeze_failed:
+    case Errc::snapshot_lost:
+    case Errc::volume_in_use:
+    case Errc::provider_veto: return fail(error);
+    default: return fail(Errc::provider_veto, error.to_string());
+  }
+}
+
+SystemProvider::SystemProvider(Freezer& freezer, Surfaces& surfaces, Log& log, const Clock& clock,
+                               SystemProviderOptions options)
+    : freezer_(freezer),
+      surfaces_(surfaces),
+      log_(log, "provider"),
+      clock_(clock),
+      options_(std::move(options)) {}
+
+SystemProvider::~SystemProvider() {
+  if (current_ != nullptr) abort_snapshots(current_->id);
+}
+
+const char* SystemProvider::state_name(State state) {
+  switch (state) {
+    case State::preparing: return "preparing";
+    case State::prepared: return "prepared";
+    case State::precommitted: return "precommitted";
+    case State::held: return "held";
+    case State::committed: return "committed";
+    case State::released: return "released";
+    case State::postcommitted: return "postcommitted";
+    case State::prefinal: return "prefinal";
+    case State::final: return "final";
+    case State::created: return "created";
+    case State::aborted: return "aborted";
+  }
+  UMBRA_UNREACHABLE();
+}
+
+// --- turns, and entering and leaving a call -----------------------------------------------------
+
+SystemProvider::Turn SystemProvider::take_turn(std::vector<EntryPtr> entries) {
+  Lock lock(mutex_);
+  changed_.wait(lock, [&] {
+    return std::none_of(entries.begin(), entries.end(), [](const auto& e) { return e->busy; });
+  });
+  for (const auto& entry : entries) entry->busy = true;
+  return {*this, std::move(entries)};
+}
+
+bool SystemProvider::is_aborted(const Set& set) const {
+  const std::lock_guard lock(mutex_);
+  return set.state == State::aborted;
+}
+
+Result<SystemProvider::SetPtr> SystemProvider::enter(const SnapshotSetId& id, State from,
+                                                     std::string_view call) {
+  Lock lock(mutex_);
+  if (current_ == nullptr || current_->id != id) {
+    return fail(Errc::object_not_found, "no such set: " + id.to_string());
+  }
+  const SetPtr set = current_;
+  if (set->running) return fail(Errc::bad_state, "another call of the set is running");
+  if (set->state == from) {
+    set->running = true;
+    return set;
+  }
+  const Error veto{Errc::provider_veto,
+                   std::string(call) + " is out of order: the set is " + state_name(set->state)};
+  if (!set->is_unfinished()) return fail(veto);
+  lock.unlock();
+  abort_set(set, veto);
+  return fail(veto);
+}
+
+Status SystemProvider::leave(const SetPtr& set, Status status, State to) {
+  {
+    const std::lock_guard lock(mutex_);
+    set->running = false;
+    if (set->state == State::aborted) return fail(aborted_error());
+    if (status) {
+      set->state = to;
+      return {};
+    }
+  }
+  const auto answer = provider_error(status.error());
+  abort_set(set, answer.value());
+  return answer;
+}
+
+Status SystemProvider::for_each_member(const SetPtr& set, const Step& step) {
+  for (const auto& member : set->members) {
+    const Turn turn = take_turn({member.entry});
+    // With the turn: an abort that comes now waits for it, and removes what the step makes.
+    if (is_aborted(*set)) return fail(aborted_error());
+    const Status status = step(*member.entry->volume, member.request);
+    if (!status) return fail(status.error(), "volume '" + member.entry->description.name + "'");
+  }
+  return {};
+}
+
+// --- prepare
+// --------------------------------------------------------------------------------------
+
+Result<bool> SystemProvider::is_volume_supported(const VolumeRef& volume,
+                                                 std::uint32_t attributes) {
+  const std::lock_guard lock(mutex_);
+  const auto entry = find_entry(volume);
+  if (!entry) return fail(entry.error());
+  return check_attributes(attributes).has_value();
+}
+
+Status SystemProvider::check_new_member(const PrepareSnapshot& request, const EntryPtr& entry,
+                                        const Set* set) const {
+  if (const auto supported = check_attributes(request.attributes); !supported) return supported;
+  for (const auto& [id, other] : entries_) {
+    for (const auto& record : other->volume->list()) {
+      if (record.id == request.snapshot_id) {
+        return fail(Errc::object_already_exists, "a copy with this id exists");
+      }
+      if (record.set_id == request.set_id && set == nullptr) {
+        return fail(Errc::object_already_exists, "a set with this id exists");
+      }
+    }
+  }
+  if (entry->volume->list().size() >= cow::kSnapshotsMax) {
+    return fail(Errc::maximum_number_of_snapshots_reached,
+                "volume '" + entry->description.name + "'");
+  }
+  if (set == nullptr) return {};
+  if (set->members.size() >= kVolumesPerSetMax) {
+    return fail(Errc::maximum_number_of_volumes_reached, "");
+  }
+  for (const auto& member : set->members) {
+    const auto& other = member.entry->description;
+    if (member.entry == entry) {
+      return fail(Errc::object_already_exists, "volume '" + other.name + "' is in the set");
+    }
+    if (member.request.snapshot_id == request.snapshot_id) {
+      return fail(Errc::object_already_exists, "another copy of the set has this id");
+    }
+    if (lies_on(entry->description, other) || lies_on(other, entry->description)) {
+      return fail(Errc::nested_volume_limit, "of '" + entry->description.name + "' and '" +
+                                                 other.name + "' one lies on the other");
+    }
+  }
+  return {};
+}
+
+Status SystemProvider::begin_prepare_snapshot(const PrepareSnapshot& request) {
+  if (request.set_id.is_nil() || request.snapshot_id.is_nil()) {
+    return fail(Errc::invalid_argument, "a set and a copy need ids");
+  }
+  Lock lock(mutex_);
+  if (current_ != nullptr && current_->is_unfinished()) {
+    const SetPtr older = current_;
+    const bool same = older->id == request.set_id;
+    if (same && older->running) return fail(Errc::bad_state, "another call of the set is running");
+    if (!same || older->state != State::preparing) {
+      const Error cause{Errc::provider_veto,
+                        same ? std::string("begin_prepare_snapshot is out of order: the set is ") +
+                                   state_name(older->state)
+                             : "a newer set was begun"};
+      lock.unlock();
+      abort_set(older, cause);
+      if (same) return fail(cause);
+      lock.lock();
+    }
+  }
+  const auto entry = find_entry(request.volume);
+  if (!entry) return fail(entry.error());
+  const bool joins =
+      current_ != nullptr && current_->id == request.set_id && current_->state == State::preparing;
+  const auto status = check_new_member(request, *entry, joins ? current_.get() : nullptr);
+  if (!status) return status;
+  if (!joins) {
+    current_ = std::make_shared<Set>();
+    current_->id = request.set_id;
+    current_->session = request.session_id;
+  }
+  current_->members.push_back({*entry, request});
+  return {};
+}
+
+Status SystemProvider::flush_file_systems(const Set& set) {
+  const auto devices = set.devices();
+  return devices.empty() ? Status{} : freezer_.flush(devices);
+}
+
+Status SystemProvider::end_prepare_snapshots(const SnapshotSetId& id) {
+  const auto set = enter(id, State::preparing, "end_prepare_snapshots");
+  if (!set) return fail(set.error());
+  Status status = for_each_member(*set, [](cow::Volume& volume, const PrepareSnapshot& request) {
+    cow::PrepareRequest prepare;
+    prepare.id = request.snapshot_id;
+    prepare.set_id = request.set_id;
+    prepare.session_id = request.session_id;
+    prepare.attributes = request.attributes | attribute::kDifferential;
+    prepare.persistent = is_persistent(request.attributes);
+    return volume.prepare(prepare);
+  });
+  if (status) status = flush_file_systems(**set);
+  return leave(*set, std::move(status), State::prepared);
+}
+
+Status SystemProvider::pre_commit_snapshots(const SnapshotSetId& id) {
+  const auto set = enter(id, State::prepared, "pre_commit_snapshots");
+  if (!set) return fail(set.error());
+  return leave(*set, {}, State::precommitted);
+}
+
+// --- hold and commit
+// ------------------------------------------------------------------------------
+
+Status SystemProvider::start_hold(const SetPtr& set, const HoldLimits& limits) {
+  const TimePoint called = clock_.now();
+  if (const auto flushed = flush_file_systems(*set); !flushed) return flushed;
+  // Shared with the hold, which ends the turn when the gates are open.
+  auto turn = std::make_shared<Turn>(take_turn(set->entries()));
+  Hold::Setup setup;
+  setup.set = set->id;
+  setup.devices = set->devices();
+  setup.limits = limits;
+  setup.called = called;
+  for (const auto& member : set->members) {
+    setup.members.push_back({member.entry->volume.get(), member.request.snapshot_id});
+  }
+  setup.before_freeze = options_.before_freeze;
+  setup.on_gates_open = [turn = std::move(turn)]() mutable { turn.reset(); };
+  setup.after_thaw = [this, id = set->id, volumes = set->members.size()](const GateTimes& gates) {
+    if (options_.after_thaw) options_.after_thaw();
+    log_hold(id, volumes, gates);
+  };
+  auto hold = std::make_shared<Hold>(freezer_, clock_, std::move(setup));
+  {
+    const std::lock_guard lock(mutex_);
+    if (set->state == State::aborted) return fail(aborted_error());
+    set->hold = hold;
+  }
+  return hold->begin();
+}
+
+Status SystemProvider::flush_and_hold(const SnapshotSetId& id, const HoldLimits& limits) {
+  const auto set = enter(id, State::precommitted, "flush_and_hold");
+  if (!set) return fail(set.error());
+  return leave(*set, start_hold(*set, limits), State::held);
+}
+
+Status SystemProvider::commit_snapshots(const SnapshotSetId& id) {
+  const auto set = enter(id, State::held, "commit_snapshots");
+  if (!set) return fail(set.error());
+  Status status = (*set)->hold->commit(clock_.wall_filetime());
+  if (status && options_.drill_hold.count() > 0) (*set)->hold->linger(options_.drill_hold);
+  return leave(*set, std::move(status), State::committed);
+}
+
+Result<HoldReport> SystemProvider::release_hold(const SnapshotSetId& id) {
+  SetPtr set;
+  {
+    const std::lock_guard lock(mutex_);
+    if (current_ == nullptr || current_->id != id) {
+      return fail(Errc::object_not_found, "no such set: " + id.to_string());
+    }
+    set = current_;
+  }
+  if (set->hold == nullptr) return HoldReport{};
+  const auto report = set->hold->end();
+  if (!report) {
+    const auto answer = provider_error(report.error());
+    abort_set(set, answer.value());
+    return answer;
+  }
+  const std::lock_guard lock(mutex_);
+  if (set->state == State::committed) set->state = State::released;
+  return report;
+}
+
+Result<HoldReport> SystemProvider::flush_commit_release(const SnapshotSetId& id,
+                                                        const HoldLimits& limits) {
+  const auto set = enter(id, State::precommitted, "flush_commit_release");
+  if (!set) return fail(set.error());
+  Result<HoldReport> report;
+  Status status = start_hold(*set, limits);
+  if (status) {
+    const auto& hold = (*set)->hold;
+    status = hold->commit(clock_.wall_filetime());
+    if (status && options_.drill_hold.count() > 0) hold->linger(options_.drill_hold);
+    // Also after a refused commit: the hold ends here, and the refusal is the better story.
+    report = hold->end();
+    if (status && !report) status = fail(report.error());
+  }
+  if (const auto left = leave(*set, std::move(status), State::released); !left) {
+    return fail(left.error());
+  }
+  return report;
+}
+
+void SystemProvider::log_hold(const SnapshotSetId& set, std::size_t volumes,
+                              const GateTimes& gates) const {
+  if (gates.end == TimePoint{}) return;
+  log_.info("writes were held", {{"set", set.to_string()},
+                                 {"begin_ns", gates.begin.time_since_epoch().count()},
+                                 {"end_ns", gates.end.time_since_epoch().count()},
+                                 {"volumes", volumes}});
+}
+
+// --- after the hold
+// -------------------------------------------------------------------------------
+
+Status SystemProvider::post_commit_snapshots(const SnapshotSetId& id,
+                                             const std::vector<SnapshotId>& members) {
+  const auto set = enter(id, State::released, "post_commit_snapshots");
+  if (!set) return fail(set.error());
+  const auto is_member = [&](const SnapshotId& snapshot) {
+    return std::find(members.begin(), members.end(), snapshot) != members.end();
+  };
+  Status status;
+  if (members.size() > cow::kMembersMax) {
+    status = fail(Errc::invalid_argument, "more members than a set may have");
+  }
+  for (const auto& member : (*set)->members) {
+    if (!is_member(member.request.snapshot_id)) {
+      status = fail(Errc::invalid_argument, "the member list lacks a copy of this provider");
+    }
+  }
+  const bool foreign = members.size() > (*set)->members.size();
+  if (status) {
+    status = for_each_member(*set, [&](cow::Volume& volume, const PrepareSnapshot& request) {
+      const auto& self = request.snapshot_id;
+      return volume.post_commit(self, encode_members(self, members, foreign));
+    });
+  }
+  return leave(*set, std::move(status), State::postcommitted);
+}
+
+Status SystemProvider::pre_final_commit_snapshots(const SnapshotSetId& id) {
+  const auto set = enter(id, State::postcommitted, "pre_final_commit_snapshots");
+  if (!set) return fail(set.error());
+  Status status = for_each_member(*set, [this](cow::Volume& volume, const PrepareSnapshot& copy) {
+    return (copy.attributes & attribute::kNotSurfaced) != 0 ? Status{}
+                                                            : surface(volume, copy.snapshot_id);
+  });
+  return leave(*set, std::move(status), State::prefinal);
+}
+
+Status SystemProvider::post_final_commit_snapshots(const SnapshotSetId& id) {
+  const auto set = enter(id, State::prefinal, "post_final_commit_snapshots");
+  if (!set) return fail(set.error());
+  return leave(*set, {}, State::final);
+}
+
+Status SystemProvider::confirm_set(const SnapshotSetId& id) {
+  const auto set = enter(id, State::final, "confirm_set");
+  if (!set) return fail(set.error());
+  Status status = for_each_member(*set, [](cow::Volume& volume, const PrepareSnapshot& copy) {
+    return volume.confirm(copy.snapshot_id);
+  });
+  return leave(*set, std::move(status), State::created);
+}
+
+// --- abort
+// ----------------------------------------------------------------------------------------
+
+void SystemProvider::abort_snapshots(const SnapshotSetId& id) noexcept {
+  SetPtr set;
+  {
+    const std::lock_guard lock(mutex_);
+    if (current_ != nullptr && current_->id == id) set = current_;
+  }
+  if (set != nullptr) abort_set(set, aborted_error());
+}
+
+void SystemProvider::abort_set(const SetPtr& set, const Error& cause) noexcept {
+  std::shared_ptr<Hold> hold;
+  {
+    const std::lock_guard lock(mutex_);
+    if (set->state == State::created) return;
+    set->state = State::aborted;
+    hold = set->hold;
+  }
+  if (hold != nullptr) hold->cancel();
+  discard(set, cause);
+}
+
+void SystemProvider::discard(const SetPtr& set, const Error& cause) noexcept {
+  // In the order of confirm_set: if that failed half way, the created ones go first, so that a
+  // crash in the middle leaves no created copy that would roll forward what is left.
+  std::uint32_t removed = 0;
+  for (const auto& member : set->members) {
+    const Turn turn = take_turn({member.entry});
+    if (member.entry->volume == nullptr) continue;
+    const auto& snapshot = member.request.snapshot_id;
+    Status status = withdraw(snapshot, true);
+    if (status) status = member.entry->volume->remove(snapshot, true);
+    if (status) {
+      ++removed;
+    } else if (status.error().code != Errc::object_not_found) {
+      log_.error("a copy of an aborted set could not be deleted",
+                 {{"set", set->id.to_string()},
+                  {"volume", member.entry->description.name},
+                  {"snapshot", snapshot.to_string()},
+                  {"error", status.error().to_string()}});
+    }
+  }
+  log_.info("snapshot set was discarded",
+            {{"set", set->id.to_string()}, {"copies", removed}, {"cause", cause.to_string()}});
+}
+
+}  // namespace umbra::contract

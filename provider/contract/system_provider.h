@@ -1,0 +1,185 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The system provider: umbra::Provider over copy-on-write volumes.
+//
+// Guarantees:
+//   - a set is whole or gone: whatever fails, and whenever this process or the machine dies (what
+//     recovery decides is in set_recovery.h);
+//   - what is frozen or held is released on every path, at the latest at the end of its lease
+//     (hold.h);
+//   - nothing is logged, and nothing of ours writes to a volume, between freeze and thaw.
+//
+// One set is made at a time. Its states, and what each call wants (any other order is answered with
+// provider_veto and discards the set, except that a created set is left as it is):
+//
+//   preparing -end_prepare-> prepared -pre_commit-> precommitted
+//     -flush_and_hold-> held -commit-> committed -release-> released   (or the three at once)
+//     -post_commit-> postcommitted -pre_final-> prefinal -post_final-> final -confirm-> created
+//   aborted: after any failure, or abort_snapshots. A begin_prepare starts anew.
+//
+// An unknown set is answered with object_not_found. Copies stay read-only from the beginning:
+// attributes that ask for auto-recovery, transport or clones are refused (unsupported_context).
+//
+// A volume is used by one call at a time (its turn); a call never waits for a turn while it keeps
+// one. flush and syncfs run without any, so that abort_snapshots passes them.
+
+#pragma once
+
+#include <chrono>
+#include <condition_variable>
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "engine/platform/clock.h"
+#include "engine/platform/log.h"
+#include "provider/contract/hold.h"
+#include "provider/contract/ports.h"
+#include "provider/cow/volume.h"
+#include "umbra/provider.h"
+
+namespace umbra::contract {
+
+/// Umbra's own provider, always the same.
+[[nodiscard]] ProviderId system_provider_id() noexcept;
+
+/// What the daemon knows about a volume and the store does not.
+struct VolumeDescription {
+  std::string name;
+  std::string origin_path;
+  std::string diff_area_path;
+  std::string device_path;  // The block device that serves it; empty without one.
+  std::string nbd_uri;
+  std::uint64_t device = 0;  // Number of that block device; 0 without one.
+  /// Device numbers that the origin and the diff area lie on: of a file, the file system's device;
+  /// of a block device, itself; and whatever those are stacked on.
+  std::vector<std::uint64_t> host_devices;
+};
+
+struct SystemProviderOptions {
+  std::string machine_name;
+  std::string version;
+  /// Stretches every hold between the flip and the release: drills and tests only.
+  std::chrono::milliseconds drill_hold{0};
+  /// Called before the first file system is frozen and after the last is thawed: the daemon's log
+  /// keeps its records in memory in between. May be null.
+  std::function<void()> before_freeze;
+  std::function<void()> after_thaw;
+};
+
+/// Threads: as umbra::Provider; the members of its own from any thread.
+class SystemProvider final : public Provider {
+ public:
+  /// The references must outlive the object.
+  SystemProvider(Freezer& freezer, Surfaces& surfaces, Log& log, const Clock& clock,
+                 SystemProviderOptions options);
+  /// Aborts an unfinished set. The caller has removed the volumes, or does not use them any more.
+  ~SystemProvider() override;
+
+  // --- the registry -----------------------------------------------------------------------------
+
+  /// From now on the volume can be found and copied. Half-made sets are recovered as far as can be
+  /// decided (set_recovery.h), and created copies surfaced; what fails there is logged, not
+  /// returned: the live volume must be served. Blocks for storage. The volume is not touched any
+  /// more once remove_volume() has returned. Errors: object_already_exists (the same id, name or
+  /// device is there); invalid_argument (no name).
+  [[nodiscard]] Status add_volume(std::shared_ptr<cow::Volume> volume,
+                                  VolumeDescription description);
+
+  /// Says that no configured volume is missing any more: incomplete sets whose absent members
+  /// nobody has are deleted. Until then they wait. Blocks for storage.
+  void all_volumes_attached();
+
+  /// Withdraws the volume's copies and forgets it; the copies stay in the diff area. Errors:
+  /// object_not_found; volume_in_use (in an unfinished set, whether `force` or not; or a copy is
+  /// mounted or open, unless `force`). On failure everything is as before.
+  [[nodiscard]] Status remove_volume(const VolumeId& volume, bool force);
+
+  // --- umbra::Provider --------------------------------------------------------------------------
+
+  [[nodiscard]] ProviderProperties properties() const override;
+  [[nodiscard]] Result<VolumeProperties> find_volume(const VolumeRef& volume) override;
+  [[nodiscard]] Result<std::vector<VolumeProperties>> list_volumes() override;
+  [[nodiscard]] Result<bool> is_volume_supported(const VolumeRef& volume,
+                                                 std::uint32_t attributes) override;
+  [[nodiscard]] Status begin_prepare_snapshot(const PrepareSnapshot& request) override;
+  [[nodiscard]] Status end_prepare_snapshots(const SnapshotSetId& set) override;
+  [[nodiscard]] Status pre_commit_snapshots(const SnapshotSetId& set) override;
+  [[nodiscard]] Status flush_and_hold(const SnapshotSetId& set, const HoldLimits& limits) override;
+  [[nodiscard]] Status commit_snapshots(const SnapshotSetId& set) override;
+  [[nodiscard]] Result<HoldReport> release_hold(const SnapshotSetId& set) override;
+  [[nodiscard]] Result<HoldReport> flush_commit_release(const SnapshotSetId& set,
+                                                        const HoldLimits& limits) override;
+  [[nodiscard]] Status post_commit_snapshots(const SnapshotSetId& set,
+                                             const std::vector<SnapshotId>& members) override;
+  [[nodiscard]] Status pre_final_commit_snapshots(const SnapshotSetId& set) override;
+  [[nodiscard]] Status post_final_commit_snapshots(const SnapshotSetId& set) override;
+  [[nodiscard]] Status confirm_set(const SnapshotSetId& set) override;
+  void abort_snapshots(const SnapshotSetId& set) noexcept override;
+  [[nodiscard]] Result<std::vector<SnapshotProperties>> query_snapshots(bool incomplete) override;
+  [[nodiscard]] DeleteReport delete_snapshots(const Guid& id, ObjectType type, bool force) override;
+  void end_session(const SessionId& session) noexcept override;
+  void retain_sessions(const std::vector<SessionId>& alive) noexcept override;
+
+ private:
+  struct Entry;  // A registered volume.
+  struct Set;    // The set being made, or the last one.
+  class Turn;    // Exclusive use of some entries' volumes.
+  enum class State : std::uint8_t;
+  [[nodiscard]] static const char* state_name(State state);
+  using EntryPtr = std::shared_ptr<Entry>;
+  using SetPtr = std::shared_ptr<Set>;
+  using Lock = std::unique_lock<std::mutex>;
+  struct Copy;  // A copy and the entry that has it.
+
+  [[nodiscard]] Result<EntryPtr> find_entry(const VolumeRef& volume) const;
+  [[nodiscard]] VolumeProperties describe(const Entry& entry) const;
+  [[nodiscard]] Turn take_turn(std::vector<EntryPtr> entries);
+  [[nodiscard]] std::vector<Copy> copies_where(
+      const std::function<bool(const cow::SnapshotRecord&)>& wanted) const;
+
+  [[nodiscard]] Status check_new_member(const PrepareSnapshot& request, const EntryPtr& entry,
+                                        const Set* set) const;
+  [[nodiscard]] Result<SetPtr> enter(const SnapshotSetId& id, State from, std::string_view call);
+  [[nodiscard]] Status leave(const SetPtr& set, Status status, State to);
+  using Step = std::function<Status(cow::Volume&, const PrepareSnapshot&)>;
+  [[nodiscard]] Status for_each_member(const SetPtr& set, const Step& step);
+  [[nodiscard]] Status flush_file_systems(const Set& set);
+  [[nodiscard]] bool is_aborted(const Set& set) const;
+  void abort_set(const SetPtr& set, const Error& cause) noexcept;
+  void discard(const SetPtr& set, const Error& cause) noexcept;
+
+  [[nodiscard]] Status start_hold(const SetPtr& set, const HoldLimits& limits);
+  void log_hold(const SnapshotSetId& set, std::size_t volumes, const GateTimes& gates) const;
+
+  [[nodiscard]] Status surface(cow::Volume& volume, const SnapshotId& snapshot);
+  void resurface(cow::Volume& volume, const SnapshotId& snapshot);
+  [[nodiscard]] Status withdraw(const SnapshotId& snapshot, bool force);
+  [[nodiscard]] Status remove_copy(const Copy& copy, bool force);
+  void remove_released(const std::function<bool(const SessionId&)>& is_over) noexcept;
+  void recover_sets();
+  void surface_created();
+
+  Freezer& freezer_;
+  Surfaces& surfaces_;
+  Logger log_;
+  const Clock& clock_;
+  const SystemProviderOptions options_;
+
+  // Guards what follows, and the volumes' in-memory lists; never kept over a call that may block
+  // for storage, the freezer or the front ends.
+  mutable std::mutex mutex_;
+  std::condition_variable changed_;  // A turn ended.
+  std::map<VolumeId, EntryPtr> entries_;
+  std::map<SnapshotId, Surfaced> surfaced_;
+  SetPtr current_;
+  bool all_attached_ = false;
+};
+
+}  // namespace umbra::contract
