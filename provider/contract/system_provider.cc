@@ -19,7 +19,8 @@ namespace {
 
 constexpr std::size_t kVolumesPerSetMax = cow::kMembersMax;
 
-// What a caller may ask for. The copies are differential whether asked or not.
+// What a caller may ask for. The copies are differential whether asked or not; only what was asked
+// for is shown.
 constexpr std::uint32_t kAttributesOffered = attribute::kPersistent | attribute::kNoAutorecovery |
                                              attribute::kClientAccessible |
                                              attribute::kNoAutoRelease | attribute::kNoWriters |
@@ -123,7 +124,9 @@ Result<SystemProvider::SetPtr> SystemProvider::enter(const SnapshotSetId& id, St
     return fail(Errc::object_not_found, "no such set: " + id.to_string());
   }
   const SetPtr set = current_;
-  if (set->running) return fail(Errc::bad_state, "another call of the set is running");
+  if (set->running && set->state != State::aborted) {
+    return fail(Errc::bad_state, "another call of the set is running");
+  }
   if (set->state == from) {
     set->running = true;
     return set;
@@ -258,7 +261,7 @@ Status SystemProvider::end_prepare_snapshots(const SnapshotSetId& id) {
     prepare.id = request.snapshot_id;
     prepare.set_id = request.set_id;
     prepare.session_id = request.session_id;
-    prepare.attributes = request.attributes | attribute::kDifferential;
+    prepare.attributes = request.attributes;
     prepare.persistent = is_persistent(request.attributes);
     return volume.prepare(prepare);
   });
@@ -321,12 +324,12 @@ Result<HoldReport> SystemProvider::release_hold(const SnapshotSetId& id) {
   SetPtr set;
   {
     const std::lock_guard lock(mutex_);
-    if (current_ == nullptr || current_->id != id) {
-      return fail(Errc::object_not_found, "no such set: " + id.to_string());
+    // Of a set that is not known, nothing is held.
+    if (current_ == nullptr || current_->id != id || current_->hold == nullptr) {
+      return HoldReport{};
     }
     set = current_;
   }
-  if (set->hold == nullptr) return HoldReport{};
   const auto report = set->hold->end();
   if (!report) {
     const auto answer = provider_error(report.error());

@@ -17,8 +17,9 @@
 //     -post_commit-> postcommitted -pre_final-> prefinal -post_final-> final -confirm-> created
 //   aborted: after any failure, or abort_snapshots. A begin_prepare starts anew.
 //
-// An unknown set is answered with object_not_found. Copies stay read-only from the beginning:
-// attributes that ask for auto-recovery, transport or clones are refused (unsupported_context).
+// An unknown set is answered with object_not_found; release_hold is idempotent and is fine. Copies
+// stay read-only from the beginning: attributes that ask for auto-recovery, transport or clones are
+// refused (unsupported_context).
 //
 // A volume is used by one call at a time (its turn); a call never waits for a turn while it keeps
 // one. flush and syncfs run without any, so that abort_snapshots passes them.
@@ -141,6 +142,8 @@ class SystemProvider final : public Provider {
   [[nodiscard]] Result<EntryPtr> find_entry(const VolumeRef& volume) const;
   [[nodiscard]] VolumeProperties describe(const Entry& entry) const;
   [[nodiscard]] Turn take_turn(std::vector<EntryPtr> entries);
+  /// Copies of all volumes, without those of the set in the making that are not prepared for good.
+  /// `wanted` is called with mutex_ held.
   [[nodiscard]] std::vector<Copy> copies_where(
       const std::function<bool(const cow::SnapshotRecord&)>& wanted) const;
 

@@ -155,7 +155,8 @@ std::vector<SystemProvider::Copy> SystemProvider::copies_where(
     const std::function<bool(const cow::SnapshotRecord&)>& wanted) const {
   const std::lock_guard lock(mutex_);
   std::vector<Copy> copies;
-  const bool making = current_ != nullptr && current_->is_unfinished();
+  const bool making =
+      current_ != nullptr && current_->is_unfinished() && current_->state != State::final;
   for (const auto& [id, entry] : entries_) {
     for (auto& record : entry->volume->list()) {
       if (making && record.set_id == current_->id) continue;
@@ -318,7 +319,9 @@ void SystemProvider::retain_sessions(const std::vector<SessionId>& alive) noexce
 // -----------------------------------------------------------------------------------------
 
 void SystemProvider::recover_sets() {
-  const auto copies = copies_where([](const cow::SnapshotRecord&) { return true; });
+  const auto copies = copies_where([this](const cow::SnapshotRecord& record) {
+    return current_ == nullptr || !current_->is_unfinished() || record.set_id != current_->id;
+  });
   std::vector<cow::SnapshotRecord> records;
   for (const auto& copy : copies) records.push_back(copy.record);
   bool all_attached = false;

@@ -1,0 +1,253 @@
+// SPDX-License-Identifier: Apache-2.0
+
+#include "tests/support/fake_volume.h"
+
+#include <algorithm>
+#include <cstring>
+#include <utility>
+
+#include "engine/platform/assert.h"
+
+namespace umbra::test {
+
+namespace {
+
+// The bytes of a copy, as they were.
+class FixedDevice final : public block::Device {
+ public:
+  FixedDevice(std::string bytes, std::shared_ptr<void> open)
+      : bytes_(std::move(bytes)), open_(std::move(open)) {}
+  block::Geometry geometry() const noexcept override {
+    block::Geometry geometry;
+    geometry.size_bytes = bytes_.size();
+    geometry.read_only = true;
+    return geometry;
+  }
+  void submit(block::Request& first) noexcept override {
+    for (block::Request* request = &first; request != nullptr;) {
+      block::Request* next = std::exchange(request->next, nullptr);
+      const int error = block::check(geometry(), *request);
+      if (error == 0 && request->op == block::Op::read) {
+        std::memcpy(request->buffer, bytes_.data() + request->offset_bytes, request->size_bytes);
+      }
+      block::finish(*request, error);
+      request = next;
+    }
+  }
+
+ private:
+  std::string bytes_;
+  std::shared_ptr<void> open_;
+};
+
+}  // namespace
+
+FakeDisk::FakeDisk(std::string name_, Events* events) : name(std::move(name_)), events_(events) {}
+
+void FakeDisk::fail_next(const std::string& step, Errc code) {
+  const std::lock_guard lock(mutex_);
+  failures_[step] = code;
+}
+
+int FakeDisk::gates_shut() const {
+  const std::lock_guard lock(mutex_);
+  return gates_;
+}
+
+bool FakeDisk::wait_gate_shut() {
+  std::unique_lock lock(mutex_);
+  return gate_changed_.wait_for(lock, std::chrono::seconds{20}, [this] { return gates_ > 0; });
+}
+
+void FakeDisk::write(std::size_t offset, std::string_view bytes) {
+  std::unique_lock lock(mutex_);
+  gate_changed_.wait(lock, [this] { return gates_ == 0; });
+  bytes_.replace(offset, bytes.size(), bytes);
+}
+
+block::Geometry FakeDisk::geometry() const noexcept {
+  block::Geometry geometry;
+  geometry.size_bytes = kBytes;
+  return geometry;
+}
+void FakeDisk::submit(block::Request& first) noexcept { block::finish(first, 5 /* EIO */); }
+Status FakeDisk::resize(std::uint64_t) { return fail(Errc::not_supported, "a double"); }
+
+Status FakeDisk::step(const std::string& step_name) {
+  if (events_ != nullptr) events_->add(name + "." + step_name);
+  if (power && !power()) return fail(Errc::io_error, "the machine died");
+  const auto failure = failures_.find(step_name);
+  if (failure == failures_.end()) return {};
+  const Errc code = failure->second;
+  failures_.erase(failure);
+  return fail(code, "as told");
+}
+
+FakeDisk::Stored* FakeDisk::find(const SnapshotId& snapshot) {
+  const auto found = std::find_if(table_.begin(), table_.end(),
+                                  [&](const auto& stored) { return stored.record.id == snapshot; });
+  return found == table_.end() ? nullptr : &*found;
+}
+
+}  // namespace umbra::test
+
+namespace umbra::cow {
+
+using test::FakeDisk;
+
+class Volume::Impl {
+ public:
+  explicit Impl(FakeDisk& disk_) : disk(disk_) {}
+  FakeDisk& disk;
+};
+
+Volume::Volume(std::shared_ptr<Impl> impl) noexcept : impl_(std::move(impl)) {}
+Volume::~Volume() = default;
+
+Result<std::unique_ptr<Volume>> Volume::open(block::Device&, block::ResizableDevice& diff,
+                                             const OpenOptions&) {
+  auto& disk = dynamic_cast<FakeDisk&>(diff);
+  const std::lock_guard lock(disk.mutex_);
+  disk.gates_ = 0;
+  auto& table = disk.table_;
+  table.erase(
+      std::remove_if(table.begin(), table.end(),
+                     [](const auto& stored) { return stored.record.stage == Stage::prepared; }),
+      table.end());
+  // A commit that was not made durable is as if it had not been: its member list is missing.
+  table.erase(std::remove_if(table.begin(), table.end(),
+                             [](const auto& stored) { return stored.record.members.empty(); }),
+              table.end());
+  return std::unique_ptr<Volume>(new Volume(std::make_shared<Impl>(disk)));
+}
+
+block::Device& Volume::live() noexcept { return impl_->disk; }
+VolumeId Volume::id() const noexcept { return impl_->disk.id; }
+
+Status Volume::prepare(const PrepareRequest& request) {
+  auto& disk = impl_->disk;
+  const std::lock_guard lock(disk.mutex_);
+  if (auto status = disk.step("prepare"); !status) return status;
+  for (const auto& stored : disk.table_) {
+    if (stored.record.stage == Stage::prepared) return fail(Errc::bad_state, "one at a time");
+  }
+  SnapshotRecord record;
+  record.id = request.id;
+  record.set_id = request.set_id;
+  record.session_id = request.session_id;
+  record.attributes = request.attributes;
+  record.persistent = request.persistent;
+  disk.table_.push_back({record, {}, std::make_shared<int>()});
+  return {};
+}
+
+void Volume::hold() noexcept {
+  auto& disk = impl_->disk;
+  const std::lock_guard lock(disk.mutex_);
+  if (disk.events_ != nullptr) disk.events_->add(disk.name + ".hold");
+  ++disk.gates_;
+  disk.gate_changed_.notify_all();
+}
+
+bool Volume::drain(Duration) noexcept {
+  auto& disk = impl_->disk;
+  const std::lock_guard lock(disk.mutex_);
+  if (disk.events_ != nullptr) disk.events_->add(disk.name + ".drain");
+  return disk.failures_.erase("drain") == 0;
+}
+
+void Volume::commit(const SnapshotId& snapshot, std::int64_t creation_filetime) noexcept {
+  auto& disk = impl_->disk;
+  const std::lock_guard lock(disk.mutex_);
+  if (disk.events_ != nullptr) disk.events_->add(disk.name + ".commit");
+  auto* stored = disk.find(snapshot);
+  UMBRA_ASSERT(disk.gates_ > 0);
+  UMBRA_ASSERT(stored != nullptr && stored->record.stage == Stage::prepared);
+  stored->record.stage = Stage::committed;
+  stored->record.creation_filetime = creation_filetime;
+  stored->bytes = disk.bytes_;
+}
+
+void Volume::release() noexcept {
+  auto& disk = impl_->disk;
+  const std::lock_guard lock(disk.mutex_);
+  if (disk.events_ != nullptr) disk.events_->add(disk.name + ".release");
+  UMBRA_ASSERT(disk.gates_ > 0);
+  --disk.gates_;
+  disk.gate_changed_.notify_all();
+}
+
+Status Volume::post_commit(const SnapshotId& snapshot, const std::vector<SnapshotId>& members) {
+  auto& disk = impl_->disk;
+  const std::lock_guard lock(disk.mutex_);
+  if (auto status = disk.step("post_commit"); !status) return status;
+  auto* stored = disk.find(snapshot);
+  if (stored == nullptr) return fail(Errc::object_not_found, "");
+  if (stored->record.stage != Stage::committed) return fail(Errc::bad_state, "");
+  stored->record.members = members;
+  return {};
+}
+
+Status Volume::confirm(const SnapshotId& snapshot) {
+  auto& disk = impl_->disk;
+  const std::lock_guard lock(disk.mutex_);
+  if (auto status = disk.step("confirm"); !status) return status;
+  auto* stored = disk.find(snapshot);
+  if (stored == nullptr) return fail(Errc::object_not_found, "");
+  if (stored->record.members.empty()) return fail(Errc::bad_state, "");
+  stored->record.stage = Stage::created;
+  return {};
+}
+
+Status Volume::remove(const SnapshotId& snapshot, bool force) {
+  auto& disk = impl_->disk;
+  const std::lock_guard lock(disk.mutex_);
+  if (auto status = disk.step("remove"); !status) return status;
+  auto* stored = disk.find(snapshot);
+  if (stored == nullptr) return fail(Errc::object_not_found, "");
+  if (!force && stored->open.use_count() > 1) return fail(Errc::volume_in_use, "open");
+  disk.table_.erase(disk.table_.begin() + (stored - disk.table_.data()));
+  return {};
+}
+
+Result<std::shared_ptr<block::Device>> Volume::open_snapshot(const SnapshotId& snapshot) {
+  auto& disk = impl_->disk;
+  const std::lock_guard lock(disk.mutex_);
+  if (auto status = disk.step("open_snapshot"); !status) return fail(status.error());
+  auto* stored = disk.find(snapshot);
+  if (stored == nullptr) return fail(Errc::object_not_found, "");
+  if (stored->record.stage == Stage::prepared) return fail(Errc::bad_state, "");
+  return std::make_shared<test::FixedDevice>(stored->bytes, stored->open);
+}
+
+std::vector<SnapshotRecord> Volume::list() const {
+  auto& disk = impl_->disk;
+  const std::lock_guard lock(disk.mutex_);
+  std::vector<SnapshotRecord> records;
+  for (const auto& stored : disk.table_) records.push_back(stored.record);
+  return records;
+}
+
+Statistics Volume::statistics() const {
+  Statistics statistics;
+  statistics.chunk_bytes = kChunkBytesDefault;
+  statistics.state = "ok";
+  for (const auto& record : list()) {
+    if (record.stage == Stage::created) ++statistics.snapshots;
+  }
+  return statistics;
+}
+
+Status Volume::close() { return {}; }
+
+}  // namespace umbra::cow
+
+namespace umbra::test {
+
+std::unique_ptr<cow::Volume> FakeDisk::open() {
+  auto volume = cow::Volume::open(*this, *this, {});
+  UMBRA_ASSERT(volume);
+  return std::move(*volume);
+}
+
+}  // namespace umbra::test

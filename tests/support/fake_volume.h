@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// A link-time double of cow::Volume: the same class, defined over memory. A test links it instead
+// of the store to see in which order the provider drives its volumes, and to make any step fail.
+//
+// A FakeDisk is what survives: the live bytes and the snapshot table. Opening a Volume on it again
+// is a restart after kill -9: prepared copies are gone, committed and created ones are there. A
+// snapshot is a whole copy of the bytes.
+#pragma once
+
+#include <condition_variable>
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "engine/platform/block.h"
+#include "provider/cow/volume.h"
+#include "tests/support/contract_doubles.h"
+#include "umbra/ids.h"
+#include "umbra/result.h"
+
+namespace umbra::test {
+
+/// Origin and diff area in one; give it to Volume::open() as both.
+class FakeDisk final : public block::ResizableDevice {
+ public:
+  explicit FakeDisk(std::string name, Events* events = nullptr);
+
+  [[nodiscard]] std::unique_ptr<cow::Volume> open();
+
+  /// The next call of `step` ("prepare", "post_commit", "confirm", "remove", "open_snapshot") fails
+  /// and changes nothing; or "drain": it says that writes are still in flight.
+  void fail_next(const std::string& step, Errc code = Errc::io_error);
+  /// Called before each step that changes the table; false: the machine died, the step fails and
+  /// nothing changes any more.
+  std::function<bool()> power;
+
+  [[nodiscard]] int gates_shut() const;
+  [[nodiscard]] bool wait_gate_shut();  // False: not within 20 s.
+  /// Writes to the live volume; waits while the gate is shut.
+  void write(std::size_t offset, std::string_view bytes);
+
+  const std::string name;
+  const VolumeId id = VolumeId::random();
+  static constexpr std::size_t kBytes = 64 * 1024;
+
+  // block::ResizableDevice: nobody reads or writes the disk itself.
+  [[nodiscard]] block::Geometry geometry() const noexcept override;
+  void submit(block::Request& first) noexcept override;
+  [[nodiscard]] Status resize(std::uint64_t size_bytes) override;
+
+ private:
+  friend class cow::Volume;
+  struct Stored {
+    cow::SnapshotRecord record;
+    std::string bytes;
+    std::shared_ptr<void> open;  // Shared with the devices of open_snapshot().
+  };
+
+  [[nodiscard]] Status step(const std::string& name);
+  [[nodiscard]] Stored* find(const SnapshotId& id);
+
+  mutable std::mutex mutex_;
+  std::condition_variable gate_changed_;
+  Events* events_;
+  std::string bytes_ = std::string(kBytes, '\0');
+  std::vector<Stored> table_;
+  std::map<std::string, Errc> failures_;
+  int gates_ = 0;
+};
+
+}  // namespace umbra::test

@@ -1,0 +1,240 @@
+// SPDX-License-Identifier: Apache-2.0
+
+#include "provider/contract/hold.h"
+
+#include <future>
+
+#include "tests/support/catch.h"
+#include "tests/support/contract_doubles.h"
+#include "tests/support/fake_volume.h"
+#include "tests/support/manual_clock.h"
+
+namespace {
+
+using namespace umbra;
+using namespace umbra::contract;
+using namespace umbra::test;
+using namespace std::chrono_literals;
+
+using Story = std::vector<std::string>;
+constexpr auto kNever = 20s;  // Bound of waits for what must happen.
+
+struct Stage {
+  Events events;
+  FakeFreezer freezer{events};
+  FakeDisk a{"a", &events};
+  FakeDisk b{"b", &events};
+  std::unique_ptr<cow::Volume> volume_a = a.open();
+  std::unique_ptr<cow::Volume> volume_b = b.open();
+  ManualClock manual;
+  HoldLimits limits;
+  GateTimes gates;
+  bool frozen_devices = true;
+
+  std::unique_ptr<Hold> hold(const Clock& clock) {
+    Hold::Setup setup;
+    setup.set = SnapshotSetId::random();
+    for (auto* volume : {volume_a.get(), volume_b.get()}) {
+      cow::PrepareRequest request;
+      request.id = SnapshotId::random();
+      REQUIRE(volume->prepare(request));
+      setup.members.push_back({volume, request.id});
+    }
+    if (frozen_devices) setup.devices = {1, 2};
+    setup.limits = limits;
+    setup.called = clock.now();
+    setup.before_freeze = [this] { events.add("quiet"); };
+    setup.on_gates_open = [this] { events.add("open"); };
+    setup.after_thaw = [this](const GateTimes& times) {
+      gates = times;
+      events.add("loud");
+    };
+    events.clear();
+    return std::make_unique<Hold>(freezer, clock, std::move(setup));
+  }
+  bool nothing_held() const {
+    return a.gates_shut() == 0 && b.gates_shut() == 0 && !freezer.is_frozen();
+  }
+};
+
+const Story kWhole{"quiet",    "freeze",    "a.hold",    "b.hold", "a.drain", "b.drain", "a.commit",
+                   "b.commit", "b.release", "a.release", "open",   "thaw",    "loud"};
+
+TEST_CASE("the order is freeze, gates shut, drain, flip, gates open, thaw", "[contract]") {
+  Stage stage;
+  const auto hold = stage.hold(stage.manual);
+  REQUIRE(hold->begin());
+  stage.manual.advance(3ms);
+  REQUIRE(hold->commit(7));
+  const auto report = hold->end();
+  REQUIRE(report);
+  CHECK(stage.events.all() == kWhole);
+  CHECK(report->gate == 3ms);
+  CHECK(report->freeze == 3ms);
+  CHECK(stage.gates.end - stage.gates.begin == 3ms);
+  CHECK(hold->end());  // And again.
+  CHECK(stage.events.all() == kWhole);
+}
+
+TEST_CASE("without a block device nothing is frozen, and writes are held all the same",
+          "[contract]") {
+  Stage stage;
+  stage.frozen_devices = false;
+  const auto hold = stage.hold(stage.manual);
+  REQUIRE(hold->begin());
+  CHECK(stage.a.gates_shut() == 1);
+  REQUIRE(hold->commit(7));
+  REQUIRE(hold->end());
+  CHECK_FALSE(stage.events.contains("freeze"));
+  CHECK_FALSE(stage.events.contains("thaw"));
+}
+
+TEST_CASE("a freeze that fails leaves nothing held", "[contract]") {
+  Stage stage;
+  stage.freezer.on_freeze = [] { return fail(Errc::flush_writes_timeout, "slow"); };
+  const auto hold = stage.hold(stage.manual);
+  const auto begun = hold->begin();
+  REQUIRE_FALSE(begun);
+  CHECK(begun.error().code == Errc::flush_writes_timeout);
+  CHECK(stage.events.all() == Story{"quiet", "freeze", "open", "loud"});
+  CHECK(stage.gates.end == TimePoint{});
+  CHECK(hold->commit(7).error().code == Errc::hold_writes_timeout);
+}
+
+TEST_CASE("a flush that used up its time fails before anything is frozen", "[contract]") {
+  Stage stage;
+  const auto hold = stage.hold(stage.manual);
+  stage.manual.advance(stage.limits.flush);
+  CHECK(hold->begin().error().code == Errc::flush_writes_timeout);
+  CHECK_FALSE(stage.events.contains("freeze"));
+}
+
+TEST_CASE("a drain that does not end opens the gates and thaws, in that order", "[contract]") {
+  Stage stage;
+  const auto hold = stage.hold(stage.manual);
+  stage.b.fail_next("drain");
+  CHECK(hold->begin().error().code == Errc::hold_writes_timeout);
+  CHECK(stage.events.all() == Story{"quiet", "freeze", "a.hold", "b.hold", "a.drain", "b.drain",
+                                    "b.release", "a.release", "open", "thaw", "loud"});
+  CHECK(stage.nothing_held());
+}
+
+TEST_CASE("a commit after the smallest freeze window is refused", "[contract]") {
+  Stage stage;
+  stage.limits.window = 5s;
+  SECTION("it ended while freezing") {
+    stage.freezer.on_freeze = [&] {
+      stage.manual.advance(5s);
+      return Status{};
+    };
+    CHECK(stage.hold(stage.manual)->begin().error().code == Errc::writererror_timeout);
+  }
+  SECTION("it ended while held") {
+    const auto hold = stage.hold(stage.manual);
+    REQUIRE(hold->begin());
+    stage.manual.advance(5s);
+    CHECK(hold->commit(7).error().code == Errc::writererror_timeout);
+    REQUIRE(hold->end());
+  }
+  CHECK_FALSE(stage.events.contains("a.commit"));
+  CHECK(stage.nothing_held());
+}
+
+TEST_CASE("a commit at the end of the lease is refused, whoever watches", "[contract]") {
+  Stage stage;
+  const auto hold = stage.hold(stage.manual);
+  REQUIRE(hold->begin());
+  stage.manual.advance(stage.limits.hold);
+  CHECK(hold->commit(7).error().code == Errc::hold_writes_timeout);
+  CHECK(hold->end().error().code == Errc::hold_writes_timeout);
+  CHECK(stage.nothing_held());
+}
+
+TEST_CASE("the lease opens the gates and thaws by itself", "[contract]") {
+  Stage stage;
+  stage.limits.hold = 20ms;
+  const auto hold = stage.hold(system_clock());
+  REQUIRE(hold->begin());
+  // Blocks until the gate is open, which nobody but the lease does.
+  auto writer = std::async(std::launch::async, [&] { stage.a.write(0, "x"); });
+  REQUIRE(writer.wait_for(kNever) == std::future_status::ready);
+  CHECK(hold->commit(7).error().code == Errc::hold_writes_timeout);
+  const auto report = hold->end();
+  REQUIRE_FALSE(report);
+  CHECK(report.error().code == Errc::hold_writes_timeout);
+  CHECK(stage.nothing_held());
+  CHECK_FALSE(stage.events.contains("a.commit"));
+}
+
+TEST_CASE("a release that comes after the lease says so", "[contract]") {
+  Stage stage;
+  const auto hold = stage.hold(stage.manual);
+  REQUIRE(hold->begin());
+  REQUIRE(hold->commit(7));
+  stage.manual.advance(stage.limits.hold);
+  CHECK(hold->end().error().code == Errc::hold_writes_timeout);
+}
+
+TEST_CASE("a file system that was thawed before the release fails the hold", "[contract]") {
+  Stage stage;
+  stage.freezer.on_thaw = [] { return false; };
+  const auto hold = stage.hold(stage.manual);
+  REQUIRE(hold->begin());
+  REQUIRE(hold->commit(7));
+  CHECK(hold->end().error().code == Errc::hold_writes_timeout);
+}
+
+TEST_CASE("a thaw that fails is told", "[contract]") {
+  Stage stage;
+  stage.freezer.on_thaw = []() -> Result<bool> { return fail(Errc::io_error, "gone"); };
+  const auto hold = stage.hold(stage.manual);
+  REQUIRE(hold->begin());
+  CHECK(hold->end().error().code == Errc::io_error);
+}
+
+TEST_CASE("cancelling ends a hold at any moment", "[contract]") {
+  Stage stage;
+  SECTION("before it began") {
+    const auto hold = stage.hold(stage.manual);
+    hold->cancel();
+    CHECK(hold->begin().error().code == Errc::bad_state);
+    CHECK_FALSE(stage.events.contains("freeze"));
+  }
+  SECTION("while it freezes") {
+    std::promise<void> cancelled;
+    const auto hold = stage.hold(stage.manual);
+    std::future<void> other;
+    stage.freezer.on_freeze = [&] {
+      other = std::async(std::launch::async, [&] { hold->cancel(); });
+      return Status{};
+    };
+    const auto begun = hold->begin();
+    REQUIRE(other.wait_for(kNever) == std::future_status::ready);
+    if (begun) {  // The cancel came after the gates were shut.
+      CHECK(hold->commit(7).error().code == Errc::hold_writes_timeout);
+    } else {
+      CHECK(begun.error().code == Errc::bad_state);
+    }
+  }
+  SECTION("while it is held") {
+    const auto hold = stage.hold(stage.manual);
+    REQUIRE(hold->begin());
+    hold->cancel();
+    CHECK(hold->commit(7).error().code == Errc::hold_writes_timeout);
+    CHECK(hold->end().error().code == Errc::bad_state);
+  }
+  SECTION("while a drill stretches it") {
+    const auto hold = stage.hold(stage.manual);
+    REQUIRE(hold->begin());
+    auto drill = std::async(std::launch::async, [&] { hold->linger(kNever * 2); });
+    hold->cancel();
+    CHECK(drill.wait_for(kNever) == std::future_status::ready);
+  }
+  SECTION("by destruction") {
+    const auto hold = stage.hold(stage.manual);
+    REQUIRE(hold->begin());
+  }
+  CHECK(stage.nothing_held());
+}
+
+}  // namespace
