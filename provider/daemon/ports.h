@@ -6,6 +6,7 @@
 
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -72,6 +73,8 @@ struct OpenStore {
   std::uint32_t chunk_bytes = cow::kChunkBytesDefault;
   std::uint64_t diff_initial_bytes = cow::kDiffBytesInitialDefault;
   std::uint64_t diff_maximum_bytes = 0;
+  /// How long to wait for the locks: what a killed process had in flight keeps them for seconds.
+  std::chrono::milliseconds lock_patience{0};
 };
 struct OpenedStore {
   std::unique_ptr<Store> store;

@@ -425,6 +425,7 @@ Status VolumeManager::reattach() {
     open.origin_path = volume->config.origin_path;
     open.diff_area_path = volume->config.diff_area_path;
     open.volume_id = volume->config.volume_id;
+    open.lock_patience = kLockPatience;
     Status up = look(*volume);
     if (up) {
       Undo undo;

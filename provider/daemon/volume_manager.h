@@ -13,6 +13,7 @@
 
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <memory>
 #include <mutex>
@@ -25,6 +26,9 @@
 #include "umbra/provider.h"
 
 namespace umbra::cowd {
+
+/// Re-attaching: how long a predecessor's I/O may keep the locks.
+inline constexpr std::chrono::seconds kLockPatience{30};
 
 /// Threads: every member from any thread. attach(), detach(), reattach() and close() come one at a
 /// time (they wait for each other); list() and find() never wait for them.

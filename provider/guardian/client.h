@@ -35,7 +35,7 @@ struct KeptDescriptor {
 
 inline constexpr std::size_t kKeptNameBytesMax = 255;
 inline constexpr std::size_t kKeptPayloadBytesMax = 64 * 1024;
-inline constexpr std::size_t kKeptCountMax = 64;
+inline constexpr std::size_t kKeptCountMax = 512;  // A session per volume.
 
 /// Threads: every member from any thread. Destruction thaws what is still frozen.
 class GuardianClient final : public contract::Freezer {

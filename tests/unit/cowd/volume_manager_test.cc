@@ -498,6 +498,7 @@ TEST_CASE("a restart attaches what is recorded, in the order it was attached", "
   REQUIRE(bench.next->reattach());
   CHECK(bench.world.last_open.diff_area_path == "/var/data.diff");
   CHECK_FALSE(bench.world.last_open.may_format);
+  CHECK(bench.world.last_open.lock_patience == kLockPatience);
   CHECK(bench.world.last_open.volume_id == before.front().volume_id);
   CHECK(bench.next->list().size() == 2);
   CHECK(std::count(bench.world.steps.begin(), bench.world.steps.end(), "save") == 0);

@@ -1,0 +1,140 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "provider/daemon/file_stores.h"
+
+#include <algorithm>
+#include <filesystem>
+
+#include "engine/platform/file_device.h"
+#include "provider/daemon/patience.h"
+
+namespace umbra::cowd {
+namespace {
+
+namespace fs = std::filesystem;
+
+// In the order of construction; the volume goes first.
+struct Parts {
+  std::unique_ptr<FileDevice> origin;
+  std::unique_ptr<FileDevice> diff;
+  std::unique_ptr<cow::Volume> volume;
+};
+
+class FileStore final : public Store {
+ public:
+  explicit FileStore(std::shared_ptr<Parts> parts) : parts_(std::move(parts)) {}
+  VolumeId id() const override { return parts_->volume->id(); }
+  std::shared_ptr<block::Device> live() override { return {parts_, &parts_->volume->live()}; }
+  cow::Statistics statistics() const override { return parts_->volume->statistics(); }
+  std::vector<cow::SnapshotRecord> snapshots() const override { return parts_->volume->list(); }
+  Status close() override { return parts_->volume->close(); }
+  std::shared_ptr<cow::Volume> volume() { return {parts_, parts_->volume.get()}; }
+
+ private:
+  std::shared_ptr<Parts> parts_;  // Shared with the front ends and the provider.
+};
+
+// The system does not tell when a lock becomes free.
+Result<std::unique_ptr<FileDevice>> open_patiently(const std::string& path,
+                                                   const FileDeviceOptions& options,
+                                                   Duration patience) {
+  auto device = open_file_device(path, options);
+  (void)wait_until(patience, [&] {
+    if (device || device.error().code != Errc::volume_attached) return true;
+    device = open_file_device(path, options);
+    return false;
+  });
+  return device;
+}
+
+struct DiffArea {
+  std::unique_ptr<FileDevice> device;
+  bool created = false;  // The file was not there before.
+};
+
+Result<DiffArea> open_diff_area(const OpenStore& request) {
+  DiffArea area;
+  std::error_code ignored;
+  const bool exists = fs::exists(fs::path(request.diff_area_path), ignored);
+  if (!exists && !request.may_format) {
+    return fail(Errc::object_not_found, "there is no diff area " + request.diff_area_path +
+                                            "; detach the volume if it has gone for good");
+  }
+  FileDeviceOptions options;
+  options.create = !exists;
+  auto device = open_patiently(request.diff_area_path, options, request.lock_patience);
+  if (!device) return fail(device.error(), "the diff area");
+  area.device = std::move(*device);
+  area.created = !exists;
+  return area;
+}
+
+// Makes the diff area if it may and must. True if it did.
+Result<bool> format_if_needed(const OpenStore& request, const FileDevice& origin,
+                              FileDevice& diff) {
+  if (!request.may_format) return false;
+  const bool empty = diff.geometry().size_bytes == 0;
+  if (!empty && !request.force) {
+    const auto description = cow::inspect_diff_area(diff);
+    if (description) return false;
+    // Nothing at all on a block device is fine; formatting looks closer and refuses the rest.
+    const bool nothing_of_ours = description.error().code == Errc::diff_area_foreign;
+    if (!nothing_of_ours || !diff.identity().block_device) return fail(description.error());
+  }
+  cow::FormatOptions options;
+  options.volume_id = VolumeId::random();
+  options.chunk_bytes = request.chunk_bytes;
+  options.diff_bytes_initial =
+      std::max(request.diff_initial_bytes, cow::diff_bytes_min(request.chunk_bytes));
+  options.diff_bytes_max = request.diff_maximum_bytes;
+  options.force = request.force;
+  if (const Status made = cow::format_diff_area(origin, diff, options); !made) {
+    return fail(made.error(), "making the diff area " + request.diff_area_path);
+  }
+  return true;
+}
+
+Result<OpenedStore> open_parts(const OpenStore& request, const FileStoresOptions& options,
+                               std::unique_ptr<FileDevice> origin,
+                               std::unique_ptr<FileDevice> diff) {
+  if (const Status distinct = check_distinct(*origin, *diff); !distinct) {
+    return fail(distinct.error());
+  }
+  const auto formatted = format_if_needed(request, *origin, *diff);
+  if (!formatted) return fail(formatted.error());
+  cow::OpenOptions open;
+  open.volume_id = request.volume_id;
+  open.boot_id = options.boot_id;
+  open.log = options.log;
+  open.lost_store = options.lost_store;
+  auto volume = cow::Volume::open(*origin, *diff, open);
+  if (!volume) return fail(volume.error(), "the diff area " + request.diff_area_path);
+  auto parts = std::make_shared<Parts>();
+  parts->origin = std::move(origin);
+  parts->diff = std::move(diff);
+  parts->volume = std::move(*volume);
+  OpenedStore opened;
+  opened.store = std::make_unique<FileStore>(std::move(parts));
+  opened.formatted = *formatted;
+  return opened;
+}
+
+}  // namespace
+
+Result<OpenedStore> FileStores::open(const OpenStore& request) {
+  auto origin = open_patiently(request.origin_path, {}, request.lock_patience);
+  if (!origin) return fail(origin.error(), "the origin");
+  auto area = open_diff_area(request);
+  if (!area) return fail(area.error());
+  auto opened = open_parts(request, options_, std::move(*origin), std::move(area->device));
+  if (!opened && area->created) {
+    std::error_code ignored;
+    fs::remove(fs::path(request.diff_area_path), ignored);
+  }
+  return opened;
+}
+
+std::shared_ptr<cow::Volume> volume_of(Store& store) {
+  return static_cast<FileStore&>(store).volume();
+}
+
+}  // namespace umbra::cowd

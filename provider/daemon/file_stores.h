@@ -1,0 +1,39 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Stores over files and block devices: takes the locks, decides whether a diff area has to be made,
+// opens the copy-on-write volume.
+//
+// A diff area is made where nothing is: the file is missing or empty, or a block device has nothing
+// on it. Anything else is opened as it is, and if it is no diff area that is an error, unless
+// `force` says to overwrite it.
+
+#pragma once
+
+#include <memory>
+
+#include "engine/platform/log.h"
+#include "provider/cow/volume.h"
+#include "provider/daemon/ports.h"
+
+namespace umbra::cowd {
+
+struct FileStoresOptions {
+  Guid boot_id;                          // Of the running machine.
+  cow::LostStore* lost_store = nullptr;  // Outlives every store; null: none.
+  Log* log = nullptr;                    // Outlives every store; null: none.
+};
+
+/// Threads: one call at a time.
+class FileStores final : public Stores {
+ public:
+  explicit FileStores(const FileStoresOptions& options) : options_(options) {}
+  [[nodiscard]] Result<OpenedStore> open(const OpenStore& request) override;
+
+ private:
+  FileStoresOptions options_;
+};
+
+/// The volume of a store that FileStores made; keeps its devices, and so their locks, alive.
+[[nodiscard]] std::shared_ptr<cow::Volume> volume_of(Store& store);
+
+}  // namespace umbra::cowd

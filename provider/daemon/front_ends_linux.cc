@@ -1,0 +1,561 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "provider/daemon/front_ends_linux.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <system_error>
+#include <utility>
+
+#include "engine/platform/run_dir.h"
+#include "engine/platform/unique_fd.h"
+#include "provider/daemon/helper_linux.h"
+#include "provider/daemon/patience.h"
+#include "provider/daemon/system_view_linux.h"
+
+namespace umbra::cowd {
+namespace {
+
+constexpr std::chrono::seconds kReleaseLimit{2};
+constexpr const char* kKeptCopies = "fuse/snapshots";
+constexpr const char* kKeptVolume = "fuse/volumes/";  // And the volume's id.
+
+bool starts_with(const std::string& text, const std::string& start) {
+  return text.compare(0, start.size(), start) == 0;
+}
+
+std::string clients(std::size_t count) {
+  return "open by " + std::to_string(count) + (count == 1 ? " NBD client" : " NBD clients");
+}
+
+std::vector<std::string> mounted(const std::vector<std::string>& targets) {
+  std::vector<std::string> facts;
+  for (const std::string& target : targets) facts.push_back("mounted at " + printable(target));
+  return facts;
+}
+
+// Loop devices over the file, with where they are mounted.
+std::vector<std::string> mounts_over(const std::string& file) {
+  std::vector<std::string> targets;
+  for (const LoopEntry& loop : read_loops()) {
+    if (loop.backing_file != file) continue;
+    for (std::string& target : mount_points_of(loop.device)) targets.push_back(std::move(target));
+  }
+  return targets;
+}
+
+bool has_loop(const std::string& file) {
+  const auto loops = read_loops();
+  return std::any_of(loops.begin(), loops.end(),
+                     [&](const LoopEntry& loop) { return loop.backing_file == file; });
+}
+
+// Runs what was pushed, newest first, unless dismissed.
+struct Rollback {
+  std::vector<std::function<void()>> steps;
+  Rollback() = default;
+  Rollback(const Rollback&) = delete;
+  Rollback& operator=(const Rollback&) = delete;
+  ~Rollback() {
+    for (; !steps.empty(); steps.pop_back()) steps.back()();
+  }
+};
+
+std::string missing_for_block_devices() {
+  if (::geteuid() != 0) return "umbra-cowd does not run as root";
+  for (const char* path : {"/dev/fuse", "/dev/loop-control"}) {
+    if (::access(path, R_OK | W_OK) != 0) return "there is no usable " + std::string(path);
+  }
+  return {};
+}
+
+}  // namespace
+
+SystemFrontEnds::SystemFrontEnds(const Options& options)
+    : options_(options), log_(*options.log, "frontend") {}
+
+SystemFrontEnds::~SystemFrontEnds() { shut_down(); }
+
+std::string SystemFrontEnds::volume_file(const VolumeId& volume) const {
+  return options_.run_dir + "/fuse/volumes/" + volume.to_string();
+}
+std::string SystemFrontEnds::copy_file(const SnapshotId& snapshot) const {
+  return options_.run_dir + "/fuse/snapshots/" + snapshot.to_string();
+}
+std::string SystemFrontEnds::own_mount_point(const SnapshotId& snapshot) const {
+  return options_.run_dir + "/mnt/" + snapshot.to_string();
+}
+
+// --- start and end ------------------------------------------------------------------------------
+
+Status SystemFrontEnds::begin() {
+  fetch_kept();
+  take_dead_apart();
+  no_block_device_ = missing_for_block_devices();
+  if (!no_block_device_.empty()) return {};
+  if (const Status made = make_directories(); !made) return fail(made.error());
+  if (const Status opened = open_copies(); !opened) {
+    copies_.reset();
+    no_block_device_ = opened.error().context;
+    log_.warning("no block devices can be made", {{"reason", no_block_device_}});
+  }
+  return {};
+}
+
+Status SystemFrontEnds::make_directories() const {
+  for (const char* name : {"/fuse", "/fuse/volumes", "/mnt"}) {
+    const std::string directory = options_.run_dir + name;
+    if (::mkdir(directory.c_str(), 0755) != 0 && errno != EEXIST) {
+      return fail(Errc::io_error,
+                  "cannot make " + directory + ": " + std::generic_category().message(errno));
+    }
+  }
+  const std::string copies = options_.run_dir + "/fuse/snapshots";
+  // It may be a mount of ours that is alive: then it must not be looked at, only taken over.
+  if (is_kept(copies) || ::mkdir(copies.c_str(), 0755) == 0 || errno == EEXIST) return {};
+  return fail(Errc::io_error,
+              "cannot make " + copies + ": " + std::generic_category().message(errno));
+}
+
+void SystemFrontEnds::fetch_kept() {
+  if (options_.guardian == nullptr) return;
+  auto kept = options_.guardian->kept();
+  if (!kept) {
+    log_.error("what the guardian keeps cannot be had", {{"reason", kept.error().context}});
+    return;
+  }
+  for (auto& descriptor : *kept) {
+    std::string name = descriptor.name;
+    if (starts_with(name, "fuse/")) kept_.emplace(std::move(name), std::move(descriptor));
+  }
+}
+
+// Kept names are the mount points, from the run directory.
+bool SystemFrontEnds::is_kept(const std::string& mount_point) const {
+  const std::string start = options_.run_dir + "/";
+  return starts_with(mount_point, start) && kept_.count(mount_point.substr(start.size())) != 0;
+}
+
+// Whether nobody serves, or will serve, this file or mount of RUN/fuse.
+bool SystemFrontEnds::is_dead(const std::string& file) const {
+  const std::string top = options_.run_dir + "/fuse/";
+  if (!starts_with(file, top) || is_kept(file)) return false;
+  const std::string copies = top + "snapshots";
+  const std::lock_guard lock(mutex_);
+  if (file == copies) return copies_ == nullptr;
+  const auto id = Guid::parse(file.substr(file.rfind('/') + 1));
+  if (starts_with(file, copies + "/")) {
+    if (!copies_started_) return !is_kept(copies) && copies_ == nullptr;
+    return !id || surfaced_.count(SnapshotId{*id}) == 0;
+  }
+  return !id || live_.count(VolumeId{*id}) == 0;
+}
+
+// FUSE mounts whose session nobody has, loop devices over them, and mounts of copies over those.
+void SystemFrontEnds::take_dead_apart() {
+  const auto mounts = read_mounts();
+  if (!mounts) return;
+  const auto run = [&](const char* what, const std::vector<std::string>& words) {
+    const auto done = run_helper(words);
+    if (!done) log_.error(what, {{"path", words.back()}, {"reason", done.error().context}});
+  };
+  for (const LoopEntry& loop : read_loops()) {
+    if (!is_dead(loop.backing_file)) continue;
+    for (const std::string& target : mount_points_of(loop.device)) {
+      if (starts_with(target, options_.run_dir + "/mnt/")) {
+        run("a dead mount of a copy could not be removed", {"detach-mount", target});
+        (void)::rmdir(target.c_str());
+      } else {
+        log_.error("a file system is mounted from a device that has died; unmount it",
+                   {{"path", target}, {"device", loop.path}});
+      }
+    }
+    run("a dead loop device could not be removed", {"clear-loop", loop.path});
+    log_.warning("removed a dead loop device", {{"device", loop.path}});
+  }
+  for (const MountEntry& mount : *mounts) {
+    if (mount.type.rfind("fuse", 0) != 0 || !is_dead(mount.target)) continue;
+    run("a dead FUSE mount could not be removed", {"detach-mount", mount.target});
+    (void)::unlink(mount.target.c_str());
+  }
+}
+
+Result<std::unique_ptr<fuse::Session>> SystemFrontEnds::open_session(const std::string& kept_name,
+                                                                     const std::string& mount_point,
+                                                                     fuse::Shape shape,
+                                                                     bool& taken_over) {
+  const auto kept = kept_.find(kept_name);
+  taken_over = kept != kept_.end();
+  if (taken_over) {
+    guardian::KeptDescriptor descriptor = std::move(kept->second);
+    kept_.erase(kept);
+    auto session =
+        fuse::Session::take_over(std::move(descriptor.fd), descriptor.payload, *options_.log);
+    if (!session) drop_kept(kept_name);
+    return session;
+  }
+  fuse::SessionOptions options;
+  options.mount_point = mount_point;
+  options.shape = shape;
+  return fuse::Session::create(options, *options_.log);
+}
+
+Status SystemFrontEnds::open_copies() {
+  bool taken_over = false;
+  auto session = open_session(kKeptCopies, options_.run_dir + "/fuse/snapshots",
+                              fuse::Shape::directory, taken_over);
+  if (!session) return fail(session.error());
+  copies_ = std::move(*session);
+  if (taken_over) return {};  // Started once every copy is there again.
+  if (const Status started = copies_->start(); !started) return fail(started.error());
+  copies_started_ = true;
+  keep(kKeptCopies, *copies_);
+  return {};
+}
+
+void SystemFrontEnds::keep(const std::string& name, const fuse::Session& session) {
+  if (options_.guardian == nullptr) return;
+  const Status kept = options_.guardian->keep(name, session.descriptor(), session.saved_state());
+  if (!kept) {
+    log_.error("a session is not kept: it would not survive a crash of umbra-cowd",
+               {{"session", name}, {"reason", kept.error().context}});
+  }
+}
+
+void SystemFrontEnds::drop_kept(const std::string& name) {
+  if (options_.guardian != nullptr) (void)options_.guardian->drop(name);
+}
+
+void SystemFrontEnds::give_up(const std::string& kept_name) {
+  log_.error("a session of the last process has no volume any more; it is ended",
+             {{"session", kept_name}});
+  drop_kept(kept_name);
+  kept_.erase(kept_name);  // The last descriptor: the kernel aborts the session.
+}
+
+void SystemFrontEnds::finish_start() {
+  if (copies_ && !copies_started_) {
+    copies_started_ = true;
+    if (const Status started = copies_->start(); !started) {
+      log_.error("copies cannot be served", {{"reason", started.error().context}});
+    } else {
+      keep(kKeptCopies, *copies_);
+    }
+  }
+  while (!kept_.empty()) give_up(kept_.begin()->first);
+  take_dead_apart();
+}
+
+void SystemFrontEnds::shut_down() {
+  std::map<VolumeId, Live> live;
+  std::map<SnapshotId, std::shared_ptr<block::Device>> copies;
+  {
+    const std::lock_guard lock(mutex_);
+    live.swap(live_);
+    copies.swap(surfaced_);
+  }
+  for (const auto& [id, device] : copies) {
+    const Status unmounted = unmount_all(id, true);
+    if (!unmounted) {
+      log_.warning("a copy stays mounted, but is dead",
+                   {{"snapshot", id.to_string()}, {"reason", unmounted.error().context}});
+    }
+  }
+  for (auto& [id, volume] : live) end_live(id, volume);
+  if (copies_) {
+    copies_.reset();
+    drop_kept(kKeptCopies);
+  }
+}
+
+// --- live volumes -------------------------------------------------------------------------------
+
+std::string SystemFrontEnds::why_no_block_device() const { return no_block_device_; }
+
+Result<Exposed> SystemFrontEnds::expose(const VolumeId& volume, const std::string& name,
+                                        std::shared_ptr<block::Device> device, bool block_device) {
+  Live live;
+  live.name = name;
+  live.device = device;
+  Exposed exposed;
+  const Status added = options_.nbd->add(name, "live volume", device);
+  if (!added) return fail(added.error(), "the NBD export " + name);
+  exposed.nbd_uri = options_.nbd->uri(name);
+  if (block_device) {
+    if (const Status made = expose_block_device(volume, live, exposed); !made) {
+      (void)options_.nbd->remove(name, true);
+      return fail(made.error(), "making a block device");
+    }
+  }
+  live.number = exposed.device;
+  const std::lock_guard lock(mutex_);
+  live_[volume] = std::move(live);
+  return exposed;
+}
+
+Status SystemFrontEnds::expose_block_device(const VolumeId& volume, Live& live, Exposed& exposed) {
+  const std::string file = volume_file(volume);
+  const std::string kept_name = kKeptVolume + volume.to_string();
+  Rollback rollback;
+  if (kept_.count(kept_name) == 0) {
+    const UniqueFd mount_point(::open(file.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0600));
+    if (!mount_point) {
+      return fail(Errc::io_error, file + ": " + std::generic_category().message(errno));
+    }
+  }
+  rollback.steps.emplace_back([&] { (void)::unlink(file.c_str()); });
+  bool taken_over = false;
+  auto session = open_session(kept_name, file, fuse::Shape::one_file, taken_over);
+  if (!session) return fail(session.error());
+  live.session = std::move(*session);
+  rollback.steps.emplace_back([&] {
+    live.session.reset();
+    drop_kept(kept_name);
+  });
+  const Status added = live.session->add("", live.device, {.mode = 0600});
+  if (!added) return fail(added.error());
+  if (const Status started = live.session->start(); !started) return fail(started.error());
+  keep(kept_name, *live.session);
+  const std::uint32_t block_bytes = std::max(512U, live.device->geometry().block_bytes);
+  rollback.steps.emplace_back([&] { (void)run_helper({"detach-loop", file}); });
+  const auto path = run_helper({"attach-loop", file, std::to_string(block_bytes)});
+  if (!path) return fail(path.error());
+  struct stat status {};
+  if (::stat(path->c_str(), &status) != 0) {
+    return fail(Errc::io_error, *path + ": " + std::generic_category().message(errno));
+  }
+  exposed.device_path = *path;
+  exposed.device = status.st_rdev;
+  rollback.steps.clear();
+  return {};
+}
+
+std::vector<std::string> SystemFrontEnds::users(const VolumeId& volume) const {
+  std::string name;
+  std::uint64_t device = 0;
+  {
+    const std::lock_guard lock(mutex_);
+    const auto found = live_.find(volume);
+    if (found == live_.end()) return {};
+    name = found->second.name;
+    device = found->second.number;
+  }
+  std::vector<std::string> facts;
+  if (device != 0) facts = mounted(mount_points_of(device));
+  if (const std::size_t count = options_.nbd->connection_count(name); count > 0) {
+    facts.push_back(clients(count));
+  }
+  return facts;
+}
+
+Status SystemFrontEnds::conceal(const VolumeId& volume) {
+  Live live;
+  {
+    const std::lock_guard lock(mutex_);
+    const auto found = live_.find(volume);
+    if (found == live_.end()) return {};
+    live = std::move(found->second);
+    live_.erase(found);
+  }
+  const auto put_back = [&] {
+    const std::lock_guard lock(mutex_);
+    live_[volume] = std::move(live);
+  };
+  if (const Status removed = options_.nbd->remove(live.name, false); !removed) {
+    put_back();
+    return fail(removed.error(), "the NBD export " + live.name);
+  }
+  if (live.session) {
+    const auto detached = run_helper({"detach-loop", volume_file(volume)});
+    if (!detached) {
+      const Status added = options_.nbd->add(live.name, "live volume", live.device);
+      if (!added) log_.error("an NBD export was lost", {{"volume", live.name}});
+      put_back();
+      return fail(detached.error());
+    }
+    end_live(volume, live);
+  }
+  return {};
+}
+
+// Loop device, session, mount point; whoever uses them is cut off.
+void SystemFrontEnds::end_live(const VolumeId& volume, Live& live) {
+  (void)options_.nbd->remove(live.name, true);  // Gone already if it was concealed.
+  if (!live.session) return;
+  const std::string file = volume_file(volume);
+  for (const LoopEntry& loop : read_loops()) {
+    if (loop.backing_file != file) continue;
+    const auto cleared = run_helper({"clear-loop", loop.path});
+    if (!cleared) {
+      log_.error("a loop device stays",
+                 {{"device", loop.path}, {"reason", cleared.error().context}});
+    }
+  }
+  live.session.reset();
+  drop_kept(kKeptVolume + volume.to_string());
+  (void)::unlink(file.c_str());
+}
+
+// --- copies -------------------------------------------------------------------------------------
+
+bool SystemFrontEnds::is_surfaced(const SnapshotId& snapshot) const {
+  const std::lock_guard lock(mutex_);
+  return surfaced_.count(snapshot) != 0;
+}
+
+std::vector<std::string> SystemFrontEnds::users(const SnapshotId& snapshot) const {
+  std::vector<std::string> facts = mounted(mounts_over(copy_file(snapshot)));
+  const std::size_t count = options_.nbd->connection_count(snapshot.to_string());
+  if (count > 0) facts.push_back(clients(count));
+  return facts;
+}
+
+Result<contract::Surfaced> SystemFrontEnds::surface(const SnapshotId& snapshot,
+                                                    std::shared_ptr<block::Device> device) {
+  const std::string name = snapshot.to_string();
+  const Status exported = options_.nbd->add(name, "copy", device);
+  if (!exported) return fail(exported.error(), "the NBD export " + name);
+  contract::Surfaced surfaced;
+  surfaced.nbd_uri = options_.nbd->uri(name);
+  if (copies_) {
+    if (const Status added = copies_->add(name, device, {.mode = 0440}); !added) {
+      (void)options_.nbd->remove(name, true);
+      return fail(added.error(), "the file of copy " + name);
+    }
+    surfaced.device_object = copy_file(snapshot);
+  }
+  const std::lock_guard lock(mutex_);
+  surfaced_[snapshot] = std::move(device);
+  return surfaced;
+}
+
+Status SystemFrontEnds::withdraw(const SnapshotId& snapshot, bool force) {
+  const std::lock_guard mounting(mounting_);
+  std::shared_ptr<block::Device> device;
+  {
+    const std::lock_guard lock(mutex_);
+    const auto found = surfaced_.find(snapshot);
+    if (found == surfaced_.end()) return {};
+    device = found->second;
+  }
+  const std::string name = snapshot.to_string();
+  if (!force) {
+    if (const auto who = users(snapshot); !who.empty()) {
+      return fail(Errc::volume_in_use, "copy " + name + " is " + who.front());
+    }
+  }
+  if (const Status unmounted = unmount_all(snapshot, force); !unmounted && !force) {
+    return fail(unmounted.error(), "copy " + name);
+  }
+  if (const Status removed = options_.nbd->remove(name, force); !removed) {
+    return fail(removed.error(), "copy " + name);
+  }
+  if (copies_) {
+    if (const Status removed = remove_file_of(name, force); !removed) {
+      const Status added = options_.nbd->add(name, "copy", device);
+      if (!added) log_.error("an NBD export was lost", {{"snapshot", name}});
+      return fail(removed.error(), "copy " + name);
+    }
+  }
+  const std::lock_guard lock(mutex_);
+  surfaced_.erase(snapshot);
+  return {};
+}
+
+// A loop device that was detached lets go of its file a little later.
+Status SystemFrontEnds::remove_file_of(const std::string& name, bool force) {
+  Status removed;
+  (void)wait_until(kReleaseLimit, [&] {
+    removed = copies_->remove(name, force);
+    return removed || removed.error().code != Errc::volume_in_use;
+  });
+  return removed;
+}
+
+std::string SystemFrontEnds::mounted_at(const SnapshotId& snapshot) const {
+  if (!copies_) return {};
+  const auto targets = mounts_over(copy_file(snapshot));
+  return targets.empty() ? std::string() : targets.front();
+}
+
+Result<rpc::MountedSnapshot> SystemFrontEnds::mount_copy(const SnapshotId& snapshot,
+                                                         const std::string& directory) {
+  const std::lock_guard mounting(mounting_);
+  const std::string name = "copy " + snapshot.to_string();
+  if (!is_surfaced(snapshot)) {
+    return fail(Errc::object_not_found, "there is no " + name + " here; see umbra list shadows");
+  }
+  if (!copies_) {
+    return fail(Errc::not_supported,
+                name + " cannot be mounted: " + no_block_device_ + "; read it over NBD");
+  }
+  if (!directory.empty() && directory.front() != '/') {
+    return fail(Errc::invalid_argument,
+                "the directory must be an absolute path: " + printable(directory));
+  }
+  rpc::MountedSnapshot reply;
+  const std::string file = copy_file(snapshot);
+  if (const auto targets = mounts_over(file); !targets.empty()) {
+    if (!directory.empty() && directory != targets.front()) {
+      return fail(Errc::volume_in_use,
+                  name + " is mounted at " + printable(targets.front()) + " already");
+    }
+    for (const LoopEntry& loop : read_loops()) {
+      if (loop.backing_file == file) reply.device_path = loop.path;
+    }
+    reply.path = targets.front();
+    return reply;
+  }
+  const bool ours = directory.empty();
+  reply.path = ours ? own_mount_point(snapshot) : directory;
+  if (ours && ::mkdir(reply.path.c_str(), 0755) != 0 && errno != EEXIST) {
+    return fail(Errc::io_error, reply.path + ": " + std::generic_category().message(errno));
+  }
+  auto device = run_helper({"mount", file, reply.path});
+  if (!device) {
+    if (ours) (void)::rmdir(reply.path.c_str());
+    return fail(device.error(), name);
+  }
+  reply.device_path = std::move(*device);
+  log_.info("copy mounted", {{"snapshot", snapshot.to_string()}, {"path", reply.path}});
+  return reply;
+}
+
+Status SystemFrontEnds::unmount_copy(const SnapshotId& snapshot) {
+  const std::lock_guard mounting(mounting_);
+  const std::string name = "copy " + snapshot.to_string();
+  if (!is_surfaced(snapshot)) {
+    return fail(Errc::object_not_found, "there is no " + name + " here; see umbra list shadows");
+  }
+  if (mounts_over(copy_file(snapshot)).empty()) {
+    (void)unmount_all(snapshot, false);  // A loop device that somebody's own umount left.
+    return fail(Errc::bad_state, name + " is not mounted");
+  }
+  if (const Status unmounted = unmount_all(snapshot, false); !unmounted) {
+    return fail(unmounted.error(), name);
+  }
+  log_.info("copy unmounted", {{"snapshot", snapshot.to_string()}});
+  return {};
+}
+
+// Every mount of the copy, newest first, and its loop device.
+Status SystemFrontEnds::unmount_all(const SnapshotId& snapshot, bool lazily) {
+  const std::string file = copy_file(snapshot);
+  auto targets = mounts_over(file);
+  std::reverse(targets.begin(), targets.end());
+  for (const std::string& target : targets) {
+    auto done = run_helper({"unmount", target, file});
+    if (!done && lazily) done = run_helper({"detach-mount", target});
+    if (!done) return fail(done.error());
+    if (starts_with(target, options_.run_dir + "/mnt/")) (void)::rmdir(target.c_str());
+  }
+  if (!has_loop(file)) return {};
+  const auto detached = run_helper({"detach-loop", file});
+  if (detached) return {};
+  return fail(detached.error());
+}
+
+}  // namespace umbra::cowd

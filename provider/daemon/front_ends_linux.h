@@ -1,0 +1,128 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What the system sees of volumes and copies, joined from the NBD server, FUSE and loop devices:
+//
+//   RUN/nbd.sock            NBD: live volumes by name, copies by id
+//   RUN/fuse/volumes/ID     a live volume as a file, a FUSE session of its own; /dev/loopN over it
+//   RUN/fuse/snapshots/ID   a copy as a file; all in one session
+//   RUN/mnt/ID              a copy mounted by mount_copy()
+//
+// The sessions survive this process: their descriptors are kept by the guardian, a successor takes
+// them over under the same names, and loop devices and mounts above them see a pause. What no
+// session is kept for (the guardian went as well, or gave up) is dead: begin() takes it apart.
+//
+// Nothing here waits inside a mount of ours; see helper_linux.h.
+
+#pragma once
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "engine/platform/log.h"
+#include "engine/rpc/messages.h"
+#include "provider/contract/ports.h"
+#include "provider/daemon/ports.h"
+#include "provider/frontend/fuse/session.h"
+#include "provider/frontend/nbd/server.h"
+#include "provider/guardian/client.h"
+
+namespace umbra::cowd {
+
+/// Threads: as FrontEnds and contract::Surfaces say; mounts one call at a time, done here.
+class SystemFrontEnds final : public FrontEnds, public contract::Surfaces {
+ public:
+  struct Options {
+    std::string run_dir;  // Real path, without links.
+    nbd::Server* nbd = nullptr;
+    guardian::GuardianClient* guardian = nullptr;  // Null: sessions do not survive.
+    Log* log = nullptr;
+  };
+  /// What `options` points to outlives the object.
+  explicit SystemFrontEnds(const Options& options);
+  /// As shut_down().
+  ~SystemFrontEnds() override;
+
+  /// First of all: fetches what the guardian keeps, takes apart what is dead, makes or takes over
+  /// the session of copies. Blocks: seconds. Without FUSE the object serves NBD only. Errors:
+  /// io_error, access_denied (the directories).
+  [[nodiscard]] Status begin();
+  /// When everything recorded is attached and every copy surfaced: requests for copies that wait
+  /// since the last process are answered now; what nobody took over is given up.
+  void finish_start();
+  /// Ends everything, in use or not; says in the log what was in use. Unmounts copies.
+  void shut_down();
+
+  // FrontEnds
+  [[nodiscard]] std::string why_no_block_device() const override;
+  [[nodiscard]] Result<Exposed> expose(const VolumeId& volume, const std::string& name,
+                                       std::shared_ptr<block::Device> device,
+                                       bool block_device) override;
+  [[nodiscard]] std::vector<std::string> users(const VolumeId& volume) const override;
+  [[nodiscard]] std::vector<std::string> users(const SnapshotId& snapshot) const override;
+  [[nodiscard]] Status conceal(const VolumeId& volume) override;
+
+  // contract::Surfaces
+  [[nodiscard]] Result<contract::Surfaced> surface(const SnapshotId& snapshot,
+                                                   std::shared_ptr<block::Device> device) override;
+  [[nodiscard]] Status withdraw(const SnapshotId& snapshot, bool force) override;
+  [[nodiscard]] std::string mounted_at(const SnapshotId& snapshot) const override;
+
+  /// Mounts a copy read-only at `directory`, or at RUN/mnt/ID if that is empty. One that is mounted
+  /// there already is fine. Blocks: up to kHelperLimit. On failure nothing is left. Errors:
+  /// object_not_found (no such copy; the directory is missing); invalid_argument (not an absolute
+  /// path of a directory); volume_in_use (mounted elsewhere; the directory is a mount point);
+  /// not_supported (no file system, or no block devices here); io_error (the kernel refused).
+  [[nodiscard]] Result<rpc::MountedSnapshot> mount_copy(const SnapshotId& snapshot,
+                                                        const std::string& directory);
+  /// Errors: object_not_found (no such copy); bad_state (not mounted); volume_in_use (files are
+  /// open); io_error.
+  [[nodiscard]] Status unmount_copy(const SnapshotId& snapshot);
+
+ private:
+  struct Live {
+    std::string name;
+    std::shared_ptr<block::Device> device;
+    std::unique_ptr<fuse::Session> session;  // Null: NBD only.
+    std::uint64_t number = 0;
+  };
+
+  [[nodiscard]] std::string volume_file(const VolumeId& volume) const;
+  [[nodiscard]] std::string copy_file(const SnapshotId& snapshot) const;
+  [[nodiscard]] std::string own_mount_point(const SnapshotId& snapshot) const;
+  [[nodiscard]] Status make_directories() const;
+  void fetch_kept();
+  [[nodiscard]] bool is_kept(const std::string& mount_point) const;
+  [[nodiscard]] bool is_dead(const std::string& file) const;
+  void take_dead_apart();
+  void give_up(const std::string& kept_name);
+  [[nodiscard]] Result<std::unique_ptr<fuse::Session>> open_session(const std::string& kept_name,
+                                                                    const std::string& mount_point,
+                                                                    fuse::Shape shape,
+                                                                    bool& taken_over);
+  [[nodiscard]] Status open_copies();
+  void keep(const std::string& name, const fuse::Session& session);
+  void drop_kept(const std::string& name);
+  [[nodiscard]] Status expose_block_device(const VolumeId& volume, Live& live, Exposed& exposed);
+  [[nodiscard]] bool is_surfaced(const SnapshotId& snapshot) const;
+  [[nodiscard]] Status unmount_all(const SnapshotId& snapshot, bool lazily);
+  [[nodiscard]] Status remove_file_of(const std::string& name, bool force);
+  void end_live(const VolumeId& volume, Live& live);
+
+  Options options_;
+  Logger log_;
+  std::string no_block_device_;                           // Set by begin().
+  std::map<std::string, guardian::KeptDescriptor> kept_;  // Not taken over yet.
+  std::unique_ptr<fuse::Session> copies_;                 // Null: NBD only.
+  bool copies_started_ = false;
+
+  mutable std::mutex mutex_;  // Guards what follows; not held while anything blocks.
+  std::map<VolumeId, Live> live_;
+  std::map<SnapshotId, std::shared_ptr<block::Device>> surfaced_;
+  std::mutex mounting_;  // Held by mount_copy() and unmount_copy().
+};
+
+}  // namespace umbra::cowd

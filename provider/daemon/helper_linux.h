@@ -1,0 +1,39 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// A process that opens, mounts and unmounts what umbra-cowd serves. umbra-cowd must not do that
+// itself: a thread of it that waits for its own device cannot be killed before a successor serves
+// the device, and no successor starts before it is dead. So each such step is a short-lived process
+// of its own, umbra-cowd's program under another name, which reads nothing but its arguments and
+// answers on its standard output: a code, a newline, text.
+
+#pragma once
+
+#include <chrono>
+#include <string>
+#include <vector>
+
+#include "umbra/result.h"
+
+namespace umbra::cowd {
+
+/// argv[0] of such a process.
+inline constexpr const char* kHelperName = "umbra-cowd-helper";
+/// How long a step may take, before it is given up and its process killed.
+inline constexpr std::chrono::seconds kHelperLimit{60};
+
+/// Runs one step. Blocks at most kHelperLimit. Errors: io_error (the process could not be started,
+/// or did not answer in time); what the step says. Threads: any.
+[[nodiscard]] Result<std::string> run_helper(const std::vector<std::string>& words);
+
+/// main() of the helper; `words` without the program's name. Steps and their answers:
+///   attach-loop FILE BLOCK_BYTES   the device: "/dev/loop3"
+///   detach-loop FILE               errors: volume_in_use
+///   clear-loop DEVICE              also in use: then it goes with its last user
+///   mount FILE DIRECTORY           the device; errors: object_not_found, invalid_argument (no
+///                                  directory), volume_in_use (a mount point), not_supported (no
+///                                  file system, or one that has no read-only copies)
+///   unmount DIRECTORY FILE         errors: volume_in_use
+///   detach-mount DIRECTORY         also in use: it is gone for new users at once
+int helper_main(const std::vector<std::string>& words);
+
+}  // namespace umbra::cowd

@@ -1,0 +1,206 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What the helper process does (helper_linux.h). One step per process, then it is gone.
+//
+// Copies are mounted read-only, without devices and set-user-id programs, and nothing is replayed:
+// a copy of a frozen file system is clean, and its device cannot be written. ext4: noload, else it
+// refuses a read-only device with a journal to replay. XFS: norecovery, and nouuid since the live
+// volume has the same UUID. btrfs finds its devices by UUID and would mix up copy and origin: it is
+// refused.
+
+#include <blkid.h>
+#include <fcntl.h>
+#include <linux/loop.h>
+#include <sys/ioctl.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <charconv>
+#include <cstdio>
+#include <cstdlib>
+#include <memory>
+#include <system_error>
+
+#include "engine/platform/log.h"
+#include "engine/platform/unique_fd.h"
+#include "provider/daemon/helper_linux.h"
+#include "provider/daemon/system_view_linux.h"
+#include "provider/frontend/fuse/loop.h"
+
+namespace umbra::cowd {
+namespace {
+
+using Words = std::vector<std::string>;
+
+std::string reason(int error) { return std::generic_category().message(error); }
+
+Result<std::string> attach_step(const Words& words) {
+  fuse::LoopOptions options;
+  const std::string& size = words[2];
+  (void)std::from_chars(size.data(), size.data() + size.size(), options.block_bytes);
+  return fuse::attach_loop(words[1], options);
+}
+
+Result<std::string> detach_step(const Words& words) {
+  if (const Status done = fuse::detach_loop(words[1]); !done) return fail(done.error());
+  return std::string();
+}
+
+Result<std::string> clear_step(const Words& words) {
+  const UniqueFd loop(::open(words[1].c_str(), O_RDONLY | O_CLOEXEC));
+  if (!loop) return fail(Errc::io_error, words[1] + ": " + reason(errno));
+  if (::ioctl(loop.get(), LOOP_CLR_FD, 0) != 0 && errno != ENXIO) {
+    return fail(Errc::io_error, "cannot detach " + words[1] + ": " + reason(errno));
+  }
+  return std::string();
+}
+
+Status check_directory(const std::string& directory) {
+  struct stat status {};
+  if (::stat(directory.c_str(), &status) != 0) {
+    return fail(Errc::object_not_found,
+                "the directory " + printable(directory) + ": " + reason(errno) + "; make it first");
+  }
+  if (!S_ISDIR(status.st_mode)) {
+    return fail(Errc::invalid_argument, printable(directory) + " is not a directory");
+  }
+  const std::unique_ptr<char, void (*)(void*)> real(::realpath(directory.c_str(), nullptr),
+                                                    std::free);
+  const auto mounts = read_mounts();
+  if (!mounts) return fail(mounts.error());
+  for (const MountEntry& mount : *mounts) {
+    if (real && mount.target == real.get()) {
+      return fail(Errc::volume_in_use,
+                  "something is mounted at " + printable(directory) + "; name another directory");
+    }
+  }
+  return {};
+}
+
+// Empty: none that blkid knows, or a contradiction.
+std::string file_system_type(const std::string& device) {
+  const std::unique_ptr<std::remove_pointer_t<blkid_probe>, void (*)(blkid_probe)> probe(
+      blkid_new_probe_from_filename(device.c_str()), blkid_free_probe);
+  if (!probe) return {};
+  (void)blkid_probe_enable_superblocks(probe.get(), 1);
+  (void)blkid_probe_set_superblocks_flags(probe.get(), BLKID_SUBLKS_TYPE | BLKID_SUBLKS_USAGE);
+  if (blkid_do_safeprobe(probe.get()) != 0) return {};
+  const char* usage = nullptr;
+  const char* type = nullptr;
+  (void)blkid_probe_lookup_value(probe.get(), "USAGE", &usage, nullptr);
+  (void)blkid_probe_lookup_value(probe.get(), "TYPE", &type, nullptr);
+  if (usage == nullptr || type == nullptr || std::string(usage) != "filesystem") return {};
+  return type;
+}
+
+Result<std::string> options_for(const std::string& type) {
+  if (type == "ext4" || type == "ext3") return std::string("noload");
+  if (type == "xfs") return std::string("norecovery,nouuid");
+  if (type.empty()) {
+    return fail(Errc::not_supported,
+                "the copy holds no file system that could be mounted; read it as a device");
+  }
+  if (type == "btrfs") {
+    return fail(Errc::not_supported,
+                "a copy of btrfs has the UUID of the live volume and cannot be mounted beside it; "
+                "read it on another machine");
+  }
+  return std::string();
+}
+
+// The device goes with the mount, whoever unmounts it.
+void set_autoclear(const std::string& device) {
+  const UniqueFd loop(::open(device.c_str(), O_RDONLY | O_CLOEXEC));
+  loop_info64 info{};
+  if (!loop || ::ioctl(loop.get(), LOOP_GET_STATUS64, &info) != 0) return;
+  info.lo_flags |= LO_FLAGS_AUTOCLEAR;
+  (void)::ioctl(loop.get(), LOOP_SET_STATUS64, &info);  // Else unmounting detaches it.
+}
+
+Status mount_device(const std::string& device, const std::string& directory) {
+  const std::string type = file_system_type(device);
+  const auto options = options_for(type);
+  if (!options) return fail(options.error());
+  const unsigned long flags = MS_RDONLY | MS_NODEV | MS_NOSUID;
+  if (::mount(device.c_str(), directory.c_str(), type.c_str(), flags, options->c_str()) != 0) {
+    const int error = errno;
+    return fail(error == EBUSY ? Errc::volume_in_use : Errc::io_error,
+                "cannot mount the copy (" + type + ") at " + printable(directory) + ": " +
+                    reason(error) + "; the kernel's log may say more");
+  }
+  return {};
+}
+
+Result<std::string> mount_step(const Words& words) {
+  const std::string& file = words[1];
+  const std::string& directory = words[2];
+  if (const Status good = check_directory(directory); !good) return fail(good.error());
+  fuse::LoopOptions options;
+  options.read_only = true;
+  auto device = fuse::attach_loop(file, options);
+  if (!device) return fail(device.error());
+  if (const Status mounted = mount_device(*device, directory); !mounted) {
+    (void)fuse::detach_loop(file);
+    return fail(mounted.error());
+  }
+  set_autoclear(*device);
+  return device;
+}
+
+Result<std::string> unmount_step(const Words& words) {
+  const std::string& directory = words[1];
+  if (::umount2(directory.c_str(), UMOUNT_NOFOLLOW) != 0 && errno != EINVAL) {
+    const int error = errno;
+    if (error == EBUSY) {
+      return fail(Errc::volume_in_use, "files in " + printable(directory) +
+                                           " are open; close them (fuser -vm names who has them)");
+    }
+    return fail(Errc::io_error, "cannot unmount " + printable(directory) + ": " + reason(error));
+  }
+  if (const Status done = fuse::detach_loop(words[2]); !done) return fail(done.error());
+  return std::string();
+}
+
+Result<std::string> detach_mount_step(const Words& words) {
+  if (::umount2(words[1].c_str(), UMOUNT_NOFOLLOW | MNT_DETACH) != 0 && errno != EINVAL) {
+    return fail(Errc::io_error, "cannot unmount " + printable(words[1]) + ": " + reason(errno));
+  }
+  return std::string();
+}
+
+struct Step {
+  const char* name;
+  std::size_t words;
+  Result<std::string> (*run)(const Words& words);
+};
+
+constexpr Step kSteps[] = {
+    {"attach-loop", 3, attach_step}, {"detach-loop", 2, detach_step},
+    {"clear-loop", 2, clear_step},   {"mount", 3, mount_step},
+    {"unmount", 3, unmount_step},    {"detach-mount", 2, detach_mount_step},
+};
+
+Result<std::string> run_step(const Words& words) {
+  for (const Step& step : kSteps) {
+    if (!words.empty() && words[0] == step.name && words.size() == step.words) {
+      return step.run(words);
+    }
+  }
+  return fail(Errc::invalid_argument, "this program is run by umbra-cowd only");
+}
+
+}  // namespace
+
+int helper_main(const std::vector<std::string>& words) {
+  const auto done = run_step(words);
+  const auto code = done ? Errc::ok : done.error().code;
+  const std::string answer = std::to_string(static_cast<std::uint32_t>(code)) + "\n" +
+                             (done ? *done : done.error().context);
+  (void)std::fwrite(answer.data(), 1, answer.size(), stdout);
+  return std::fflush(stdout) == 0 && done ? 0 : 1;
+}
+
+}  // namespace umbra::cowd

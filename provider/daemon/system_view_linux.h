@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What is mounted, which loop devices there are, and what lies on what: read from mountinfo and
+// sysfs only. Nothing here opens a device or touches a path that umbra-cowd serves itself, so it
+// never waits for a volume.
+
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "provider/daemon/ports.h"
+
+namespace umbra::cowd {
+
+struct MountEntry {
+  std::string source;
+  std::string target;
+  std::string type;
+  std::uint64_t device = 0;  // Of the file system; anonymous for some (btrfs, overlay).
+};
+struct LoopEntry {
+  std::string path;  // "/dev/loop3".
+  std::uint64_t device = 0;
+  std::string backing_file;  // As it was called when it was attached.
+};
+
+/// This process's mount namespace, oldest first. Errors: io_error.
+[[nodiscard]] Result<std::vector<MountEntry>> read_mounts();
+[[nodiscard]] std::vector<LoopEntry> read_loops();
+/// Where a file system on `device`, or on a partition or mapping of it, is mounted.
+[[nodiscard]] std::vector<std::string> mount_points_of(std::uint64_t device);
+/// `device` and all block devices below it: disks of partitions, what LUKS and LVM stand on.
+[[nodiscard]] std::vector<std::uint64_t> stack_of(std::uint64_t device);
+/// The same, and the hosts of loop devices' files, but for files in `own_directory`.
+[[nodiscard]] std::vector<std::uint64_t> full_stack_of(std::uint64_t device,
+                                                       const std::string& own_directory);
+/// "/dev/loop3" from its number, or "8:1" if it has no name.
+[[nodiscard]] std::string device_name(std::uint64_t device);
+
+/// Threads: any.
+class LinuxHost final : public Host {
+ public:
+  /// Paths in `own_directory` (the run directory) are refused: we serve them.
+  explicit LinuxHost(std::string own_directory) : own_directory_(std::move(own_directory)) {}
+  [[nodiscard]] Result<PathFacts> look_at(const std::string& path) const override;
+
+ private:
+  std::string own_directory_;
+};
+
+/// The id of this start of the machine. Errors: io_error.
+[[nodiscard]] Result<Guid> read_boot_id();
+
+}  // namespace umbra::cowd
