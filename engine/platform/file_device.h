@@ -22,7 +22,7 @@
 namespace umbra {
 
 enum class FileEngine : std::uint8_t {
-  automatic,  ///< io_uring where the kernel offers it, else threads.
+  automatic,  ///< Threads for the page cache; io_uring for O_DIRECT where the kernel has it.
   threads,
   io_uring,  ///< missing_kernel_feature if it is not there.
 };

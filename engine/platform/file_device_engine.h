@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//
+// What the engines of file devices share. Private to file_device_posix.cc and file_device_linux.cc.
+#pragma once
+
+#include <atomic>
+#include <memory>
+#include <string>
+
+#include "engine/platform/file_device.h"
+#include "engine/platform/unique_fd.h"
+
+namespace umbra::file_device {
+
+struct OpenFile {
+  UniqueFd fd;
+  std::string path;
+  FileIdentity identity;
+  block::Geometry geometry;
+};
+
+/// Everything but the way in which requests get to the kernel.
+class Base : public FileDevice {
+ public:
+  explicit Base(OpenFile file);
+
+  [[nodiscard]] block::Geometry geometry() const noexcept final;
+  [[nodiscard]] Status resize(std::uint64_t size_bytes) final;
+  [[nodiscard]] std::size_t extents(std::uint64_t offset_bytes, std::uint64_t size_bytes,
+                                    std::span<block::Extent> out) const noexcept final;
+  [[nodiscard]] const std::string& path() const noexcept final { return file_.path; }
+  [[nodiscard]] FileIdentity identity() const noexcept final { return file_.identity; }
+
+ protected:
+  [[nodiscard]] int fd() const noexcept { return file_.fd.get(); }
+  [[nodiscard]] bool is_block_device() const noexcept { return file_.identity.block_device; }
+  /// The whole request by blocking calls. 0 or errno.
+  [[nodiscard]] int perform(const block::Request& request) noexcept;
+  /// The rest of a read or write of which `done` bytes are through.
+  [[nodiscard]] int perform_rest(const block::Request& request, std::uint64_t done) noexcept;
+  [[nodiscard]] int flush() noexcept;
+  /// After a failed flush: every flush fails.
+  [[nodiscard]] bool flush_failed() const noexcept { return flush_failed_.load(); }
+  void note_flush(int error) noexcept {
+    if (error != 0) flush_failed_.store(true);
+  }
+
+ private:
+  [[nodiscard]] int write_zeroes(const block::Request& request) noexcept;
+
+  OpenFile file_;
+  std::atomic<std::uint64_t> size_bytes_;
+  std::atomic<bool> flush_failed_ = false;
+};
+
+// --- what differs between systems (file_device_linux.cc) --------------------------------------
+
+/// Flags for open(2): O_DIRECT.
+[[nodiscard]] int direct_flag() noexcept;
+/// Size and sector size of a block device. Errors: io_error.
+[[nodiscard]] Status describe_block_device(OpenFile& file);
+/// Makes the range read as zeroes without writing it. 0, or errno (EOPNOTSUPP: write zeroes).
+[[nodiscard]] int zero_range(int fd, const block::Request& request) noexcept;
+/// 0, or errno; EOPNOTSUPP is no failure of a hint.
+[[nodiscard]] int discard_range(int fd, bool block_device, const block::Request& request) noexcept;
+/// A read that is served from the page cache, or not at all. Bytes read; 0: not at hand.
+[[nodiscard]] std::uint64_t read_cached(int fd, const block::Request& request) noexcept;
+/// Null: this kernel offers no io_uring (or not to us).
+[[nodiscard]] std::unique_ptr<FileDevice> make_uring_device(OpenFile& file);
+
+}  // namespace umbra::file_device

@@ -1,0 +1,306 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//
+// Opening and locking, blocking I/O, and the engine of threads.
+#include <fcntl.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <condition_variable>
+#include <cstring>
+#include <mutex>
+#include <thread>
+#include <vector>
+
+#include "engine/platform/assert.h"
+#include "engine/platform/file_device_engine.h"
+
+namespace umbra {
+namespace file_device {
+namespace {
+
+constexpr std::uint32_t kFileBlockBytes = 512;
+constexpr std::uint32_t kDirectBlockBytes = 4096;
+constexpr std::size_t kZeroesBytes = 64U << 10U;
+constexpr int kInlineDepthMax = 16;
+constexpr mode_t kCreateMode = 0600;  // The diff area shows the volume's whole history.
+
+alignas(4096) const std::byte g_zeroes[kZeroesBytes] = {};
+
+[[nodiscard]] std::string text_of(int error) { return std::generic_category().message(error); }
+
+[[nodiscard]] tl::unexpected<Error> open_failure(const std::string& path, int error) {
+  switch (error) {
+    case ENOENT: return fail(Errc::object_not_found, path + ": " + text_of(error));
+    case EACCES:
+    case EPERM:
+    case EROFS: return fail(Errc::access_denied, path + ": " + text_of(error));
+    case EBUSY:
+      return fail(Errc::volume_attached, path + ": mounted, or in use by another program");
+    default: return fail(Errc::io_error, path + ": " + text_of(error));
+  }
+}
+
+// The class of thread-pool devices.
+class ThreadDevice final : public Base {
+ public:
+  ThreadDevice(OpenFile file, unsigned threads) : Base(std::move(file)) {
+    for (unsigned i = 0; i < threads; ++i) threads_.emplace_back([this] { serve(); });
+  }
+  ~ThreadDevice() override {
+    {
+      const std::lock_guard lock(mutex_);
+      stopping_ = true;
+    }
+    arrived_.notify_all();
+    for (std::thread& thread : threads_) thread.join();
+  }
+  [[nodiscard]] const char* engine_name() const noexcept override { return "threads"; }
+
+  void submit(block::Request& first) noexcept override {
+    const block::Geometry shape = geometry();
+    unsigned added = 0;
+    for (block::Request* request = &first; request != nullptr;) {
+      block::Request* const next = std::exchange(request->next, nullptr);
+      request->error = 0;
+      const int error = block::check(shape, *request);
+      if (error != 0 || (request->op != block::Op::flush && request->size_bytes == 0)) {
+        block::finish(*request, error);
+      } else if (request->op != block::Op::read || !finish_cached(*request)) {
+        const std::lock_guard lock(mutex_);
+        (tail_ != nullptr ? tail_->next : head_) = request;
+        tail_ = request;
+        ++added;
+      }
+      request = next;
+    }
+    if (added == 1) arrived_.notify_one();
+    if (added > 1) arrived_.notify_all();
+  }
+
+ private:
+  // What the page cache has is read here and now. A callback that submits the next read gets deeper
+  // only so far; from there on the pool takes over.
+  [[nodiscard]] bool finish_cached(block::Request& request) noexcept {
+    thread_local int depth = 0;
+    if (depth == kInlineDepthMax || read_cached(fd(), request) == 0) return false;
+    ++depth;
+    block::finish(request, 0);
+    --depth;
+    return true;
+  }
+
+  void serve() noexcept {
+    std::unique_lock lock(mutex_);
+    for (;;) {
+      arrived_.wait(lock, [this] { return stopping_ || head_ != nullptr; });
+      if (head_ == nullptr) return;
+      block::Request& request = *head_;
+      head_ = std::exchange(request.next, nullptr);
+      if (head_ == nullptr) tail_ = nullptr;
+      lock.unlock();
+      block::finish(request, perform(request));
+      lock.lock();
+    }
+  }
+
+  std::mutex mutex_;
+  std::condition_variable arrived_;
+  block::Request* head_ = nullptr;
+  block::Request* tail_ = nullptr;
+  bool stopping_ = false;
+  std::vector<std::thread> threads_;
+};
+
+}  // namespace
+
+Base::Base(OpenFile file) : file_(std::move(file)), size_bytes_(file_.geometry.size_bytes) {}
+
+block::Geometry Base::geometry() const noexcept {
+  block::Geometry geometry = file_.geometry;
+  geometry.size_bytes = size_bytes_.load(std::memory_order_relaxed);
+  return geometry;
+}
+
+Status Base::resize(std::uint64_t size_bytes) {
+  if (is_block_device()) return fail(Errc::not_supported, path() + ": a block device");
+  if (file_.geometry.read_only) return fail(Errc::access_denied, path() + ": opened read-only");
+  if (size_bytes % kFileBlockBytes != 0) {
+    return fail(Errc::invalid_argument, "a size is a multiple of 512");
+  }
+  const std::uint64_t old = size_bytes_.load();
+  int error = 0;
+  if (size_bytes > old) {
+    error = ::posix_fallocate(fd(), static_cast<off_t>(old), static_cast<off_t>(size_bytes - old));
+  } else if (::ftruncate(fd(), static_cast<off_t>(size_bytes)) != 0) {
+    error = errno;
+  }
+  if (error == 0 && ::fsync(fd()) != 0) error = errno;
+  if (error == 0) {
+    size_bytes_.store(size_bytes);
+    return {};
+  }
+  if (size_bytes > old) (void)!::ftruncate(fd(), static_cast<off_t>(old));
+  const Errc code = error == ENOSPC || error == EDQUOT || error == EFBIG
+                        ? Errc::insufficient_storage
+                        : Errc::io_error;
+  return fail(code, path() + ": " + text_of(error));
+}
+
+std::size_t Base::extents(std::uint64_t offset_bytes, std::uint64_t size_bytes,
+                          std::span<block::Extent> out) const noexcept {
+  if (is_block_device()) return Device::extents(offset_bytes, size_bytes, out);
+  const std::uint64_t end = offset_bytes + size_bytes;
+  std::size_t count = 0;
+  std::uint64_t at = offset_bytes;
+  while (at < end && count < out.size()) {
+    const off_t data = ::lseek(fd(), static_cast<off_t>(at), SEEK_DATA);
+    if (data < 0 && errno != ENXIO) break;
+    // A hole up to the next data, or to the end.
+    std::uint64_t next = data < 0 ? end : std::min(end, static_cast<std::uint64_t>(data));
+    next = next / file_.geometry.block_bytes * file_.geometry.block_bytes;
+    const bool hole = next > at;
+    if (!hole) {
+      const off_t after = ::lseek(fd(), static_cast<off_t>(at), SEEK_HOLE);
+      if (after < 0) break;
+      const std::uint64_t mask = file_.geometry.block_bytes - 1;
+      next = std::min(end, (static_cast<std::uint64_t>(after) + mask) & ~mask);
+      if (next <= at) break;
+    }
+    out[count++] = block::Extent{next - at, hole, hole};
+    at = next;
+  }
+  return count > 0 ? count : Device::extents(offset_bytes, size_bytes, out);
+}
+
+int Base::perform(const block::Request& request) noexcept {
+  switch (request.op) {
+    case block::Op::read: return perform_rest(request, 0);
+    case block::Op::write: {
+      const int error = perform_rest(request, 0);
+      return error == 0 && request.fua ? flush() : error;
+    }
+    case block::Op::write_zeroes: {
+      const int error = write_zeroes(request);
+      return error == 0 && request.fua ? flush() : error;
+    }
+    case block::Op::discard: return discard_range(fd(), is_block_device(), request);
+    case block::Op::flush: return flush();
+  }
+  UMBRA_UNREACHABLE();
+}
+
+int Base::perform_rest(const block::Request& request, std::uint64_t done) noexcept {
+  while (done < request.size_bytes) {
+    const auto offset = static_cast<off_t>(request.offset_bytes + done);
+    const std::size_t left = request.size_bytes - done;
+    const ssize_t moved = request.op == block::Op::read
+                              ? ::pread(fd(), request.buffer + done, left, offset)
+                              : ::pwrite(fd(), request.buffer + done, left, offset);
+    if (moved < 0 && errno == EINTR) continue;
+    if (moved < 0) return errno;
+    if (moved == 0) return EIO;  // Somebody cut the file.
+    done += static_cast<std::uint64_t>(moved);
+  }
+  return 0;
+}
+
+int Base::flush() noexcept {
+  if (flush_failed()) return EIO;
+  const int error = ::fdatasync(fd()) == 0 ? 0 : errno;
+  note_flush(error);
+  return error;
+}
+
+int Base::write_zeroes(const block::Request& request) noexcept {
+  const int error = zero_range(fd(), request);
+  if (error != EOPNOTSUPP) return error;
+  for (std::uint64_t done = 0; done < request.size_bytes;) {
+    const std::size_t piece = std::min<std::uint64_t>(request.size_bytes - done, kZeroesBytes);
+    const ssize_t moved =
+        ::pwrite(fd(), g_zeroes, piece, static_cast<off_t>(request.offset_bytes + done));
+    if (moved < 0 && errno == EINTR) continue;
+    if (moved <= 0) return moved < 0 ? errno : EIO;
+    done += static_cast<std::uint64_t>(moved);
+  }
+  return 0;
+}
+
+namespace {
+
+[[nodiscard]] Status describe(OpenFile& file, const FileDeviceOptions& options) {
+  struct stat status {};
+  if (::fstat(file.fd.get(), &status) != 0) return open_failure(file.path, errno);
+  file.geometry.read_only = options.read_only;
+  file.geometry.can_discard = true;
+  if (S_ISBLK(status.st_mode)) {
+    file.identity = {true, status.st_rdev, 0};
+    return describe_block_device(file);
+  }
+  if (!S_ISREG(status.st_mode)) {
+    return fail(Errc::invalid_argument, file.path + ": neither a file nor a block device");
+  }
+  file.identity = {false, status.st_dev, status.st_ino};
+  file.geometry.size_bytes = static_cast<std::uint64_t>(status.st_size);
+  file.geometry.block_bytes = options.direct ? kDirectBlockBytes : kFileBlockBytes;
+  file.geometry.alignment_bytes = options.direct ? kDirectBlockBytes : 1;
+  if (file.geometry.size_bytes % file.geometry.block_bytes != 0) {
+    return fail(Errc::invalid_argument, file.path + ": its size is no multiple of " +
+                                            std::to_string(file.geometry.block_bytes));
+  }
+  return {};
+}
+
+}  // namespace
+
+}  // namespace file_device
+
+Result<std::unique_ptr<FileDevice>> open_file_device(const std::string& path,
+                                                     const FileDeviceOptions& options) {
+  using file_device::OpenFile;
+  if (options.threads == 0 || options.threads > kFileThreadsMax) {
+    return fail(Errc::invalid_argument, "1 to " + std::to_string(kFileThreadsMax) + " threads");
+  }
+  struct stat before {};
+  const bool exists = ::stat(path.c_str(), &before) == 0;
+  const bool is_block = exists && S_ISBLK(before.st_mode);
+  if (exists && !is_block && !S_ISREG(before.st_mode)) {  // Opening a pipe could wait for ever.
+    return fail(Errc::invalid_argument, path + ": neither a file nor a block device");
+  }
+  int flags = (options.read_only ? O_RDONLY : O_RDWR) | O_CLOEXEC | O_NOCTTY;
+  if (options.direct || is_block) flags |= file_device::direct_flag();
+  if (is_block && options.lock) flags |= O_EXCL;
+  if (options.create && !exists) flags |= O_CREAT;
+  OpenFile file;
+  file.path = path;
+  file.fd.reset(::open(path.c_str(), flags, file_device::kCreateMode));
+  if (!file.fd) return file_device::open_failure(path, errno);
+  if (Status described = file_device::describe(file, options); !described) {
+    return fail(described.error());
+  }
+  if (options.lock && !is_block && ::flock(file.fd.get(), LOCK_EX | LOCK_NB) != 0) {
+    if (errno != EWOULDBLOCK) return file_device::open_failure(path, errno);
+    return fail(Errc::volume_attached, path + ": locked by another program");
+  }
+  // In the page cache a pool is faster (io_uring hands buffered writes to threads of the kernel's).
+  const bool ring_is_better = file.geometry.alignment_bytes > 1;
+  if (options.engine == FileEngine::io_uring ||
+      (options.engine == FileEngine::automatic && ring_is_better)) {
+    if (auto device = file_device::make_uring_device(file)) return device;
+    if (options.engine == FileEngine::io_uring) {
+      return fail(Errc::missing_kernel_feature, "io_uring");
+    }
+  }
+  return std::unique_ptr<FileDevice>(
+      std::make_unique<file_device::ThreadDevice>(std::move(file), options.threads));
+}
+
+Status check_distinct(const FileDevice& origin, const FileDevice& diff) {
+  if (origin.identity() != diff.identity()) return {};
+  return fail(Errc::invalid_argument,
+              diff.path() + ": the diff area cannot be the origin itself; name another file");
+}
+
+}  // namespace umbra

@@ -1,0 +1,235 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "engine/platform/file_device.h"
+
+#include <array>
+#include <atomic>
+#include <cerrno>
+#include <cstring>
+#include <fstream>
+#include <vector>
+
+#include "engine/platform/prng.h"
+#include "tests/support/catch.h"
+#include "tests/support/seed.h"
+#include "tests/support/temp_dir.h"
+
+using namespace umbra;
+
+namespace {
+
+constexpr std::uint64_t kSizeBytes = 1U << 20U;
+
+struct Fixture {
+  test::TempDir dir;
+
+  std::string make(const char* name, std::uint64_t size_bytes) {
+    const std::string path = (dir.path() / name).string();
+    std::ofstream(path).close();
+    std::filesystem::resize_file(path, size_bytes);
+    return path;
+  }
+};
+
+int run(block::Device& device, block::Op op, std::uint64_t offset, std::span<std::byte> bytes,
+        bool fua = false) {
+  block::Request request;
+  request.op = op;
+  request.offset_bytes = offset;
+  request.size_bytes = bytes.size();
+  request.buffer = bytes.data();
+  request.fua = fua;
+  return block::run(device, request);
+}
+
+Errc open_error(const std::string& path, const FileDeviceOptions& options = {}) {
+  const auto opened = open_file_device(path, options);
+  return opened ? Errc::ok : opened.error().code;
+}
+
+void write_and_read_back(FileEngine engine, bool direct) {
+  Fixture fixture;
+  FileDeviceOptions options;
+  options.engine = engine;
+  options.direct = direct;
+  auto opened = open_file_device(fixture.make("file", kSizeBytes), options);
+  REQUIRE(opened);
+  FileDevice& device = **opened;
+  INFO("engine " << device.engine_name());
+  CHECK(device.geometry().size_bytes == kSizeBytes);
+  alignas(4096) static std::array<std::byte, 64 << 10> buffer;
+  Prng prng(test::seed());
+  std::vector<std::byte> twin(kSizeBytes);
+  for (int i = 0; i < 300; ++i) {
+    const std::uint64_t block = device.geometry().block_bytes;
+    const std::uint64_t offset = prng.below(kSizeBytes / block) * block;
+    const std::uint64_t size =
+        std::min((1 + prng.below(buffer.size() / block)) * block, kSizeBytes - offset);
+    const std::span<std::byte> bytes(buffer.data(), size);
+    const auto at = twin.begin() + static_cast<std::ptrdiff_t>(offset);
+    switch (prng.below(4)) {
+      case 0:
+        REQUIRE(run(device, block::Op::write_zeroes, offset, bytes, prng.chance(1, 4)) == 0);
+        std::fill_n(at, size, std::byte{0});
+        break;
+      case 1:
+        REQUIRE(run(device, block::Op::read, offset, bytes) == 0);
+        REQUIRE(std::equal(bytes.begin(), bytes.end(), at));
+        break;
+      default:
+        for (std::byte& byte : bytes) byte = static_cast<std::byte>(prng.next());
+        REQUIRE(run(device, block::Op::write, offset, bytes, prng.chance(1, 4)) == 0);
+        std::copy(bytes.begin(), bytes.end(), at);
+    }
+  }
+  REQUIRE(run(device, block::Op::flush, 0, {}) == 0);
+  std::ifstream file(device.path(), std::ios::binary);
+  std::vector<char> seen(kSizeBytes);
+  file.read(seen.data(), static_cast<std::streamsize>(seen.size()));
+  CHECK(std::memcmp(seen.data(), twin.data(), twin.size()) == 0);
+}
+
+}  // namespace
+
+TEST_CASE("what a file device wrote is in the file", "[file_device]") {
+  write_and_read_back(FileEngine::threads, false);
+  write_and_read_back(FileEngine::threads, true);
+}
+
+TEST_CASE("what a file device wrote through io_uring is in the file", "[file_device]") {
+  Fixture fixture;
+  FileDeviceOptions options;
+  options.engine = FileEngine::io_uring;
+  const auto probe = open_file_device(fixture.make("probe", 4096), options);
+  if (!probe) {
+    CHECK(probe.error().code == Errc::missing_kernel_feature);
+    WARN("no io_uring here: " << probe.error().to_string());
+    return;
+  }
+  write_and_read_back(FileEngine::io_uring, false);
+  write_and_read_back(FileEngine::io_uring, true);
+}
+
+TEST_CASE("many chained requests all complete, in either engine", "[file_device]") {
+  for (const FileEngine engine : {FileEngine::threads, FileEngine::automatic}) {
+    Fixture fixture;
+    FileDeviceOptions options;
+    options.engine = engine;
+    auto opened = open_file_device(fixture.make("file", kSizeBytes), options);
+    REQUIRE(opened);
+    constexpr std::size_t kRequests = 1000;  // More than a ring takes.
+    std::vector<block::Request> requests(kRequests);
+    std::vector<std::byte> buffer(kRequests * 512, std::byte{7});
+    std::atomic<std::size_t> completed = 0;
+    for (std::size_t i = 0; i < kRequests; ++i) {
+      requests[i].op = block::Op::write;
+      requests[i].offset_bytes = i * 512;
+      requests[i].size_bytes = 512;
+      requests[i].buffer = buffer.data() + i * 512;
+      requests[i].owner = &completed;
+      requests[i].complete = [](block::Request& request) noexcept {
+        auto& count = *static_cast<std::atomic<std::size_t>*>(request.owner);
+        count.fetch_add(1);
+        count.notify_all();
+      };
+      if (i > 0) requests[i - 1].next = &requests[i];
+    }
+    (*opened)->submit(requests[0]);
+    for (std::size_t seen = completed.load(); seen != kRequests; seen = completed.load()) {
+      completed.wait(seen);
+    }
+    for (const block::Request& request : requests) CHECK(request.error == 0);
+  }
+}
+
+TEST_CASE("the second opener of a file is told that it is attached", "[file_device]") {
+  Fixture fixture;
+  const std::string path = fixture.make("file", kSizeBytes);
+  auto first = open_file_device(path, {});
+  REQUIRE(first);
+  CHECK(open_error(path) == Errc::volume_attached);
+  FileDeviceOptions reader;
+  reader.read_only = true;
+  reader.lock = false;
+  CHECK(open_error(path, reader) == Errc::ok);
+  first->reset();
+  CHECK(open_error(path) == Errc::ok);
+}
+
+TEST_CASE("opening says what is wrong", "[file_device]") {
+  Fixture fixture;
+  CHECK(open_error((fixture.dir.path() / "missing").string()) == Errc::object_not_found);
+  CHECK(open_error(fixture.dir.path().string()) == Errc::invalid_argument);
+  CHECK(open_error(fixture.make("odd", 1000)) == Errc::invalid_argument);
+  FileDeviceOptions options;
+  options.threads = 0;
+  CHECK(open_error(fixture.make("file", 512), options) == Errc::invalid_argument);
+  options = {};
+  options.create = true;
+  CHECK(open_error((fixture.dir.path() / "new").string(), options) == Errc::ok);
+}
+
+TEST_CASE("requests out of range, misaligned or on a read-only device are refused",
+          "[file_device]") {
+  Fixture fixture;
+  const std::string path = fixture.make("file", 4096);
+  std::array<std::byte, 1024> buffer{};
+  {
+    auto device = open_file_device(path, {});
+    REQUIRE(device);
+    CHECK(run(**device, block::Op::write, 100, std::span(buffer).first(512)) == EINVAL);
+    CHECK(run(**device, block::Op::read, 0, std::span(buffer).first(100)) == EINVAL);
+    CHECK(run(**device, block::Op::write, 3584, buffer) == ENOSPC);
+    CHECK(run(**device, block::Op::read, 3584, buffer) == EINVAL);
+  }
+  FileDeviceOptions options;
+  options.read_only = true;
+  auto device = open_file_device(path, options);
+  REQUIRE(device);
+  CHECK(run(**device, block::Op::write, 0, buffer) == EROFS);
+  CHECK(run(**device, block::Op::read, 0, buffer) == 0);
+}
+
+TEST_CASE("a file grows and shrinks, and stays as it was if it cannot", "[file_device]") {
+  Fixture fixture;
+  auto device = open_file_device(fixture.make("file", 4096), {});
+  REQUIRE(device);
+  REQUIRE((*device)->resize(kSizeBytes));
+  CHECK((*device)->geometry().size_bytes == kSizeBytes);
+  CHECK((*device)->resize(1000).error().code == Errc::invalid_argument);
+  const auto huge = (*device)->resize(std::uint64_t{1} << 60U);
+  REQUIRE_FALSE(huge);
+  CHECK(huge.error().code == Errc::insufficient_storage);
+  CHECK((*device)->geometry().size_bytes == kSizeBytes);
+  CHECK(std::filesystem::file_size((*device)->path()) == kSizeBytes);
+  REQUIRE((*device)->resize(4096));
+  CHECK(std::filesystem::file_size((*device)->path()) == 4096);
+}
+
+TEST_CASE("holes of a file are reported as such", "[file_device]") {
+  Fixture fixture;
+  auto device = open_file_device(fixture.make("file", kSizeBytes), {});
+  REQUIRE(device);
+  std::vector<std::byte> bytes(65536, std::byte{1});
+  REQUIRE(run(**device, block::Op::write, 131072, bytes) == 0);
+  std::array<block::Extent, 8> extents;
+  const std::size_t count = (*device)->extents(0, kSizeBytes, extents);
+  REQUIRE(count == 3);
+  CHECK((extents[0].zero && !extents[1].zero && extents[2].zero));
+  CHECK(extents[0].size_bytes == 131072);
+  CHECK(extents[1].size_bytes == 65536);
+}
+
+TEST_CASE("a diff area on its own origin is refused, whatever the path", "[file_device]") {
+  Fixture fixture;
+  const std::string path = fixture.make("file", 4096);
+  const std::string link = (fixture.dir.path() / "link").string();
+  std::filesystem::create_hard_link(path, link);
+  FileDeviceOptions options;
+  options.lock = false;
+  auto a = open_file_device(path, options);
+  auto b = open_file_device(link, options);
+  auto c = open_file_device(fixture.make("other", 4096), options);
+  REQUIRE((a && b && c));
+  CHECK(check_distinct(**a, **b).error().code == Errc::invalid_argument);
+  CHECK(check_distinct(**a, **c));
+}
