@@ -24,6 +24,7 @@ namespace {
 using std::chrono::milliseconds;
 
 constexpr int kExecFailed = 127;
+constexpr milliseconds kHolderGrace{200};  // After a lease: the holder's own timer comes first.
 
 std::string reason(int error) { return std::generic_category().message(error); }
 
@@ -369,7 +370,7 @@ void Guardian::on_opened(Worker& worker, Received& received) {
   }
   worker.stage = Stage::freezing;
   worker.lease_end = now() + worker.lease;
-  worker.act_at = worker.lease_end;
+  worker.act_at = *worker.lease_end + kHolderGrace;
   hold_log();
   tell(worker, Kind::go);
 }
@@ -501,7 +502,7 @@ void Guardian::escalate(Worker& worker, TimePoint time) {
     log_.error("umbra-cowd makes no progress and a thaw waits for it; killing it",
                {{"pid", child_}, {"set", worker.set.to_string()}});
     (void)kill(child_, SIGKILL);
-  } else if (time > *worker.lease_end + kAbortAfter) {
+  } else if (time > *worker.lease_end + kAbortPatience * options_.patience) {
     give_up();
   }
 }

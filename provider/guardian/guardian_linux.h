@@ -6,10 +6,11 @@
 // bounded by what.
 //
 // One thread, one poll loop. Everything it waits for has a deadline; at the end of a lease:
-//   at once                 the holder thaws by itself; a stopped umbra-cowd or holder gets SIGCONT
+//   at once                 the holder thaws by itself
+//   if that waits           a stopped umbra-cowd or holder gets SIGCONT
 //   each `patience` later   an umbra-cowd that makes no progress is killed, at most kLeaseKillsMax
 //                           times; its successor serves what the thaw has to write
-//   kAbortAfter later       without progress still: gives up (below)
+//   kAbortPatience later    without progress still: gives up (below)
 // Giving up, also after too many failures of umbra-cowd: what is kept is closed, which aborts the
 // device, so that whoever waits for it gets an error instead of waiting for ever.
 
@@ -34,7 +35,7 @@
 namespace umbra::guardian {
 
 inline constexpr int kLeaseKillsMax = 2;
-inline constexpr std::chrono::milliseconds kAbortAfter{60'000};
+inline constexpr int kAbortPatience = 12;  // Times `patience`, 60 s by default.
 inline constexpr std::chrono::milliseconds kEndPatience{30'000};  // For thaws, before it exits.
 inline constexpr std::chrono::milliseconds kLeaseMax{60'000};
 inline constexpr std::chrono::milliseconds kFlushMax{600'000};

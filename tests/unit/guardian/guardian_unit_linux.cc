@@ -80,8 +80,18 @@ Ext4::Ext4(const fs::path& directory, const std::string& name)
   const std::string image = mount_path_ + ".img";
   REQUIRE(run("truncate -s 16M " + image) == 0);
   REQUIRE(run("mkfs.ext4 -q -F " + image) == 0);
+  mount_it("-o loop " + image);
+}
+
+Ext4::Ext4(const fs::path& directory, const std::string& name, const std::string& device)
+    : mount_path_((directory / name).string()) {
+  REQUIRE(run("mkfs.ext4 -q -F " + device) == 0);
+  mount_it(device);
+}
+
+void Ext4::mount_it(const std::string& what) {
   fs::create_directory(mount_path_);
-  REQUIRE(run("mount -o loop " + image + " " + mount_path_) == 0);
+  REQUIRE(run("mount " + what + " " + mount_path_) == 0);
   root_.reset(open(mount_path_.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   struct stat status {};
   REQUIRE(fstat(root_.get(), &status) == 0);
@@ -111,8 +121,9 @@ void Ext4::unmount(bool lazily) {
   REQUIRE(umount2(mount_path_.c_str(), lazily ? MNT_DETACH : 0) == 0);
 }
 
-GuardianUnit::GuardianUnit(const fs::path& directory, const std::vector<std::string>& options)
-    : directory_(directory), options_(options) {
+GuardianUnit::GuardianUnit(const fs::path& directory, const std::vector<std::string>& options,
+                           const std::vector<std::string>& probe_arguments)
+    : directory_(directory), options_(options), probe_arguments_(probe_arguments) {
   // What the guardian orphans comes to us, so that nothing is left behind.
   (void)prctl(PR_SET_CHILD_SUBREAPER, 1);
   listener_.reset(socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
@@ -125,7 +136,7 @@ GuardianUnit::GuardianUnit(const fs::path& directory, const std::vector<std::str
   start();
 }
 
-GuardianUnit::~GuardianUnit() {
+void GuardianUnit::end() {
   for (const pid_t pid : children(guardian_, "umbra-holder")) (void)kill(pid, SIGCONT);
   if (guardian_ > 0) (void)kill(guardian_, SIGKILL);
   for (const pid_t pid : probes_) (void)kill(pid, SIGKILL);
@@ -138,9 +149,12 @@ GuardianUnit::~GuardianUnit() {
            std::all_of(probes_.begin(), probes_.end(), ended) &&
            children(getpid(), "umbra-holder").empty();
   };
-  if (eventually(gone, 10s)) return;
-  for (const pid_t pid : children(getpid(), "umbra-holder")) (void)kill(pid, SIGKILL);
-  (void)eventually(gone, 2s);
+  if (!eventually(gone, 10s)) {
+    for (const pid_t pid : children(getpid(), "umbra-holder")) (void)kill(pid, SIGKILL);
+    (void)eventually(gone, 2s);
+  }
+  guardian_ = -1;
+  probes_.clear();
 }
 
 void GuardianUnit::start() {
@@ -150,6 +164,7 @@ void GuardianUnit::start() {
                                  (directory_ / "log").string()};
   words.insert(words.end(), options_.begin(), options_.end());
   words.insert(words.end(), {"--", UMBRA_PROBE, (directory_ / "control").string()});
+  words.insert(words.end(), probe_arguments_.begin(), probe_arguments_.end());
   std::vector<char*> argv;
   for (auto& word : words) argv.push_back(word.data());
   argv.push_back(nullptr);
@@ -158,11 +173,14 @@ void GuardianUnit::start() {
 }
 
 bool GuardianUnit::await_probe() {
+  // The last probe lives as long as its connection, so that one stays until there is another.
+  UniqueFd next;
   const auto connected = [&] {
-    control_.reset(accept4(listener_.get(), nullptr, nullptr, SOCK_CLOEXEC));
-    return static_cast<bool>(control_);
+    next.reset(accept4(listener_.get(), nullptr, nullptr, SOCK_CLOEXEC));
+    return static_cast<bool>(next);
   };
   if (!eventually(connected, 10s)) return false;
+  control_ = std::move(next);
   const std::string pid = answer();
   if (pid.find_first_not_of("0123456789") != std::string::npos) return false;
   probe_ = std::stoi(pid);

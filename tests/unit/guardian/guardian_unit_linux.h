@@ -36,6 +36,8 @@ class Ext4 {
  public:
   /// Makes an image and mounts it under `directory`.
   Ext4(const std::filesystem::path& directory, const std::string& name);
+  /// The same on a device that exists.
+  Ext4(const std::filesystem::path& directory, const std::string& name, const std::string& device);
   ~Ext4();
   Ext4(const Ext4&) = delete;
   Ext4& operator=(const Ext4&) = delete;
@@ -49,6 +51,8 @@ class Ext4 {
   void unmount(bool lazily);
 
  private:
+  void mount_it(const std::string& what);
+
   std::string mount_path_;
   std::uint64_t device_ = 0;
   UniqueFd root_;  // Closed by unmount(false): it would be busy.
@@ -57,12 +61,15 @@ class Ext4 {
 class GuardianUnit {
  public:
   explicit GuardianUnit(const std::filesystem::path& directory,
-                        const std::vector<std::string>& options = {});
-  ~GuardianUnit();
+                        const std::vector<std::string>& options = {},
+                        const std::vector<std::string>& probe_arguments = {});
+  ~GuardianUnit() { end(); }
   GuardianUnit(const GuardianUnit&) = delete;
   GuardianUnit& operator=(const GuardianUnit&) = delete;
 
   void start();
+  /// Kills everything and waits for it.
+  void end();
   /// Waits for a probe to connect. False if none does.
   [[nodiscard]] bool await_probe();
   /// What the probe answers; "no answer" after `limit` or when it has died.
@@ -84,6 +91,7 @@ class GuardianUnit {
  private:
   std::filesystem::path directory_;
   std::vector<std::string> options_;
+  std::vector<std::string> probe_arguments_;
   UniqueFd listener_;
   UniqueFd control_;
   pid_t guardian_ = -1;
