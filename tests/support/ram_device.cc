@@ -21,6 +21,19 @@ RamDevice::RamDevice(std::uint64_t size_bytes, std::uint32_t block_bytes) : byte
   geometry_.can_discard = true;
 }
 
+std::vector<std::byte> RamDevice::bytes(std::uint64_t offset_bytes, std::size_t size_bytes) const {
+  const std::lock_guard lock(mutex_);
+  const auto from = bytes_.begin() + static_cast<std::ptrdiff_t>(offset_bytes);
+  return {from, from + static_cast<std::ptrdiff_t>(size_bytes)};
+}
+
+std::byte RamDevice::byte(std::uint64_t offset_bytes) const { return bytes(offset_bytes, 1)[0]; }
+
+void RamDevice::fill(std::byte value, std::uint64_t offset_bytes, std::uint64_t size_bytes) {
+  const std::lock_guard lock(mutex_);
+  std::memset(bytes_.data() + offset_bytes, std::to_integer<int>(value), size_bytes);
+}
+
 void RamDevice::hold() {
   const std::lock_guard lock(mutex_);
   holding_ = true;

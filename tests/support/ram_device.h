@@ -20,7 +20,12 @@ class RamDevice final : public block::Device {
   explicit RamDevice(std::uint64_t size_bytes, std::uint32_t block_bytes = 512);
 
   block::Geometry& shape() { return geometry_; }  // Before anybody uses the device.
-  std::vector<std::byte>& bytes() { return bytes_; }
+
+  /// The content, as a request would see it: a client's reply may come through the kernel, where no
+  /// lock orders it before what the test looks at.
+  std::vector<std::byte> bytes(std::uint64_t offset_bytes, std::size_t size_bytes) const;
+  std::byte byte(std::uint64_t offset_bytes) const;
+  void fill(std::byte value, std::uint64_t offset_bytes, std::uint64_t size_bytes);
 
   /// From now on requests wait; release() completes those that do, and goes on holding.
   void hold();

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <fcntl.h>
 #include <linux/loop.h>
+#include <poll.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
@@ -12,7 +13,6 @@
 #include <cstring>
 #include <filesystem>
 #include <fstream>
-#include <thread>
 
 #include "engine/platform/unique_fd.h"
 #include "provider/frontend/fuse/loop.h"
@@ -23,7 +23,7 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr int kAttachAttemptsMax = 32;  // Others may take the free device that we were told of.
-constexpr auto kDetachPoll = std::chrono::milliseconds(5);
+constexpr int kDetachPollMs = 5;
 
 tl::unexpected<Error> fail_errno(std::string what) {
   const int error = errno;
@@ -152,7 +152,7 @@ Status detach_loop_device(const std::string& device) {
     if (std::chrono::steady_clock::now() > end) {
       return fail(Errc::volume_in_use, device + " is open somewhere; it goes when that is closed");
     }
-    std::this_thread::sleep_for(kDetachPoll);
+    (void)::poll(nullptr, 0, kDetachPollMs);  // sysfs tells nobody when it is done.
   }
   return {};
 }

@@ -70,7 +70,7 @@ TEST_CASE("a volume is a file that can be read and written at any length", "[fus
 
   const auto data = pattern(1U << 20U);
   CHECK(::pwrite(file.get(), data.data(), data.size(), 4096) == static_cast<ssize_t>(data.size()));
-  CHECK(std::memcmp(world.device->bytes().data() + 4096, data.data(), data.size()) == 0);
+  CHECK(std::memcmp(world.device->bytes(4096, data.size()).data(), data.data(), data.size()) == 0);
   std::vector<char> back(data.size());
   CHECK(::pread(file.get(), back.data(), back.size(), 4096) == static_cast<ssize_t>(back.size()));
   CHECK((back == data));
@@ -112,19 +112,19 @@ TEST_CASE("punching and zeroing write zeroes, in parts the device takes", "[fuse
   if (auto reason = test::missing_fuse()) return test::skip(*reason);
   World world(Shape::one_file);
   world.device->shape().request_bytes_max = 512 * 1024;
-  std::fill(world.device->bytes().begin(), world.device->bytes().end(), std::byte{9});
+  world.device->fill(std::byte{9}, 0, kSize);
   REQUIRE(world.session->add("", world.device, {}));
   world.start();
   const UniqueFd file(::open(world.point.c_str(), O_RDWR | O_CLOEXEC));
   REQUIRE(::fallocate(file.get(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 512, kSize - 1024) ==
           0);
   CHECK(world.device->count(block::Op::write_zeroes) == 8);
-  CHECK(world.device->bytes()[511] == std::byte{9});
-  CHECK(world.device->bytes()[512] == std::byte{0});
-  CHECK(world.device->bytes()[kSize - 513] == std::byte{0});
-  CHECK(world.device->bytes()[kSize - 512] == std::byte{9});
+  CHECK(world.device->byte(511) == std::byte{9});
+  CHECK(world.device->byte(512) == std::byte{0});
+  CHECK(world.device->byte(kSize - 513) == std::byte{0});
+  CHECK(world.device->byte(kSize - 512) == std::byte{9});
   CHECK(::fallocate(file.get(), FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE, 0, 512) == 0);
-  CHECK(world.device->bytes()[0] == std::byte{0});
+  CHECK(world.device->byte(0) == std::byte{0});
   CHECK(::fallocate(file.get(), 0, 0, 512) == -1);
   CHECK(errno == EOPNOTSUPP);
 }

@@ -74,7 +74,7 @@ TEST_CASE("what was written is read back, by every way of negotiating", "[nbd]")
   std::vector<std::byte> back(data.size());
   CHECK(error_of(client->run(Command::read, 8192, 256 * 1024, back.data())) == 0);
   CHECK((back == data));
-  CHECK(std::memcmp(world.device->bytes().data() + 8192, data.data(), data.size()) == 0);
+  CHECK((world.device->bytes(8192, data.size()) == data));
 }
 
 TEST_CASE("the device's errors reach the client, and the connection goes on", "[nbd]") {
@@ -123,22 +123,22 @@ TEST_CASE("FUA, flush, trim and zeroes reach the device", "[nbd]") {
 TEST_CASE("zeroes longer than the device takes are done in parts", "[nbd]") {
   World world;
   world.device->shape().request_bytes_max = 64 * 1024;
-  std::fill(world.device->bytes().begin(), world.device->bytes().end(), std::byte{7});
+  world.device->fill(std::byte{7}, 0, kSize);
   world.start();
   auto client = world.client();
   CHECK(error_of(client->run(Command::write_zeroes, 512, kSize - 1024, nullptr, kCommandFua)) == 0);
   CHECK(world.device->count(block::Op::write_zeroes) == kSize / (64 * 1024));
-  CHECK(world.device->bytes()[511] == std::byte{7});
-  CHECK(world.device->bytes()[512] == std::byte{0});
-  CHECK(world.device->bytes()[kSize - 513] == std::byte{0});
-  CHECK(world.device->bytes()[kSize - 512] == std::byte{7});
+  CHECK(world.device->byte(511) == std::byte{7});
+  CHECK(world.device->byte(512) == std::byte{0});
+  CHECK(world.device->byte(kSize - 513) == std::byte{0});
+  CHECK(world.device->byte(kSize - 512) == std::byte{7});
   world.device->fail_next(block::Op::write_zeroes, EIO);
   CHECK(error_of(client->run(Command::write_zeroes, 0, kSize)) == 5);
 }
 
 TEST_CASE("block status tells holes from data", "[nbd]") {
   World world;
-  std::fill_n(world.device->bytes().begin() + 4096, 4096, std::byte{1});
+  world.device->fill(std::byte{1}, 4096, 4096);
   world.start();
   auto client = world.client();
   REQUIRE(client->has_allocation_context());
