@@ -1,30 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-#include <sys/stat.h>
-
 #include "engine/documents/xml.h"
+#include "engine/platform/path_device.h"
 #include "requester-sdk/src/session_logic.h"
 #include "umbra/requester/backup_session.h"
 
 namespace umbra::requester {
-namespace {
-
-// The device that a directory lies on, or would lie on if it existed. 0: not to be found out.
-std::uint64_t device_of(const std::string& directory) {
-  std::string path = directory;
-  struct stat status {};
-  while (!path.empty()) {
-    if (::stat(path.c_str(), &status) == 0) return status.st_dev;
-    path.resize(path.find_last_of('/') == 0 && path.size() > 1 ? 1 : path.find_last_of('/'));
-    if (path == directory) return 0;
-  }
-  return 0;
-}
-
-}  // namespace
-
 class BackupSession::Impl {
  public:
-  explicit Impl(std::unique_ptr<Link> link_) : link(std::move(link_)), logic(*link, device_of) {}
+  explicit Impl(std::unique_ptr<Link> link_) : link(std::move(link_)), logic(*link, device_of_path) {}
   std::unique_ptr<Link> link;
   SessionLogic logic;
 };
