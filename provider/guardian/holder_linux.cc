@@ -26,9 +26,6 @@ namespace {
 
 using std::chrono::milliseconds;
 
-// How long a thaw may keep back the next one. Hosts go first because a dependant's thaw writes to
-// its host; they overlap because independent volumes must not wait for each other.
-constexpr milliseconds kThawStagger{200};
 // FITHAW fails with anything but EINVAL only when the file system cannot write; it stays frozen.
 constexpr milliseconds kThawRetryPause{500};
 constexpr int kThawTries = 120;
@@ -136,20 +133,15 @@ class Holder {
   }
 
   void thaw() {
-    for (auto item = items_.rbegin(); item != items_.rend(); ++item) {
-      if (item->at != At::frozen) continue;
-      start_thaw(*item);
-      const auto until = system_clock().now() + kThawStagger;
-      while (item->at == At::thawing && system_clock().now() < until) wait(until);
-    }
     const auto unsettled = [](const Item& item) {
       return item.at != At::open && item.at != At::settled;
     };
-    while (std::any_of(items_.begin(), items_.end(), unsettled)) {
-      for (auto& item : items_) {
-        if (item.at == At::frozen) start_thaw(item);  // Its FIFREEZE has only now returned.
+    for (;;) {
+      for (auto item = items_.rbegin(); item != items_.rend(); ++item) {
+        if (item->at == At::frozen) start_thaw(*item);
       }
-      wait(std::nullopt);
+      if (std::none_of(items_.begin(), items_.end(), unsettled)) break;
+      wait(std::nullopt);  // Also for a FIFREEZE that has not returned yet.
     }
     if (!task_.record_path.empty()) (void)unlink(task_.record_path.c_str());
     report({.kind = Kind::thawed, .flag = held_, .set = task_.set, .texts = odd_});

@@ -13,8 +13,8 @@
 // lease ends is thawed when it returns: FITHAW would only wait for it.
 //
 // Each ioctl runs on a thread of its own; the main thread only waits for results, messages and the
-// clock. Thaws that wait for a volume do not keep back those of others for longer than
-// kThawStagger.
+// clock. Thaws start in reverse order without waiting for each other: one whose host is still
+// frozen waits for it in the kernel, and independent volumes are not kept back.
 
 #pragma once
 
