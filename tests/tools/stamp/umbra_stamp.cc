@@ -10,6 +10,7 @@
 //   verify NAME URI BEGIN_NS END_NS   the image at URI against the hold (CLOCK_MONOTONIC)
 //   verify-now NAME                   pauses the load and checks the live volume exactly
 //   count                             how many requests so far
+//   now                               the time of that clock, for callers that cannot read it
 //   stop                              waits for what is in flight, checks the live volume, ends
 // Exit status: 0 if every check was right and no request failed; 1 if not; 2 for a wrong call.
 
@@ -250,6 +251,9 @@ bool obey(Load& load) {
       (void)std::printf("{\"completed\":%llu,\"failed\":%s}\n",
                         static_cast<unsigned long long>(load.completed.load()),
                         load.failed ? "true" : "false");
+      (void)std::fflush(stdout);
+    } else if (command == "now") {
+      (void)std::printf("{\"now_ns\":%lld}\n", static_cast<long long>(now_ns()));
       (void)std::fflush(stdout);
     } else if (command == "verify-now" && words >> name) {
       right = verify_paused(load, name, load.options.connections) && right;

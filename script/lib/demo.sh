@@ -1,0 +1,232 @@
+# What both forms of script/demo share: a private world of daemons, its orderly end whatever happens,
+# and the printing. Sourced by script/demo, after common.sh.
+# shellcheck shell=bash
+
+top=            # The world's directory.
+step_number=0
+step_count=0    # Set by the form.
+finished=no     # yes: the end is orderly.
+pids=()         # Everything started here, in order.
+bold='' dim='' green='' red='' plain=''
+if [ -t 1 ] && [ -z "${NO_COLOR:-}" ] && [ "${TERM:-dumb}" != dumb ]; then
+  bold=$'\e[1m' dim=$'\e[2m' green=$'\e[32m' red=$'\e[31m' plain=$'\e[0m'
+fi
+
+# --- what is shown ---------------------------------------------------------------------------------
+
+# step TITLE LINE...: the next numbered step, and why it is done.
+step() {
+  step_number=$((step_number + 1))
+  printf '\n%s[%d/%d] %s%s\n' "$bold" "$step_number" "$step_count" "$1" "$plain"
+  shift
+  [ $# -eq 0 ] || printf "      $dim%s$plain\n" "$@"
+}
+show() { printf '      %s\n' "$*"; }
+good() { printf '    %s✓%s %s\n' "$green" "$plain" "$*"; }
+die() {
+  printf '    %s✗%s %s\n' "$red" "$plain" "$*"
+  exit 1
+}
+
+# in_ms MICROSECONDS
+in_ms() { printf '%d.%03d ms' $(($1 / 1000)) $(($1 % 1000)); }
+
+# json FILE PATH: one value of a JSON file; empty if it is not there.
+json() { sqlite3 :memory: "SELECT json_extract(CAST(readfile('$1') AS TEXT), '$2')"; }
+# json_rows FILE ARRAY-PATH FIELD...: a line per element, fields separated by tabs.
+json_rows() {
+  local file=$1 array=$2 field fields=
+  shift 2
+  for field in "$@"; do fields+="${fields:+, }json_extract(value, '\$.$field')"; done
+  sqlite3 -separator $'\t' :memory: \
+    "SELECT $fields FROM json_each(CAST(readfile('$file') AS TEXT), '$array')"
+}
+
+# What each phase of a creation is for, for the timeline.
+phase_text() {
+  case $1 in
+    prepare_for_backup) echo "writers hear that a backup begins" ;;
+    end_prepare) echo "the long flush, while everyone works on" ;;
+    prepare_for_snapshot) echo "writers do their slow work (SQLite: checkpoint)" ;;
+    freeze) echo "writers come to rest; readers go on" ;;
+    pre_commit) echo "the provider's last preparation" ;;
+    hold | flush_and_hold | commit | release) echo "file system frozen: THE INSTANT" ;;
+    post_commit) echo "the snapshot's record is made durable" ;;
+    thaw) echo "writers go on" ;;
+    pre_final_commit) echo "the copy becomes visible" ;;
+    post_snapshot) echo "writers may tidy up in the copy" ;;
+    post_final_commit) echo "the copy becomes read-only" ;;
+    confirm) echo "the set is complete, for good" ;;
+    *) echo ;;
+  esac
+}
+
+# timeline FILE: the phases of `umbra create shadow --json` as bars over time.
+timeline() {
+  local width=30 end=1 phase from to left size bar
+  while IFS=$'\t' read -r phase from to; do
+    ((to > end)) && end=$to
+  done < <(json_rows "$1" '$.timeline' phase begin_us end_us)
+  while IFS=$'\t' read -r phase from to; do
+    left=$((from * width / end))
+    size=$(((to - from) * width / end))
+    ((size > 0)) || size=1
+    ((left + size <= width)) || left=$((width - size))
+    printf -v bar '%*s%*s' "$left" '' "$size" ''
+    bar=${bar:0:left}$(printf '█%.0s' $(seq "$size"))
+    printf '      %-21s%10s  │%s%*s│ %s%s%s\n' "$phase" "$(in_ms $((to - from)))" "$bar" \
+      $((width - left - size)) '' "$dim" "$(phase_text "$phase")" "$plain"
+  done < <(json_rows "$1" '$.timeline' phase begin_us end_us)
+}
+
+# --- the world -------------------------------------------------------------------------------------
+
+bin() { printf '%s/build/release/bin/%s' "$PWD" "$1"; }
+# In files below $top: what umbra printed last, and its error.
+umbra() { "$(bin umbra)" --run-dir "$top/run" "$@" --json >"$top/umbra.json" 2>"$top/umbra.err"; }
+umbra_or_die() {
+  umbra "$@" || die "umbra $*: $(json "$top/umbra.err" '$.error.text'): $(
+    json "$top/umbra.err" '$.error.context'
+  )"
+}
+
+# wait_for SECONDS COMMAND...: polls until it succeeds.
+wait_for() {
+  local end=$((SECONDS + $1))
+  shift
+  until "$@"; do
+    ((SECONDS < end)) || return 1
+    sleep 0.05
+  done
+}
+# load_says: the next line from the load, which start() connected to descriptors 3 and 4. Not with
+# `read -t`: bash aborts when a trap ends the script inside it.
+load_says() { timeout --foreground 60 head -n 1 <&4; }
+
+is_running() { kill -0 "$1" 2>/dev/null && ! grep -q '^State:[[:space:]]*Z' "/proc/$1/status" 2>/dev/null; }
+
+# start NAME COMMAND...: in a session of its own, so that Ctrl-C reaches only this script, which then
+# ends everything in order; with $input and $output, if they are set. Sets started.
+start() {
+  local name=$1
+  shift
+  setsid "$@" <"${input:-/dev/null}" >"${output:-$top/$name.out}" 2>"$top/$name.log" 3>&- 4>&- &
+  started=$!
+  pids+=("$started")
+}
+
+# stop PID SECONDS: SIGTERM, and SIGKILL if that does not help. False if it did not.
+stop() {
+  [ -n "${1:-}" ] || return 0
+  is_running "$1" || return 0
+  kill -TERM "$1" 2>/dev/null || true
+  if wait_for "$2" eval "! is_running $1"; then return 0; fi
+  kill -KILL "$1" 2>/dev/null || true
+  return 1
+}
+
+provider_is_there() { umbra list providers && [ "$(json "$top/umbra.json" '$.providers[0].connected')" = 1 ]; }
+writer_is_there() { umbra list writers && [ -n "$(json "$top/umbra.json" '$.writers[0].name')" ]; }
+
+start_world() {
+  trap 'on_exit $?' EXIT
+  trap 'interrupted INT 130' INT
+  trap 'interrupted TERM 143' TERM
+  trap 'interrupted HUP 129' HUP
+  # In /tmp: the path of a socket has room for 107 bytes.
+  top=$(mktemp -d /tmp/umbra-demo.XXXXXX)
+}
+
+start_daemons() {
+  start umbrad "$(bin umbrad)" --run-dir "$top/run"
+  umbrad_pid=$started
+  wait_for 20 test -S "$top/run/umbrad.sock" || die "umbrad did not start"
+  good "umbrad, the coordinator: brings writers, requesters and providers together"
+  start umbra-cowd "$(bin umbra-cowd)" --run-dir "$top/run" --state-dir "$top/state"
+  cowd_pid=$started
+  wait_for 20 provider_is_there || die "umbra-cowd did not register with umbrad"
+  good "umbra-cowd, the provider: copy-on-write (and its guardian: whatever it freezes, it thaws)"
+}
+
+interrupted() {
+  printf '\n%sInterrupted; cleaning up.%s\n' "$bold" "$plain"
+  exit "$2"
+}
+
+# Our processes by their command line: those that name the world's directory.
+own_processes() {
+  local entry words
+  for entry in /proc/[0-9]*; do
+    [ "${entry#/proc/}" != "$$" ] || continue
+    words=$({ tr '\0' ' ' <"$entry/cmdline"; } 2>/dev/null) || continue
+    [[ $words == *"$top"* && $words == *umbra* ]] && is_running "${entry#/proc/}" && echo "${entry#/proc/}"
+  done
+  return 0
+}
+own_mounts() { awk -v top="$top/" 'index($2, top) == 1 { print $2 }' /proc/self/mounts | tac; }
+own_loops() {
+  local file
+  for file in /sys/block/loop*/loop/backing_file; do
+    [ -e "$file" ] && grep -q "^$top/" "$file" 2>/dev/null && cut -d/ -f4 <<<"$file"
+  done
+  return 0
+}
+leftovers() {
+  local name
+  for name in $(own_mounts); do echo "mount $name"; done
+  for name in $(own_loops); do echo "loop device /dev/$name"; done
+  for name in $(own_processes); do echo "process $name"; done
+}
+
+# Stops the daemons. False if one would not stop.
+stop_daemons() {
+  local status=0
+  stop "${cowd_pid:-}" 20 || status=1
+  stop "${umbrad_pid:-}" 20 || status=1
+  return $status
+}
+
+# The orderly end; what is left after it is a fault of ours and is told.
+end_world() {
+  stop_daemons || die "a daemon did not stop"
+  # A process that was just waited for may take a moment to vanish from the tables.
+  wait_for 5 eval '[ -z "$(leftovers)" ]' || die "left behind: $(leftovers | tr '\n' ';')"
+  finished=yes
+}
+
+# The end of every form of the demo, orderly or not. Never fails.
+on_exit() {
+  local status=$1 name pid
+  trap '' INT TERM HUP
+  set +e
+  exec 3>&- 4>&-
+  if [ "$status" -ne 0 ] && [ "$status" -lt 128 ] && [ -n "$top" ]; then show_logs; fi
+  if [ "$finished" = no ] && [ -n "$top" ]; then force_end; fi
+  [ -z "$top" ] || rm -rf "$top"
+  exit "$status"
+}
+
+# Whatever state things are in: applications first, then file systems, then what serves them.
+force_end() {
+  local name pid
+  for ((pid = ${#pids[@]} - 1; pid >= 2; pid--)); do stop "${pids[pid]}" 5; done
+  umbra delete shadows --all --force
+  for name in $(own_mounts); do
+    timeout 5 fsfreeze -u "$name" 2>/dev/null
+    timeout 10 umount "$name" 2>/dev/null || umount -l "$name" 2>/dev/null
+  done
+  umbra detach demo
+  stop_daemons
+  for pid in $(own_processes); do kill -CONT "$pid"; kill -KILL "$pid"; done 2>/dev/null
+  for name in $(own_mounts); do umount -l "$name" 2>/dev/null; done
+  for name in $(own_loops); do losetup -d "/dev/$name" 2>/dev/null; done
+}
+
+show_logs() {
+  local log
+  for log in "$top"/*.log "$top"/umbra.err; do
+    [ -s "$log" ] || continue
+    printf '\n%s--- last lines of %s%s\n' "$bold" "$(basename "$log")" "$plain"
+    tail -n 25 "$log"
+  done
+}
