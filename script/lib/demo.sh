@@ -33,50 +33,38 @@ in_ms() { printf '%d.%03d ms' $(($1 / 1000)) $(($1 % 1000)); }
 
 # json FILE PATH: one value of a JSON file; empty if it is not there.
 json() { sqlite3 :memory: "SELECT json_extract(CAST(readfile('$1') AS TEXT), '$2')"; }
-# json_rows FILE ARRAY-PATH FIELD...: a line per element, fields separated by tabs.
-json_rows() {
-  local file=$1 array=$2 field fields=
-  shift 2
-  for field in "$@"; do fields+="${fields:+, }json_extract(value, '\$.$field')"; done
-  sqlite3 -separator $'\t' :memory: \
-    "SELECT $fields FROM json_each(CAST(readfile('$file') AS TEXT), '$array')"
-}
 
-# What each phase of a creation is for, for the timeline.
-phase_text() {
-  case $1 in
-    prepare_for_backup) echo "writers hear that a backup begins" ;;
-    end_prepare) echo "the long flush, while everyone works on" ;;
-    prepare_for_snapshot) echo "writers do their slow work (SQLite: checkpoint)" ;;
-    freeze) echo "writers come to rest; readers go on" ;;
-    pre_commit) echo "the provider's last preparation" ;;
-    hold | flush_and_hold | commit | release) echo "file system frozen: THE INSTANT" ;;
-    post_commit) echo "the snapshot's record is made durable" ;;
-    thaw) echo "writers go on" ;;
-    pre_final_commit) echo "the copy becomes visible" ;;
-    post_snapshot) echo "writers may tidy up in the copy" ;;
-    post_final_commit) echo "the copy becomes read-only" ;;
-    confirm) echo "the set is complete, for good" ;;
-    *) echo ;;
-  esac
-}
-
-# timeline FILE: the phases of `umbra create shadow --json` as bars over time.
+# timeline FILE: the phases of `umbra create shadow --json` as bars over time, with what each is for.
+# In SQL, since a trap that runs while bash expands nested substitutions can fail to parse.
 timeline() {
-  local width=30 end=1 phase from to left size bar
-  while IFS=$'\t' read -r phase from to; do
-    ((to > end)) && end=$to
-  done < <(json_rows "$1" '$.timeline' phase begin_us end_us)
-  while IFS=$'\t' read -r phase from to; do
-    left=$((from * width / end))
-    size=$(((to - from) * width / end))
-    ((size > 0)) || size=1
-    ((left + size <= width)) || left=$((width - size))
-    printf -v bar '%*s%*s' "$left" '' "$size" ''
-    bar=${bar:0:left}$(printf '█%.0s' $(seq "$size"))
-    printf '      %-21s%10s  │%s%*s│ %s%s%s\n' "$phase" "$(in_ms $((to - from)))" "$bar" \
-      $((width - left - size)) '' "$dim" "$(phase_text "$phase")" "$plain"
-  done < <(json_rows "$1" '$.timeline' phase begin_us end_us)
+  sqlite3 :memory: "
+    WITH phases AS (
+      SELECT json_extract(value, '\$.phase') AS phase, json_extract(value, '\$.begin_us') AS t0,
+             json_extract(value, '\$.end_us') AS t1, key
+      FROM json_each(CAST(readfile('$1') AS TEXT), '\$.timeline')),
+    total AS (SELECT max(1, max(t1)) AS t FROM phases),
+    bars AS (
+      SELECT *, max(1, (t1 - t0) * 30 / t) AS size,
+             min(t0 * 30 / t, 30 - max(1, (t1 - t0) * 30 / t)) AS left_of
+      FROM phases, total)
+    SELECT printf('      %-21s%6d.%03d ms  │%s%s%s│  $dim%s$plain', phase, (t1 - t0) / 1000,
+      (t1 - t0) % 1000, substr('                              ', 1, left_of),
+      substr('██████████████████████████████', 1, size),
+      substr('                              ', 1, 30 - left_of - size),
+      CASE phase
+        WHEN 'end_prepare' THEN 'the long flush, while everyone works on'
+        WHEN 'prepare_for_snapshot' THEN 'the writer does its slow work: a checkpoint'
+        WHEN 'freeze' THEN 'the writer comes to rest; readers go on'
+        WHEN 'pre_commit' THEN 'the provider''s last preparation'
+        WHEN 'hold' THEN 'file system frozen: THE INSTANT'
+        WHEN 'post_commit' THEN 'the record of it is made durable'
+        WHEN 'thaw' THEN 'the writer goes on'
+        WHEN 'pre_final_commit' THEN 'the copy becomes visible'
+        WHEN 'post_snapshot' THEN 'the writer may tidy up in the copy'
+        WHEN 'post_final_commit' THEN 'the copy becomes read-only'
+        WHEN 'confirm' THEN 'the set is complete, for good'
+        ELSE '' END)
+    FROM bars ORDER BY key"
 }
 
 # --- the world -------------------------------------------------------------------------------------
