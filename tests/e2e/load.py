@@ -131,8 +131,6 @@ def fio_verify(world):
         f"--uri={live_uri(volume)}",
         "--rw=randwrite",
         "--bsrange=512-256k",
-        "--blockalign=512",
-        "--bs_unaligned",
         "--iodepth=32",
         "--verify=crc32c",
         "--verify_backlog=64",
