@@ -72,6 +72,9 @@ struct SystemProviderOptions {
   /// keeps its records in memory in between. May be null.
   std::function<void()> before_freeze;
   std::function<void()> after_thaw;
+  /// Volumes that are known but not attached, so that listings name them with the reason. May be
+  /// null. Called with nothing locked, from any thread.
+  std::function<std::vector<VolumeProperties>()> absent_volumes;
 };
 
 /// Threads: as umbra::Provider; the members of its own from any thread.

@@ -142,8 +142,9 @@ Result<VolumeProperties> SystemProvider::find_volume(const VolumeRef& volume) {
 }
 
 Result<std::vector<VolumeProperties>> SystemProvider::list_volumes() {
-  const std::lock_guard lock(mutex_);
   std::vector<VolumeProperties> volumes;
+  if (options_.absent_volumes) volumes = options_.absent_volumes();
+  const std::lock_guard lock(mutex_);
   for (const auto& [id, entry] : entries_) volumes.push_back(describe(*entry));
   return volumes;
 }

@@ -46,6 +46,20 @@ Result<std::unique_ptr<FileDevice>> open_patiently(const std::string& path,
   return device;
 }
 
+// A file of another length is nobody's diff area, and cannot even be opened as a device.
+Status check_file_size(const OpenStore& request) {
+  constexpr std::uintmax_t kSectorBytes = 512;
+  const fs::path path(request.diff_area_path);
+  std::error_code error;
+  if (!fs::is_regular_file(path, error)) return {};
+  const std::uintmax_t size = fs::file_size(path, error);
+  if (error || size % kSectorBytes == 0) return {};
+  if (!request.force) return fail(Errc::diff_area_foreign, request.diff_area_path);
+  fs::resize_file(path, size - size % kSectorBytes, error);
+  if (error) return fail(Errc::io_error, request.diff_area_path + ": " + error.message());
+  return {};
+}
+
 struct DiffArea {
   std::unique_ptr<FileDevice> device;
   bool created = false;  // The file was not there before.
@@ -61,6 +75,9 @@ Result<DiffArea> open_diff_area(const OpenStore& request) {
   }
   FileDeviceOptions options;
   options.create = !exists;
+  if (exists && request.may_format) {
+    if (const Status usable = check_file_size(request); !usable) return fail(usable.error());
+  }
   auto device = open_patiently(request.diff_area_path, options, request.lock_patience);
   if (!device) return fail(device.error(), "the diff area");
   area.device = std::move(*device);

@@ -141,6 +141,9 @@ class Registry {
   /// Withdraws the copies; an unknown volume is no error. Errors: volume_in_use (in a set that is
   /// being made, or a copy is mounted or open; registered still).
   [[nodiscard]] virtual Status remove(const VolumeId& volume) = 0;
+  /// No recorded volume is missing any more: a set whose members are not all there never will be
+  /// whole.
+  virtual void all_attached() = 0;
 };
 
 /// The durable list of attached volumes. Threads: one call at a time.

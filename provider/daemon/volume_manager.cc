@@ -280,6 +280,17 @@ void VolumeManager::drop(const Volume& volume) {
                  volumes_.end());
 }
 
+// A set of which a member lies on a volume that is not attached waits for it.
+void VolumeManager::tell_if_complete() {
+  const std::vector<VolumePtr> rows = table();
+  const bool complete = !records_missing_ && std::all_of(rows.begin(), rows.end(), [](auto& row) {
+    return row->store != nullptr;
+  });
+  if (!complete || told_complete_) return;
+  told_complete_ = true;
+  ports_.registry.all_attached();
+}
+
 Result<VolumeManager::VolumePtr> VolumeManager::find_volume(const VolumeRef& ref) const {
   const std::string asked = !ref.path.empty()   ? ref.path
                             : !ref.name.empty() ? ref.name
@@ -357,6 +368,7 @@ Result<rpc::AttachedVolume> VolumeManager::attach(const rpc::AttachVolume& reque
   }
   note_nesting(*volume);
   put(volume, replaced->get());
+  tell_if_complete();
   log_.info("volume attached", {{"volume", volume->config.name},
                                 {"id", volume->config.volume_id.to_string()},
                                 {"origin", volume->config.origin_path},
@@ -406,6 +418,7 @@ Status VolumeManager::detach(const VolumeRef& ref) {
   for (const VolumePtr& row : table()) {
     if (row->config.volume_id == id) drop(*row);
   }
+  tell_if_complete();
   return {};
 }
 
@@ -413,6 +426,7 @@ Status VolumeManager::reattach() {
   const std::lock_guard operation(operations_);
   auto loaded = ports_.configs.load();
   if (!loaded) return fail(loaded.error());
+  records_missing_ = !loaded->problems.empty();
   for (const std::string& problem : loaded->problems) {
     log_.error("a volume's record cannot be used; it is left in place", {{"reason", problem}});
   }
@@ -444,6 +458,7 @@ Status VolumeManager::reattach() {
     }
     put(volume, nullptr);
   }
+  tell_if_complete();
   return {};
 }
 
@@ -473,28 +488,38 @@ void describe_store(const Store& store, VolumeProperties& properties) {
 
 }  // namespace
 
+VolumeProperties VolumeManager::describe(const Volume& volume) {
+  VolumeProperties properties;
+  properties.volume_id = volume.config.volume_id;
+  properties.name = volume.config.name;
+  properties.origin_path = volume.config.origin_path;
+  properties.diff_area_path = volume.config.diff_area_path;
+  properties.device_path = volume.exposed.device_path;
+  properties.device = volume.exposed.device;
+  properties.nbd_uri = volume.exposed.nbd_uri;
+  properties.size_bytes = volume.origin.size_bytes;
+  if (volume.store != nullptr) {
+    describe_store(*volume.store, properties);
+  } else {
+    properties.state = "not attached: " + volume.problem;
+  }
+  return properties;
+}
+
 std::vector<VolumeProperties> VolumeManager::list() const {
   std::vector<VolumeProperties> result;
-  for (const VolumePtr& row : table()) {
-    VolumeProperties properties;
-    properties.volume_id = row->config.volume_id;
-    properties.name = row->config.name;
-    properties.origin_path = row->config.origin_path;
-    properties.diff_area_path = row->config.diff_area_path;
-    properties.device_path = row->exposed.device_path;
-    properties.device = row->exposed.device;
-    properties.nbd_uri = row->exposed.nbd_uri;
-    properties.size_bytes = row->origin.size_bytes;
-    if (row->store != nullptr) {
-      describe_store(*row->store, properties);
-    } else {
-      properties.state = "not attached: " + row->problem;
-    }
-    result.push_back(std::move(properties));
-  }
+  for (const VolumePtr& row : table()) result.push_back(describe(*row));
   std::sort(result.begin(), result.end(),
             [](const auto& a, const auto& b) { return a.name < b.name; });
   return result;
+}
+
+std::vector<VolumeProperties> VolumeManager::not_attached() const {
+  std::vector<VolumeProperties> missing;
+  for (const VolumePtr& row : table()) {
+    if (row->store == nullptr) missing.push_back(describe(*row));
+  }
+  return missing;
 }
 
 Result<VolumeProperties> VolumeManager::find(const VolumeRef& ref) const {

@@ -74,6 +74,8 @@ class VolumeManager {
   [[nodiscard]] std::vector<VolumeProperties> list() const;
   /// Errors: object_not_found (or the members of `ref` disagree).
   [[nodiscard]] Result<VolumeProperties> find(const VolumeRef& ref) const;
+  /// Of these, the recorded ones that are not attached.
+  [[nodiscard]] std::vector<VolumeProperties> not_attached() const;
   /// Who uses what is attached, one line each, for the log of a stop.
   [[nodiscard]] std::vector<std::string> in_use() const;
 
@@ -93,16 +95,20 @@ class VolumeManager {
   [[nodiscard]] Result<bool> wants_block_device(Volume& volume) const;
   [[nodiscard]] Registration registration(const Volume& volume) const;
   void note_nesting(Volume& volume) const;
+  void tell_if_complete();
   void put(VolumePtr volume, const Volume* instead_of);
   void drop(const Volume& volume);
   [[nodiscard]] std::vector<VolumePtr> table() const;
   [[nodiscard]] Result<VolumePtr> find_volume(const VolumeRef& ref) const;
+  [[nodiscard]] static VolumeProperties describe(const Volume& volume);
   [[nodiscard]] std::vector<std::string> users(const Volume& volume) const;
   void take_down(Volume& volume);
 
   Ports ports_;
   Logger log_;
   std::mutex operations_;  // Held by attach, detach, reattach and close for their whole time.
+  bool records_missing_ = false;    // Of operations_: a record could not be read.
+  bool told_complete_ = false;      // Of operations_.
   mutable std::mutex table_mutex_;  // Guards volumes_; taken after operations_.
   std::vector<VolumePtr> volumes_;
 };

@@ -157,6 +157,7 @@ class Doubles final : public Host,
     world_.registered.erase(volume);
     return {};
   }
+  void all_attached() override { (void)world_.step("complete"); }
 
   Result<Loaded> load() override {
     if (!world_.step("load")) return failure("load");
@@ -236,7 +237,8 @@ TEST_CASE("attach opens, serves, registers and records, in this order", "[cowd]"
   Bench bench;
   const auto attached = bench.manager.attach(Bench::request());
   REQUIRE(attached);
-  CHECK(bench.world.steps == std::vector<std::string>{"open", "expose", "register", "save"});
+  CHECK(bench.world.steps ==
+        std::vector<std::string>{"open", "expose", "register", "save", "complete"});
   CHECK(attached->volume.name == "data.img");
   CHECK(attached->volume.size_bytes == kOriginBytes);
   CHECK(attached->volume.device_path.rfind("/dev/loop", 0) == 0);
@@ -557,6 +559,41 @@ TEST_CASE("a re-attached volume must find its own diff area and a free origin", 
     REQUIRE(bench.next->reattach());
     CHECK(bench.next->list().front().state.find("mounted at /x") != std::string::npos);
     CHECK(bench.world.open_stores.empty());
+  }
+}
+
+TEST_CASE("the provider hears once that nothing is missing, and only when it is so", "[cowd]") {
+  Bench bench;
+  REQUIRE(bench.manager.attach(Bench::request()));
+  bench.restart();
+  const auto told = [&] {
+    return std::count(bench.world.steps.begin(), bench.world.steps.end(), "complete");
+  };
+  SECTION("at once if all is well") {
+    REQUIRE(bench.next->reattach());
+    CHECK(told() == 1);
+    CHECK(bench.next->not_attached().empty());
+  }
+  SECTION("when what failed is attached") {
+    bench.world.failing = "open";
+    REQUIRE(bench.next->reattach());
+    CHECK(told() == 0);
+    CHECK(bench.next->not_attached().size() == 1);
+    bench.world.failing.clear();
+    REQUIRE(bench.next->attach(Bench::request()));
+    CHECK(told() == 1);
+  }
+  SECTION("when what failed is forgotten") {
+    bench.world.failing = "expose";
+    REQUIRE(bench.next->reattach());
+    REQUIRE(bench.next->detach(Bench::named("data.img")));
+    CHECK(told() == 1);
+  }
+  SECTION("never while a record cannot be read") {
+    bench.world.bad_records = {"volumes/x.json: torn"};
+    REQUIRE(bench.next->reattach());
+    REQUIRE(bench.next->detach(Bench::named("data.img")));
+    CHECK(told() == 0);
   }
 }
 

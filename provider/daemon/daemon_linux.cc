@@ -1,0 +1,211 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "provider/daemon/daemon_linux.h"
+
+#include <algorithm>
+#include <filesystem>
+#include <utility>
+#include <vector>
+
+#include "engine/platform/clock.h"
+#include "engine/rpc/provider_server.h"
+#include "provider/contract/system_provider.h"
+#include "provider/daemon/file_stores.h"
+#include "provider/daemon/front_ends_linux.h"
+#include "provider/daemon/process_linux.h"
+#include "provider/daemon/state_dir_posix.h"
+#include "provider/daemon/system_view_linux.h"
+#include "provider/daemon/volume_manager.h"
+#include "provider/frontend/nbd/server.h"
+#include "provider/guardian/client.h"
+
+namespace umbra::cowd {
+namespace {
+
+constexpr const char* kVersion = UMBRA_VERSION;
+constexpr std::chrono::seconds kStartPatience{30};  // For the locks of a process that was killed.
+
+// The provider's registry as the volume manager wants it.
+class ProviderRegistry final : public Registry {
+ public:
+  explicit ProviderRegistry(contract::SystemProvider& provider) : provider_(provider) {}
+
+  Status add(const Registration& registration, Store& store) override {
+    contract::VolumeDescription description;
+    description.name = registration.name;
+    description.origin_path = registration.origin_path;
+    description.diff_area_path = registration.diff_area_path;
+    description.device_path = registration.exposed.device_path;
+    description.nbd_uri = registration.exposed.nbd_uri;
+    description.device = registration.exposed.device;
+    description.host_devices = registration.host_devices;
+    return provider_.add_volume(volume_of(store), std::move(description));
+  }
+  Status remove(const VolumeId& volume) override {
+    const Status removed = provider_.remove_volume(volume, false);
+    if (!removed && removed.error().code == Errc::object_not_found) return {};
+    return removed;
+  }
+  void all_attached() override { provider_.all_volumes_attached(); }
+
+ private:
+  contract::SystemProvider& provider_;
+};
+
+}  // namespace
+
+// In the order of construction.
+struct Daemon::Parts {
+  explicit Parts(SpdlogLog& log_) : sink(log_), log(log_, "cowd") {}
+
+  SpdlogLog& sink;
+  Logger log;
+  UniqueFd run_lock;
+  UniqueFd state_lock;
+  std::unique_ptr<guardian::GuardianClient> guardian;
+  std::unique_ptr<StateDir> state;
+  std::unique_ptr<nbd::Server> nbd;
+  std::unique_ptr<SystemFrontEnds> front_ends;
+  std::unique_ptr<contract::SystemProvider> provider;
+  std::unique_ptr<ProviderRegistry> registry;
+  std::unique_ptr<LinuxHost> host;
+  std::unique_ptr<FileStores> stores;
+  std::unique_ptr<VolumeManager> volumes;
+  std::unique_ptr<rpc::ProviderServer> server;
+
+  Status take_locks(const DaemonOptions& options);
+  Status open_outside(const DaemonOptions& options);
+  Status open_volumes(const DaemonOptions& options);
+  void serve(const DaemonOptions& options);
+  void flush_what_is_used();
+};
+
+Status Daemon::Parts::take_locks(const DaemonOptions& options) {
+  auto lock = lock_file(options.run_dir + "/cowd.lock", kStartPatience);
+  if (!lock) return fail(lock.error());
+  run_lock = std::move(*lock);
+  auto opened = StateDir::open(options.state_dir);
+  if (!opened) return fail(opened.error());
+  state = std::move(*opened);
+  lock = lock_file(options.state_dir + "/lock", kStartPatience);
+  if (!lock) return fail(lock.error());
+  state_lock = std::move(*lock);
+  return {};
+}
+
+Status Daemon::Parts::open_outside(const DaemonOptions& options) {
+  auto client = guardian::GuardianClient::connect(UniqueFd(options.guardian_fd), sink);
+  if (!client) return fail(client.error(), "the guardian");
+  guardian = std::move(*client);
+  nbd::ServerOptions nbd_options;
+  nbd_options.socket_path = options.run_dir + "/nbd.sock";
+  auto listening = nbd::Server::start(nbd_options, sink);
+  if (!listening) return fail(listening.error(), "the NBD server");
+  nbd = std::move(*listening);
+  SystemFrontEnds::Options front;
+  front.run_dir = options.run_dir;
+  front.nbd = nbd.get();
+  front.guardian = guardian.get();
+  front.log = &sink;
+  front_ends = std::make_unique<SystemFrontEnds>(front);
+  return front_ends->begin();
+}
+
+Status Daemon::Parts::open_volumes(const DaemonOptions& options) {
+  const auto boot = read_boot_id();
+  if (!boot) return fail(boot.error());
+  contract::SystemProviderOptions provider_options;
+  provider_options.machine_name = machine_name();
+  provider_options.version = kVersion;
+  provider_options.drill_hold = options.drill_hold;
+  provider_options.before_freeze = [this] { sink.hold(); };
+  provider_options.after_thaw = [this] { sink.release(); };
+  provider_options.absent_volumes = [this] { return volumes->not_attached(); };
+  provider = std::make_unique<contract::SystemProvider>(*guardian, *front_ends, sink,
+                                                        system_clock(), provider_options);
+  registry = std::make_unique<ProviderRegistry>(*provider);
+  host = std::make_unique<LinuxHost>(options.run_dir);
+  FileStoresOptions store_options;
+  store_options.boot_id = *boot;
+  store_options.lost_store = state.get();
+  store_options.log = &sink;
+  stores = std::make_unique<FileStores>(store_options);
+  volumes = std::make_unique<VolumeManager>(
+      VolumeManager::Ports{*host, *stores, *front_ends, *registry, *state, sink});
+  const Status attached = volumes->reattach();
+  front_ends->finish_start();
+  return attached;
+}
+
+void Daemon::Parts::serve(const DaemonOptions& options) {
+  using rpc::provider_method;
+  std::map<std::string, rpc::ProviderMethod> methods;
+  methods["volume.attach"] = provider_method<rpc::AttachVolume, rpc::AttachedVolume>(
+      [this](const rpc::AttachVolume& request) { return volumes->attach(request); });
+  methods["volume.detach"] = provider_method<rpc::DetachVolume, rpc::Nothing>(
+      [this](const rpc::DetachVolume& request) -> Result<rpc::Nothing> {
+        if (const Status detached = volumes->detach(request.volume); !detached) {
+          return fail(detached.error());
+        }
+        return rpc::Nothing{};
+      });
+  methods["snapshot.mount"] = provider_method<rpc::MountSnapshot, rpc::MountedSnapshot>(
+      [this](const rpc::MountSnapshot& request) {
+        return front_ends->mount_copy(request.snapshot_id, request.directory);
+      });
+  methods["snapshot.unmount"] = provider_method<rpc::UnmountSnapshot, rpc::Nothing>(
+      [this](const rpc::UnmountSnapshot& request) -> Result<rpc::Nothing> {
+        const Status unmounted = front_ends->unmount_copy(request.snapshot_id);
+        if (!unmounted) return fail(unmounted.error());
+        return rpc::Nothing{};
+      });
+  rpc::ProviderServerOptions server_options;
+  server_options.socket_path = options.socket;
+  server_options.program = std::string("umbra-cowd ") + kVersion;
+  server =
+      std::make_unique<rpc::ProviderServer>(*provider, std::move(methods), server_options, sink);
+}
+
+Daemon::Daemon(std::unique_ptr<Parts> parts) : parts_(std::move(parts)) {}
+
+Result<std::unique_ptr<Daemon>> Daemon::start(const DaemonOptions& options, SpdlogLog& log) {
+  auto parts = std::make_unique<Parts>(log);
+  for (const auto step : {&Parts::take_locks, &Parts::open_outside, &Parts::open_volumes}) {
+    if (const Status done = ((*parts).*step)(options); !done) {
+      const Error error = done.error();
+      const Daemon takes_down(std::move(parts));
+      return fail(error);
+    }
+  }
+  parts->serve(options);
+  parts->log.info("umbra-cowd serves", {{"run_dir", options.run_dir},
+                                        {"state_dir", options.state_dir},
+                                        {"volumes", parts->volumes->list().size()}});
+  return std::unique_ptr<Daemon>(new Daemon(std::move(parts)));
+}
+
+void Daemon::Parts::flush_what_is_used() {
+  const std::vector<std::string> users = volumes->in_use();
+  if (users.empty()) return;
+  for (const std::string& user : users) {
+    log.error("in use while umbra-cowd stops; unmount before stopping it", {{"who", user}});
+  }
+  std::vector<std::uint64_t> devices;
+  for (const VolumeProperties& volume : volumes->list()) {
+    if (volume.device != 0) devices.push_back(volume.device);
+  }
+  if (const Status flushed = guardian->flush(devices); !flushed) {
+    log.error("what is in use could not be flushed", {{"reason", flushed.error().context}});
+  }
+}
+
+Daemon::~Daemon() {
+  Parts& parts = *parts_;
+  parts.server.reset();
+  if (parts.volumes) parts.flush_what_is_used();
+  parts.provider.reset();
+  if (parts.front_ends) parts.front_ends->shut_down();
+  if (parts.volumes) parts.volumes->close();
+  if (parts.nbd) parts.log.info("umbra-cowd stopped");
+}
+
+}  // namespace umbra::cowd

@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// umbra-cowd, joined: what is built in which order, and taken down in the reverse one.
+//
+//   start  locks, log, guardian, state, NBD server, front ends (sessions taken over), provider,
+//          volumes attached again and their copies surfaced, waiting requests answered, umbrad
+//   stop   umbrad (running calls end), provider (an unfinished set is aborted), front ends, stores
+//
+// umbrad is not needed for anything but making snapshots: volumes are served before it is there and
+// after it has gone.
+
+#pragma once
+
+#include <chrono>
+#include <memory>
+#include <string>
+
+#include "engine/platform/log_spdlog.h"
+#include "umbra/result.h"
+
+namespace umbra::cowd {
+
+struct DaemonOptions {
+  std::string run_dir;    // Exists; real path.
+  std::string state_dir;  // Made if it is missing.
+  std::string socket;     // umbrad's.
+  int guardian_fd = -1;
+  std::chrono::milliseconds drill_hold{0};
+};
+
+class Daemon {
+ public:
+  /// Everything up to the volumes. Signals are blocked, the process is protected. `log` outlives
+  /// the object. Blocks: what attaching takes. Errors: volume_attached (another umbra-cowd has the
+  /// run or state directory); coordinator_lost, version_mismatch, protocol_violation (the
+  /// guardian's descriptor); access_denied, io_error (directories, sockets).
+  [[nodiscard]] static Result<std::unique_ptr<Daemon>> start(const DaemonOptions& options,
+                                                             SpdlogLog& log);
+  /// A clean stop. Volumes stay recorded; what is in use is flushed, said in the log, and cut off.
+  ~Daemon();
+  Daemon(const Daemon&) = delete;
+  Daemon& operator=(const Daemon&) = delete;
+
+ private:
+  struct Parts;
+  explicit Daemon(std::unique_ptr<Parts> parts);
+  std::unique_ptr<Parts> parts_;
+};
+
+}  // namespace umbra::cowd

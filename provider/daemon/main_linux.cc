@@ -1,0 +1,151 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// umbra-cowd: the system provider's daemon. Exit status: 0 after SIGTERM or SIGINT; 1 when it could
+// not start (another one runs, a directory cannot be used); 2 for a wrong option.
+//
+// Started by hand or by a unit it turns into umbra-guardian, which starts it again as its child
+// with --guardian-fd: whoever serves a volume must not be the one who freezes it.
+
+#include <CLI/CLI.hpp>
+#include <csignal>
+#include <filesystem>
+#include <iostream>
+#include <string>
+#include <vector>
+
+#include "engine/platform/log_spdlog.h"
+#include "engine/platform/run_dir.h"
+#include "provider/daemon/daemon_linux.h"
+#include "provider/daemon/helper_linux.h"
+#include "provider/daemon/process_linux.h"
+
+namespace {
+
+using namespace umbra;
+using namespace umbra::cowd;
+
+constexpr const char* kSystemRunDir = "/run/umbra";
+constexpr const char* kSystemStateDir = "/var/lib/umbra";
+constexpr int kDrillHoldMsMax = 60'000;
+
+struct Arguments {
+  std::string run_dir;
+  std::string state_dir;
+  std::string socket;
+  std::string log_level = "info";
+  std::string log_file;
+  int guardian_fd = -1;
+  int drill_hold_ms = 0;
+};
+
+int complain(const Error& error) {
+  std::cerr << "umbra-cowd: " << error.to_string() << "\n";
+  return 1;
+}
+
+// The run directory, made and without links; the others follow from it.
+Status settle_directories(Arguments& arguments) {
+  if (arguments.run_dir.empty()) {
+    const auto chosen = default_run_dir();
+    if (!chosen) return fail(chosen.error());
+    arguments.run_dir = *chosen;
+  }
+  std::error_code ignored;
+  arguments.run_dir = std::filesystem::absolute(arguments.run_dir, ignored).lexically_normal();
+  if (arguments.state_dir.empty()) {
+    const bool system = arguments.run_dir == kSystemRunDir;
+    arguments.state_dir = system ? kSystemStateDir : arguments.run_dir + "/state";
+  }
+  arguments.state_dir = std::filesystem::absolute(arguments.state_dir, ignored).lexically_normal();
+  if (const Status made = ensure_run_dir(arguments.run_dir, is_root()); !made) {
+    return fail(made.error(), "the run directory");
+  }
+  const auto real = real_path(arguments.run_dir);
+  if (!real) return fail(real.error());
+  arguments.run_dir = *real;
+  if (arguments.socket.empty()) {
+    arguments.socket = arguments.run_dir + "/" + std::string(kCoordinatorSocketName);
+  }
+  return {};
+}
+
+int run_under_guardian(const Arguments& arguments, const std::vector<std::string>& words) {
+  // The guardian would start it again and again.
+  const auto lock = lock_file(arguments.run_dir + "/cowd.lock", std::chrono::milliseconds(0));
+  if (!lock) return complain(lock.error());
+  return complain(become_guardian({arguments.run_dir, arguments.log_file, words}));
+}
+
+int serve(const Arguments& arguments, LogLevel level) {
+  const std::vector<std::string> missing = protect_process();
+  block_signals();
+  auto sink = SpdlogLog::open({.file = arguments.log_file, .level = level});
+  if (!sink) return complain(sink.error());
+  const Logger log(**sink, "cowd");
+  for (const std::string& what : missing) {
+    log.warning("not fully protected against a shortage of memory", {{"missing", what}});
+  }
+  DaemonOptions options;
+  options.run_dir = arguments.run_dir;
+  options.state_dir = arguments.state_dir;
+  options.socket = arguments.socket;
+  options.guardian_fd = arguments.guardian_fd;
+  options.drill_hold = std::chrono::milliseconds(arguments.drill_hold_ms);
+  if (arguments.drill_hold_ms > 0) {
+    log.warning("every write hold is stretched, for a drill", {{"ms", arguments.drill_hold_ms}});
+  }
+  auto daemon = Daemon::start(options, **sink);
+  if (!daemon) {
+    log.error("umbra-cowd cannot start", {{"reason", daemon.error().to_string()}});
+    return complain(daemon.error());
+  }
+  while (true) {
+    const int signal = wait_for_signal();
+    if (signal != SIGHUP) break;
+    if (const Status reopened = (*sink)->reopen(); !reopened) {
+      log.error("the log file cannot be opened anew", {{"reason", reopened.error().context}});
+    }
+  }
+  daemon->reset();
+  return 0;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  const std::string own_name = argc > 0 ? argv[0] : "";
+  const std::vector<std::string> words(argv + (argc > 0 ? 1 : 0), argv + argc);
+  if (own_name == kHelperName) return helper_main(words);
+
+  Arguments arguments;
+  CLI::App app{"Umbra's provider: serves attached volumes and keeps their snapshots."};
+  app.add_option("--run-dir", arguments.run_dir,
+                 "Sockets, mounts and locks (default: /run/umbra as root, else a private one)");
+  app.add_option("--state-dir", arguments.state_dir,
+                 "The list of attached volumes (default: /var/lib/umbra with /run/umbra, else "
+                 "RUN-DIR/state)");
+  app.add_option("--socket", arguments.socket, "umbrad's socket (default: RUN-DIR/umbrad.sock)");
+  app.add_option("--log-level", arguments.log_level, "debug, info, warning or error");
+  app.add_option("--log-file", arguments.log_file,
+                 "Append the log to this file instead of standard error; reopened on SIGHUP");
+  app.add_option("--guardian-fd", arguments.guardian_fd,
+                 "Given by umbra-guardian; without it umbra-cowd starts one and becomes its child");
+  app.add_option("--drill-hold-ms", arguments.drill_hold_ms,
+                 "For tests only: stretch every write hold between flip and release by this much")
+      ->check(CLI::Range(0, kDrillHoldMsMax));
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    return app.exit(error) == 0 ? 0 : 2;
+  }
+  const auto level = parse_log_level(arguments.log_level);
+  if (!level) {
+    (void)complain(level.error());
+    return 2;
+  }
+  if (const Status settled = settle_directories(arguments); !settled) {
+    return complain(settled.error());
+  }
+  if (arguments.guardian_fd < 0) return run_under_guardian(arguments, words);
+  return serve(arguments, *level);
+}

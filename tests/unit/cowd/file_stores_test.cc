@@ -1,0 +1,157 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Stores on real files. The copy-on-write volume has tests of its own; here it is what happens to
+// the files: made, taken over, refused, removed again, locked and unlocked.
+#include "provider/daemon/file_stores.h"
+
+#include <filesystem>
+#include <fstream>
+
+#include "engine/platform/file_device.h"
+#include "provider/daemon/state_dir_posix.h"
+#include "tests/support/catch.h"
+#include "tests/support/temp_dir.h"
+
+namespace fs = std::filesystem;
+using namespace umbra;
+using namespace umbra::cowd;
+
+namespace {
+
+constexpr std::uint64_t kOriginBytes = 1U << 20U;
+constexpr std::uint64_t kDiffBytes = 8U << 20U;
+
+struct Bench {
+  Bench() {
+    std::ofstream(top / "origin").flush();
+    fs::resize_file(top / "origin", kOriginBytes);
+  }
+  OpenStore request() const {
+    OpenStore wanted;
+    wanted.origin_path = top / "origin";
+    wanted.diff_area_path = top / "diff";
+    wanted.may_format = true;
+    wanted.diff_initial_bytes = kDiffBytes;
+    return wanted;
+  }
+  OpenedStore open(const OpenStore& wanted) {
+    auto opened = stores.open(wanted);
+    REQUIRE(opened);
+    return std::move(*opened);
+  }
+  Error refused(const OpenStore& wanted) {
+    auto opened = stores.open(wanted);
+    REQUIRE_FALSE(opened);
+    return opened.error();
+  }
+  void write(const std::string& name, const std::string& text) const {
+    std::ofstream(top / name) << text;
+  }
+
+  test::TempDir top;
+  FileStores stores{{.boot_id = Guid::random()}};
+};
+
+}  // namespace
+
+TEST_CASE("a diff area that is not there is made, and taken over the next time", "[cowd]") {
+  Bench bench;
+  VolumeId id;
+  {
+    const OpenedStore first = bench.open(bench.request());
+    CHECK(first.formatted);
+    CHECK(first.store->live()->geometry().size_bytes == kOriginBytes);
+    CHECK(fs::file_size(bench.top / "diff") >= kDiffBytes);
+    id = first.store->id();
+    REQUIRE(first.store->close());
+  }
+  OpenStore again = bench.request();
+  again.volume_id = id;
+  const OpenedStore second = bench.open(again);
+  CHECK_FALSE(second.formatted);
+  CHECK(second.store->id() == id);
+}
+
+TEST_CASE("an empty diff area is made; with force anything is", "[cowd]") {
+  Bench bench;
+  OpenStore wanted = bench.request();
+  SECTION("empty") { bench.write("diff", ""); }
+  SECTION("forced over a text of odd length") {
+    bench.write("diff", std::string(5001, 'x'));
+    wanted.force = true;
+  }
+  SECTION("forced over a diff area") {
+    REQUIRE(bench.open(bench.request()).store->close());
+    wanted.force = true;
+  }
+  CHECK(bench.open(wanted).formatted);
+}
+
+TEST_CASE("what is not ours is refused and left as it is", "[cowd]") {
+  Bench bench;
+  for (const std::size_t size : {5001U, 4096U, 1U << 20U}) {
+    CAPTURE(size);
+    bench.write("diff", std::string(size, 'x'));
+    CHECK(bench.refused(bench.request()).code == Errc::diff_area_foreign);
+    std::ifstream in(bench.top / "diff");
+    const std::string text(std::istreambuf_iterator<char>(in), {});
+    CHECK(text == std::string(size, 'x'));
+  }
+}
+
+TEST_CASE("another volume's diff area, or one of another origin, is refused", "[cowd]") {
+  Bench bench;
+  REQUIRE(bench.open(bench.request()).store->close());
+  OpenStore wanted = bench.request();
+  SECTION("another id") { wanted.volume_id = VolumeId::random(); }
+  SECTION("an origin of another size") { fs::resize_file(bench.top / "origin", 2 * kOriginBytes); }
+  CHECK(bench.refused(wanted).code == Errc::diff_area_wrong_origin);
+}
+
+TEST_CASE("a diff area file that an attempt made goes with its failure", "[cowd]") {
+  Bench bench;
+  OpenStore wanted = bench.request();
+  SECTION("bad chunk size") { wanted.chunk_bytes = 12345; }
+  SECTION("maximum too small for a diff area") {
+    wanted.diff_initial_bytes = 4096;
+    wanted.diff_maximum_bytes = 4096;
+  }
+  (void)bench.refused(wanted);
+  CHECK_FALSE(fs::exists(bench.top / "diff"));
+  CHECK(bench.open(bench.request()).formatted);  // No lock is left either.
+}
+
+TEST_CASE("re-attaching makes nothing", "[cowd]") {
+  Bench bench;
+  OpenStore wanted = bench.request();
+  wanted.may_format = false;
+  wanted.volume_id = VolumeId::random();
+  CHECK(bench.refused(wanted).code == Errc::object_not_found);
+  CHECK_FALSE(fs::exists(bench.top / "diff"));
+  bench.write("diff", "");
+  (void)bench.refused(wanted);
+  CHECK(fs::file_size(bench.top / "diff") == 0);
+}
+
+TEST_CASE("the locks are held while anybody has the store, and not longer", "[cowd]") {
+  Bench bench;
+  OpenedStore opened = bench.open(bench.request());
+  CHECK(bench.refused(bench.request()).code == Errc::volume_attached);
+  auto live = opened.store->live();
+  const auto volume = volume_of(*opened.store);
+  REQUIRE(opened.store->close());
+  opened.store.reset();
+  CHECK(bench.refused(bench.request()).code == Errc::volume_attached);
+}
+
+TEST_CASE("a lock of a dying process is waited for", "[cowd]") {
+  Bench bench;
+  REQUIRE(bench.open(bench.request()).store->close());
+  auto dying = open_file_device(bench.top / "origin", {});
+  REQUIRE(dying);
+  OpenStore wanted = bench.request();
+  wanted.lock_patience = std::chrono::milliseconds(50);
+  CHECK(bench.refused(wanted).code == Errc::volume_attached);
+  dying->reset();
+  CHECK_FALSE(bench.open(wanted).formatted);
+}
