@@ -88,6 +88,12 @@ void RequesterSession::delete_snapshots(const Json& params, const Reply& reply) 
     bool found = false;
     rpc::DeletedSnapshots total;
     std::function<void()> step;
+
+    // finish() drops `step`, perhaps from inside it: a copy lives until the call has returned.
+    void advance() const {
+      const auto running = step;
+      running();
+    }
   };
   const auto walk = std::make_shared<Walk>();
   walk->providers = server_.connected_providers();
@@ -107,14 +113,14 @@ void RequesterSession::delete_snapshots(const Json& params, const Reply& reply) 
           const auto code = answer ? answer->status : answer.error().code;
           if (code != Errc::object_not_found) walk->found = true;
           if (answer) walk->total.deleted += answer->deleted;
-          if (code == Errc::ok || code == Errc::object_not_found) return walk->step();
+          if (code == Errc::ok || code == Errc::object_not_found) return walk->advance();
           walk->total.status = code;
           walk->total.context = answer ? answer->context : answer.error().context;
           if (answer) walk->total.not_deleted = answer->not_deleted;
           finish();
         });
   };
-  walk->step();
+  walk->advance();
 }
 
 void RequesterSession::list_providers(const Json&, const Reply& reply) {
