@@ -1,0 +1,386 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "requester-sdk/src/session_logic.h"
+
+#include <algorithm>
+#include <map>
+
+#include "engine/documents/xml.h"
+#include "tests/support/catch.h"
+
+namespace {
+
+using namespace umbra;
+using namespace umbra::requester;
+using namespace std::chrono_literals;
+
+constexpr std::uint64_t kDevice = 77;
+const VolumeId kVolume{Guid{{1}}};
+const SnapshotId kSnapshot{Guid{{2}}};
+const SnapshotSetId kSet{Guid{{3}}};
+
+// umbrad's part: every call works unless the test says otherwise; operations end after some waits.
+class FakeLink final : public Link {
+ public:
+  using Link::call;
+  Result<rpc::Json> call(std::string_view method, rpc::Json params,
+                         std::chrono::milliseconds) override {
+    const std::string name(method);
+    if (!open) return fail(Errc::coordinator_lost, "closed");
+    calls.push_back(name);
+    if (const auto found = errors.find(name); found != errors.end()) {
+      if (found->second.code == Errc::coordinator_lost) open = false;
+      return tl::unexpected<Error>(found->second);
+    }
+    if (name == "operation.wait") return wait();
+    if (name == "operation.cancel") {
+      cancelled = true;
+      return rpc::encode(rpc::OperationStatus{});
+    }
+    return answer(name, params);
+  }
+  [[nodiscard]] bool is_open() const noexcept override { return open; }
+  [[nodiscard]] TimePoint now() const noexcept override { return time; }
+
+  std::vector<std::string> calls;
+  std::map<std::string, Error> errors;
+  Error operation_error{Errc::ok, {}};
+  int pending_waits = 1;  // Of each operation.
+  bool ends_when_cancelled = true;
+  bool cancelled = false;
+  bool open = true;
+  TimePoint time{1h};
+  std::vector<WriterMetadataDocument> writers;
+
+ private:
+  Result<rpc::Json> wait() {
+    time += 200ms;
+    rpc::OperationStatus status;
+    status.phase = "freeze";
+    status.timeline = {{"freeze", 1, 2}};
+    if (cancelled && ends_when_cancelled) {
+      status.status = Errc::async_cancelled;
+    } else if (waits_++ >= pending_waits && !cancelled) {
+      waits_ = 0;
+      status.status =
+          operation_error.code == Errc::ok ? Errc::async_finished : operation_error.code;
+      status.context = operation_error.context;
+      status.writers.emplace_back().name = "w";
+    }
+    return rpc::encode(status);
+  }
+  Result<rpc::Json> answer(const std::string& name, const rpc::Json&) {
+    if (name == "session.start_snapshot_set") return rpc::encode(rpc::StartedSet{kSet});
+    if (name == "session.add_to_snapshot_set") {
+      return rpc::encode(rpc::AddedSnapshot{kSnapshot, kVolume});
+    }
+    if (name == "query.snapshots") {
+      rpc::SnapshotList list;
+      list.snapshots.emplace_back().snapshot_id = kSnapshot;
+      list.absent_providers = {"away"};
+      return rpc::encode(list);
+    }
+    if (name == "volume.list") {
+      rpc::VolumeList list;
+      list.volumes.emplace_back().name = "data";
+      list.volumes[0].volume_id = kVolume;
+      list.volumes[0].device = kDevice;
+      return rpc::encode(list);
+    }
+    if (name == "session.get_writer_metadata") {
+      rpc::WriterMetadataList list;
+      for (const auto& document : writers) {
+        list.writers.push_back({{}, {}, "w", documents::to_xml(document)});
+      }
+      return rpc::encode(list);
+    }
+    if (name == "session.get_backup_components") {
+      return rpc::encode(rpc::Document{documents::to_xml(BackupComponentsDocument{})});
+    }
+    return rpc::encode(rpc::StartedOperation{1});
+  }
+  int waits_ = 0;
+};
+
+std::uint64_t device_of(const std::string& directory) {
+  return directory.starts_with("/data") ? kDevice : 1;
+}
+
+struct Session {
+  FakeLink link;
+  SessionLogic logic{link, device_of};
+
+  [[nodiscard]] int sent(const std::string& method) const {
+    return static_cast<int>(std::count(link.calls.begin(), link.calls.end(), method));
+  }
+  // Brings a fresh session into a state by the ordinary way.
+  void reach(SessionState state) {
+    using enum SessionState;
+    if (state == created) return;
+    REQUIRE(logic.initialize_for_backup());
+    if (state == initialized) return;
+    REQUIRE(logic.set_backup_state({}));
+    REQUIRE(logic.gather_writer_metadata(10s));
+    if (state == metadata_ready) return;
+    REQUIRE(logic.start_snapshot_set(0ms));
+    if (state == set_started) return;
+    if (state == failed) {
+      REQUIRE(logic.abort_backup());
+      return;
+    }
+    if (state == lost) {
+      link.errors["session.add_to_snapshot_set"] = {Errc::coordinator_lost, "gone"};
+      REQUIRE_FALSE(logic.add_to_snapshot_set({}, {}));
+      return;
+    }
+    REQUIRE(logic.prepare_for_backup(10s));
+    if (state == prepared) return;
+    REQUIRE(logic.do_snapshot_set({}));
+    if (state == snapshot_created) return;
+    REQUIRE(logic.backup_complete(10s));
+  }
+};
+
+struct Call {
+  const char* name;
+  std::function<Status(SessionLogic&)> make;
+  std::string allowed;  // A letter per state, in the order of SessionState.
+};
+
+template <class T>
+Status status_of(const Result<T>& result) {
+  if (!result) return fail(result.error());
+  return {};
+}
+
+// The states' letters: U created, I initialized, M metadata_ready, S set_started, P prepared,
+// D snapshot_created, F completed, X failed (requester-and-coordinator 2.9).
+const std::vector<Call>& all_calls() {
+  static const std::vector<Call> calls{
+      {"initialize_for_backup", [](auto& s) { return status_of(s.initialize_for_backup()); }, "U"},
+      {"create_snapshot_set",
+       [](auto& s) {
+         CreateOptions options;
+         options.volumes.resize(1);
+         return status_of(s.create_snapshot_set(options));
+       },
+       "U"},
+      {"enable_writer_classes",
+       [](auto& s) { return s.select_writers("enable_writer_classes", {}); }, "IMSPDFX"},
+      {"set_context", [](auto& s) { return s.set_context(0); }, "IM"},
+      {"set_backup_state", [](auto& s) { return s.set_backup_state({}); }, "IMS"},
+      {"gather_writer_metadata", [](auto& s) { return s.gather_writer_metadata(10s); }, "I"},
+      {"writer_metadata", [](auto& s) { return status_of(s.writer_metadata()); }, "MSPDFX"},
+      {"add_component", [](auto& s) { return s.add_component({}); }, "MS"},
+      {"start_snapshot_set", [](auto& s) { return status_of(s.start_snapshot_set(0ms)); }, "IM"},
+      {"add_to_snapshot_set", [](auto& s) { return status_of(s.add_to_snapshot_set({}, {})); },
+       "S"},
+      {"prepare_for_backup", [](auto& s) { return s.prepare_for_backup(10s); }, "S"},
+      {"do_snapshot_set", [](auto& s) { return s.do_snapshot_set({}); }, "P"},
+      {"gather_writer_status", [](auto& s) { return status_of(s.gather_writer_status()); },
+       "MSPDFX"},
+      {"set_backup_succeeded", [](auto& s) { return s.set_backup_succeeded({}, true); }, "PD"},
+      {"backup_complete", [](auto& s) { return s.backup_complete(10s); }, "PD"},
+      {"abort_backup", [](auto& s) { return s.abort_backup(); }, "IMSPDFX"},
+      {"save_as_xml", [](auto& s) { return status_of(s.components_xml(true)); }, "PDFX"},
+      {"backup_components", [](auto& s) { return status_of(s.components_xml(false)); }, "IMSPDFX"},
+      {"list_snapshots", [](auto& s) { return status_of(s.list_snapshots({})); }, "IMSPDFX"},
+  };
+  return calls;
+}
+
+TEST_CASE("every call in every state is allowed or gives bad_state with its name") {
+  constexpr std::string_view kLetters = "UIMSPDFXL";
+  for (const Call& call : all_calls()) {
+    for (std::size_t i = 0; i < kLetters.size(); ++i) {
+      const auto state = static_cast<SessionState>(i);
+      INFO(call.name << " in " << session_state_name(state));
+      Session session;
+      session.reach(state);
+      REQUIRE(session.logic.state() == state);
+      const std::size_t before = session.link.calls.size();
+      const Status status = call.make(session.logic);
+      if (call.allowed.find(kLetters[i]) != std::string::npos) {
+        if (!status) CHECK(status.error().to_string().empty());
+        continue;
+      }
+      REQUIRE_FALSE(status);
+      CHECK(status.error().code ==
+            (state == SessionState::lost ? Errc::coordinator_lost : Errc::bad_state));
+      CHECK_THAT(status.error().context, Catch::Contains(call.name));
+      CHECK(session.link.calls.size() == before);
+      CHECK(session.logic.state() == state);
+    }
+  }
+}
+
+TEST_CASE("what a call needs besides its state is asked for by name") {
+  Session session;
+  session.reach(SessionState::initialized);
+  CHECK(session.logic.set_context(context::kBackup));
+  CHECK(session.logic.set_context(context::kBackup).error().code == Errc::bad_state);
+  REQUIRE(session.logic.start_snapshot_set(0ms));
+  CHECK_THAT(session.logic.prepare_for_backup(10s).error().context,
+             Catch::Contains("gather_writer_metadata first"));
+  CHECK_THAT(session.logic.add_component({}).error().context,
+             Catch::Contains("gather_writer_metadata first"));
+  CHECK(session.logic.gather_writer_status().error().code == Errc::bad_state);
+  CHECK(session.logic.writer_metadata().error().code == Errc::bad_state);
+
+  Session volumes;
+  volumes.reach(SessionState::metadata_ready);
+  REQUIRE(volumes.logic.set_backup_state({.component_mode = false}));
+  CHECK(volumes.logic.add_component({}).error().code == Errc::bad_state);
+  CHECK(volumes.logic.start_snapshot_set(-1ms).error().code == Errc::invalid_argument);
+
+  Session list;
+  list.reach(SessionState::prepared);
+  DoOptions options;
+  options.policy_list = {WriterClassId{}};
+  CHECK(list.logic.do_snapshot_set(options).error().code == Errc::invalid_argument);
+}
+
+TEST_CASE("a context without writers goes from the set to the creation") {
+  Session session;
+  session.reach(SessionState::initialized);
+  REQUIRE(session.logic.set_context(context::kNasRollback));
+  REQUIRE(session.logic.start_snapshot_set(0ms));
+  CHECK(session.logic.prepare_for_backup(10s).error().code == Errc::bad_state);
+  CHECK(session.logic.do_snapshot_set({}));
+  CHECK(session.logic.backup_complete(10s).error().code == Errc::bad_state);
+}
+
+TEST_CASE("a failed creation keeps the report and the session for its status") {
+  Session session;
+  session.reach(SessionState::prepared);
+  session.link.operation_error = {Errc::writererror_retryable, "writer 'w', phase freeze"};
+  const Status done = session.logic.do_snapshot_set({});
+  REQUIRE_FALSE(done);
+  CHECK(done.error().code == Errc::writererror_retryable);
+  CHECK_THAT(done.error().context, Catch::Contains("writer 'w', phase freeze"));
+  CHECK(session.logic.state() == SessionState::failed);
+  CHECK(session.logic.last_report().writers.size() == 1);
+  CHECK(session.logic.last_report().timeline.size() == 1);
+  session.link.operation_error = {Errc::ok, {}};
+  CHECK(session.logic.gather_writer_status());
+}
+
+TEST_CASE("progress is reported with the phase") {
+  Session session;
+  session.reach(SessionState::prepared);
+  session.link.pending_waits = 3;
+  std::vector<std::string> seen;
+  DoOptions options;
+  options.on_progress = [&](const Progress& progress) {
+    seen.push_back(std::string(progress.operation) + ":" + std::string(progress.phase));
+  };
+  CHECK(session.logic.do_snapshot_set(options));
+  CHECK(seen == std::vector<std::string>(3, "do_snapshot_set:freeze"));
+}
+
+TEST_CASE("cancel and the time limit cancel the operation and wait for it") {
+  for (const bool by_hand : {true, false}) {
+    Session session;
+    session.reach(SessionState::prepared);
+    session.link.pending_waits = 1'000'000;
+    if (by_hand) session.logic.cancel();
+    const Status done = session.logic.do_snapshot_set({.time_limit = 2s});
+    REQUIRE_FALSE(done);
+    CHECK(done.error().code == Errc::async_cancelled);
+    CHECK_THAT(done.error().context,
+               Catch::Contains(by_hand ? "cancelled by the caller" : "not finished in 2000 ms"));
+    CHECK(session.sent("operation.cancel") == 1);
+    CHECK(session.logic.state() == SessionState::failed);
+  }
+}
+
+TEST_CASE("an umbrad that does not end a cancelled operation is given up") {
+  Session session;
+  session.reach(SessionState::prepared);
+  session.link.pending_waits = 1'000'000;
+  session.link.ends_when_cancelled = false;
+  session.logic.cancel();
+  CHECK(session.logic.do_snapshot_set({}).error().code == Errc::coordinator_lost);
+}
+
+WriterMetadataDocument writer_with(const std::string& directory) {
+  WriterMetadataDocument document;
+  document.components.resize(1);
+  document.components[0].name = "c";
+  document.components[0].files.emplace_back().path = directory;
+  return document;
+}
+
+CreateOptions creation() {
+  CreateOptions options;
+  options.volumes.resize(1);
+  options.volumes[0].name = "data";
+  return options;
+}
+
+TEST_CASE("a whole creation selects what lies on the volumes and completes a persistent set") {
+  Session session;
+  session.link.writers = {writer_with("/data/x"), writer_with("/elsewhere")};
+  const auto info = session.logic.create_snapshot_set(creation());
+  REQUIRE(info);
+  CHECK(info->set_id == kSet);
+  CHECK(info->snapshots.at(0).snapshot_id == kSnapshot);
+  CHECK(info->components.size() == 1);
+  CHECK(session.sent("session.add_component") == 1);
+  CHECK(session.sent("session.set_backup_succeeded") == 1);
+  CHECK(session.logic.state() == SessionState::completed);
+}
+
+TEST_CASE("an auto-release creation stays open for copying") {
+  Session session;
+  CreateOptions options = creation();
+  options.context = context::kBackup;
+  REQUIRE(session.logic.create_snapshot_set(options));
+  CHECK(session.logic.state() == SessionState::snapshot_created);
+}
+
+TEST_CASE("a creation that fails at any call is aborted and leaves the session failed") {
+  Session good;
+  good.link.writers = {writer_with("/data")};
+  REQUIRE(good.logic.create_snapshot_set(creation()));
+  std::vector<std::string> calls = good.link.calls;
+  std::sort(calls.begin(), calls.end());
+  calls.erase(std::unique(calls.begin(), calls.end()), calls.end());
+  for (const std::string& call : calls) {
+    INFO(call);
+    Session session;
+    session.link.writers = {writer_with("/data")};
+    session.link.errors[call] = {Errc::limit_reached, "as asked"};
+    const auto info = session.logic.create_snapshot_set(creation());
+    REQUIRE_FALSE(info);
+    CHECK(info.error().code == Errc::limit_reached);
+    if (call == "session.set_backup_succeeded" || call == "session.backup_complete") continue;
+    CHECK(session.logic.state() == SessionState::failed);
+    CHECK(session.sent("session.abort_backup") ==
+          (call.ends_with("for_backup") && session.link.calls.size() == 1 ? 0 : 1));
+    Session dead;
+    dead.link.writers = {writer_with("/data")};
+    dead.link.errors[call] = {Errc::coordinator_lost, "gone"};
+    CHECK(dead.logic.create_snapshot_set(creation()).error().code == Errc::coordinator_lost);
+    CHECK(dead.logic.state() == SessionState::lost);
+  }
+}
+
+TEST_CASE("a creation needs 1 to 64 volumes") {
+  Session session;
+  CreateOptions options;
+  CHECK(session.logic.create_snapshot_set(options).error().code == Errc::invalid_argument);
+  options.volumes.resize(kVolumesPerSetMax + 1);
+  CHECK(session.logic.create_snapshot_set(options).error().code == Errc::invalid_argument);
+  CHECK(session.link.calls.empty());
+}
+
+TEST_CASE("a snapshot that is not listed names who is away") {
+  Session session;
+  session.reach(SessionState::initialized);
+  CHECK(session.logic.snapshot_properties(kSnapshot));
+  const auto missing = session.logic.snapshot_properties(SnapshotId{});
+  CHECK(missing.error().code == Errc::object_not_found);
+  CHECK_THAT(missing.error().context, Catch::Contains("away"));
+}
+
+}  // namespace
