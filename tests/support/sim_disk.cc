@@ -24,7 +24,8 @@ bool SimMachine::step() {
   // A job may wait for what the call that is waiting for its I/O holds: only at the top level.
   const std::size_t jobs = inline_ == 0 ? jobs_.size() : 0;
   if (queue_.empty() && jobs == 0) return false;
-  const std::uint64_t choice = prng_.below(queue_.size() + jobs);
+  const std::uint64_t bound = queue_.size() + jobs;
+  const std::uint64_t choice = choose ? choose(bound) : prng_.below(bound);
   const int outer = std::exchange(inline_, 0);
   if (choice < queue_.size()) {
     const Queued queued = queue_[choice];
@@ -43,6 +44,24 @@ bool SimMachine::step() {
 void SimMachine::run_until_idle() {
   while (step()) {
   }
+}
+
+bool SimMachine::step_one(
+    const std::function<bool(const SimDisk&, const block::Request&)>& wanted) {
+  for (auto it = queue_.begin(); it != queue_.end(); ++it) {
+    if (!wanted(*it->disk, *it->request)) continue;
+    const Queued queued = *it;
+    queue_.erase(it);
+    run(queued);
+    return true;
+  }
+  return false;
+}
+
+std::size_t SimMachine::count_queued(
+    const std::function<bool(const SimDisk&, const block::Request&)>& wanted) const {
+  return static_cast<std::size_t>(std::count_if(
+      queue_.begin(), queue_.end(), [&](const Queued& q) { return wanted(*q.disk, *q.request); }));
 }
 
 bool SimMachine::take_effect() {

@@ -35,6 +35,13 @@ class SimMachine {
   /// Completes one queued request or runs one posted job. False: there is none.
   bool step();
   void run_until_idle();
+  /// Completes the oldest queued request that `wanted` takes. False: there is none.
+  bool step_one(const std::function<bool(const SimDisk&, const block::Request&)>& wanted);
+  /// How many queued requests `wanted` takes.
+  [[nodiscard]] std::size_t count_queued(
+      const std::function<bool(const SimDisk&, const block::Request&)>& wanted) const;
+  /// Takes the place of chance in step(): given a bound, a number below it. Null: chance.
+  std::function<std::uint64_t(std::uint64_t)> choose;
   [[nodiscard]] std::size_t queued() const noexcept { return queue_.size() + jobs_.size(); }
   /// Runs later, as a step of its own.
   void post(std::function<void()> job) { jobs_.push_back(std::move(job)); }

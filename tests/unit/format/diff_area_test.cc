@@ -1,0 +1,194 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "provider/format/diff_area.h"
+
+#include <array>
+#include <cstring>
+#include <string_view>
+
+#include "engine/platform/prng.h"
+#include "provider/format/crc32c.h"
+#include "tests/support/catch.h"
+#include "tests/support/seed.h"
+
+using namespace umbra;
+using namespace umbra::format;
+
+namespace {
+
+std::span<const std::byte> bytes_of(std::string_view text) {
+  return std::as_bytes(std::span(text.data(), text.size()));
+}
+
+struct GroupFixture {
+  Layout layout = Layout::of(16384, 512);
+  GroupHeader header;
+  std::vector<std::uint64_t> chunks = {7, 8, 99};
+  std::vector<std::uint32_t> checksums = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12};
+  std::vector<std::byte> bytes;
+
+  GroupFixture() {
+    header.durable = true;
+    header.generation = 3;
+    header.sequence = 1000;
+    header.epoch = 12;
+    header.completed_sequence = 998;
+    header.durable_sequence = 997;
+    header.segment = 5;
+    header.unit = 2;
+    header.units = static_cast<std::uint16_t>(layout.group_units(3));
+    header.first_slot = 9;
+    header.count = 3;
+    bytes.resize(std::size_t{header.units} * layout.unit_bytes);
+    encode_group(layout, 77, header, chunks, checksums, bytes);
+  }
+  [[nodiscard]] bool decodes(Group& group, std::uint64_t chunk_count = 100) const {
+    return decode_group(layout, 77, 5, 2, chunk_count, bytes, group);
+  }
+};
+
+}  // namespace
+
+TEST_CASE("crc32c has the values of RFC 3720", "[format]") {
+  const std::array<std::byte, 32> zeroes{};
+  CHECK(crc32c(zeroes) == 0x8A9136AAU);
+  CHECK(crc32c(bytes_of("123456789")) == 0xE3069283U);
+  CHECK(crc32c({}) == 0);
+  Prng prng(test::seed());
+  std::array<std::byte, 257> random{};
+  for (std::byte& byte : random) byte = static_cast<std::byte>(prng.next());
+  for (std::size_t size = 0; size <= random.size(); ++size) {
+    const auto part = std::span(random).first(size);
+    CHECK(crc32c(part) == crc32c_portable(part));
+    CHECK(crc32c(part.subspan(size / 2), crc32c(part.first(size / 2))) == crc32c(part));
+  }
+}
+
+TEST_CASE("a superblock comes back as it was, and no flipped bit goes unseen", "[format]") {
+  Superblock superblock;
+  superblock.area_id = Guid::random();
+  superblock.volume_id = VolumeId::random();
+  superblock.origin_bytes = 123 * 512;
+  superblock.chunk_bytes = 65536;
+  superblock.unit_bytes = 4096;
+  superblock.diff_bytes_max = 1U << 30U;
+  superblock.sequence = 9;
+  superblock.open_count = 4;
+  superblock.trusted_sequence = 77;
+  superblock.boot_id = Guid::random();
+  superblock.clean = true;
+  std::array<std::byte, kBlockBytes> bytes{};
+  encode(superblock, bytes);
+  const auto decoded = decode_superblock(bytes);
+  REQUIRE(decoded);
+  CHECK(decoded->area_id == superblock.area_id);
+  CHECK(decoded->volume_id == superblock.volume_id);
+  CHECK(decoded->origin_bytes == superblock.origin_bytes);
+  CHECK(decoded->chunk_bytes == superblock.chunk_bytes);
+  CHECK(decoded->unit_bytes == superblock.unit_bytes);
+  CHECK(decoded->diff_bytes_max == superblock.diff_bytes_max);
+  CHECK(decoded->sequence == superblock.sequence);
+  CHECK(decoded->open_count == superblock.open_count);
+  CHECK(decoded->trusted_sequence == superblock.trusted_sequence);
+  CHECK(decoded->boot_id == superblock.boot_id);
+  CHECK(decoded->clean);
+  for (std::size_t at = 0; at < bytes.size(); ++at) {
+    bytes[at] ^= std::byte{0x10};
+    CHECK_FALSE(decode_superblock(bytes));
+    bytes[at] ^= std::byte{0x10};
+  }
+}
+
+TEST_CASE("superblock values that make no sense are damage", "[format]") {
+  Superblock superblock;
+  superblock.origin_bytes = 512;
+  superblock.chunk_bytes = 12345;
+  superblock.unit_bytes = 512;
+  std::array<std::byte, kBlockBytes> bytes{};
+  encode(superblock, bytes);
+  CHECK(decode_superblock(bytes).error().code == Errc::diff_area_corrupt);
+}
+
+TEST_CASE("a snapshot slot comes back as it was", "[format]") {
+  SnapshotSlot slot;
+  slot.index = 17;
+  slot.sequence = 5;
+  slot.state = SlotState::committed;
+  slot.lost = true;
+  slot.persistent = true;
+  slot.attributes = 0x00400009;
+  slot.id = SnapshotId::random();
+  slot.set_id = SnapshotSetId::random();
+  slot.session_id = SessionId::random();
+  slot.boot_id = Guid::random();
+  slot.epoch = 1234567890123;
+  slot.creation_filetime = 133'000'000'000'000'000;
+  for (std::size_t i = 0; i < kMembersMax; ++i) slot.members.push_back(SnapshotId::random());
+  std::array<std::byte, kBlockBytes> bytes{};
+  encode(slot, 42, bytes);
+  const auto decoded = decode_slot(bytes, 42, 17);
+  REQUIRE(decoded);
+  CHECK(decoded->sequence == slot.sequence);
+  CHECK(decoded->state == slot.state);
+  CHECK((decoded->lost && decoded->persistent));
+  CHECK(decoded->attributes == slot.attributes);
+  CHECK(decoded->id == slot.id);
+  CHECK(decoded->set_id == slot.set_id);
+  CHECK(decoded->session_id == slot.session_id);
+  CHECK(decoded->boot_id == slot.boot_id);
+  CHECK(decoded->epoch == slot.epoch);
+  CHECK(decoded->creation_filetime == slot.creation_filetime);
+  CHECK(decoded->members == slot.members);
+  CHECK_FALSE(decode_slot(bytes, 43, 17));  // Of another area.
+  CHECK_FALSE(decode_slot(bytes, 42, 18));  // Written to the wrong place.
+  bytes[200] ^= std::byte{1};
+  CHECK_FALSE(decode_slot(bytes, 42, 17));
+}
+
+TEST_CASE("a group comes back as it was, and only where it belongs", "[format]") {
+  const GroupFixture f;
+  Group group;
+  REQUIRE(f.decodes(group));
+  CHECK(group.chunks == f.chunks);
+  CHECK(group.checksums == f.checksums);
+  CHECK(group.header.durable);
+  CHECK_FALSE(group.header.is_void);
+  CHECK(group.header.generation == 3);
+  CHECK(group.header.sequence == 1000);
+  CHECK(group.header.epoch == 12);
+  CHECK(group.header.completed_sequence == 998);
+  CHECK(group.header.durable_sequence == 997);
+  CHECK(group.header.first_slot == 9);
+  CHECK_FALSE(decode_group(f.layout, 78, 5, 2, 100, f.bytes, group));
+  CHECK_FALSE(decode_group(f.layout, 77, 6, 2, 100, f.bytes, group));
+  CHECK_FALSE(decode_group(f.layout, 77, 5, 3, 100, f.bytes, group));
+  CHECK_FALSE(f.decodes(group, 99));  // A chunk that the volume does not have.
+}
+
+TEST_CASE("a damaged or shortened group is none", "[format]") {
+  GroupFixture f;
+  const std::size_t used = kGroupHeaderBytes + 3 * f.layout.entry_bytes;
+  Group group;
+  for (std::size_t at = 0; at < used; ++at) {
+    f.bytes[at] ^= std::byte{0x20};
+    CHECK_FALSE(f.decodes(group));
+    f.bytes[at] ^= std::byte{0x20};
+  }
+  f.bytes.resize(used - 1);
+  CHECK_FALSE(f.decodes(group));
+  f.bytes.clear();
+  CHECK_FALSE(f.decodes(group));
+}
+
+TEST_CASE("every layout has room for what it promises", "[format]") {
+  for (std::uint32_t chunk = 4096; chunk <= (1U << 20U); chunk *= 2) {
+    for (const std::uint32_t unit : {512U, 1024U, 4096U}) {
+      const Layout layout = Layout::of(chunk, unit);
+      CHECK(layout.slots >= 16);
+      CHECK(layout.index_units >= layout.slots * layout.group_units(1));
+      CHECK(layout.index_units <= 0xFFFF);
+      CHECK(std::uint64_t{layout.index_units} * unit <= layout.data_offset);
+      CHECK(layout.data_offset % kBlockBytes == 0);
+      CHECK(layout.segment_bytes == layout.data_offset + std::uint64_t{layout.slots} * chunk);
+    }
+  }
+}
