@@ -135,6 +135,7 @@ def fio_verify(world):
         "--verify=crc32c",
         "--verify_backlog=64",
         "--verify_fatal=1",
+        "--verify_state_save=0",
         "--serialize_overlap=1",
         f"--size={VOLUME_MIB}m",
         "--time_based",
