@@ -267,10 +267,12 @@ TEST_CASE("an export in use is removed only by force, which waits for its reques
   std::array<std::byte, 512> buffer{};
   REQUIRE(client->send(Command::read, 1, 0, 512, buffer.data()));
   REQUIRE(world.device->wait_for_held(1));
-  std::thread remover([&] { CHECK(world.server->remove("vol", true)); });
+  Status removed;
+  std::thread remover([&] { removed = world.server->remove("vol", true); });
   CHECK(client->at_end());
   world.device->let_go();
   remover.join();
+  CHECK(removed);
   CHECK(world.device.use_count() == 1);
   CHECK(world.server->remove("vol", true).error().code == Errc::object_not_found);
 }
