@@ -65,6 +65,8 @@ class Base : public FileDevice {
 [[nodiscard]] int discard_range(int fd, bool block_device, const block::Request& request) noexcept;
 /// A read that is served from the page cache, or not at all. Bytes read; 0: not at hand.
 [[nodiscard]] std::uint64_t read_cached(int fd, const block::Request& request) noexcept;
+/// The file system keeps its files in memory: no request waits for storage.
+[[nodiscard]] bool lies_in_memory(int fd) noexcept;
 /// Null: this kernel offers no io_uring (or not to us).
 [[nodiscard]] std::unique_ptr<FileDevice> make_uring_device(OpenFile& file);
 

@@ -9,9 +9,11 @@
 #include <liburing.h>
 #include <linux/falloc.h>
 #include <linux/fs.h>
+#include <linux/magic.h>
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
 #include <sys/uio.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include <array>
@@ -63,6 +65,11 @@ int discard_range(int fd, bool block_device, const block::Request& request) noex
     error = errno;
   }
   return error == EOPNOTSUPP ? 0 : error;
+}
+
+bool lies_in_memory(int fd) noexcept {
+  struct statfs facts {};
+  return ::fstatfs(fd, &facts) == 0 && (facts.f_type == TMPFS_MAGIC || facts.f_type == RAMFS_MAGIC);
 }
 
 std::uint64_t read_cached(int fd, const block::Request& request) noexcept {

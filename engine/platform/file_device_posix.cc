@@ -25,6 +25,7 @@ constexpr std::uint32_t kFileBlockBytes = 512;
 constexpr std::uint32_t kDirectBlockBytes = 4096;
 constexpr std::size_t kZeroesBytes = 64U << 10U;
 constexpr int kInlineDepthMax = 16;
+constexpr std::uint64_t kInlineBytesMax = 256U << 10U;  // Some 50 us of copying.
 constexpr mode_t kCreateMode = 0600;  // The diff area shows the volume's whole history.
 
 alignas(4096) const std::byte g_zeroes[kZeroesBytes] = {};
@@ -68,7 +69,7 @@ class ThreadDevice final : public Base {
       const int error = block::check(shape, *request);
       if (error != 0 || (request->op != block::Op::flush && request->size_bytes == 0)) {
         block::finish(*request, error);
-      } else if (request->op != block::Op::read || !finish_cached(*request)) {
+      } else if (!finish_here(*request)) {
         const std::lock_guard lock(mutex_);
         (tail_ != nullptr ? tail_->next : head_) = request;
         tail_ = request;
@@ -81,13 +82,22 @@ class ThreadDevice final : public Base {
   }
 
  private:
-  // What the page cache has is read here and now. A callback that submits the next read gets deeper
-  // only so far; from there on the pool takes over.
-  [[nodiscard]] bool finish_cached(block::Request& request) noexcept {
+  // What need not wait for storage is done here and now: reads that the page cache can answer, and
+  // everything of moderate length in a file that lies in memory; handing that to a thread costs
+  // more than the work itself. A callback that submits the next request gets deeper only so far;
+  // from there on the pool takes over.
+  [[nodiscard]] bool finish_here(block::Request& request) noexcept {
     thread_local int depth = 0;
-    if (depth == kInlineDepthMax || read_cached(fd(), request) == 0) return false;
+    const bool read = request.op == block::Op::read;
+    if (depth == kInlineDepthMax || (!read && request.op != block::Op::write)) return false;
+    int error = 0;
+    if (in_memory_ && request.size_bytes <= kInlineBytesMax) {
+      error = perform(request);
+    } else if (!read || read_cached(fd(), request) == 0) {
+      return false;
+    }
     ++depth;
-    block::finish(request, 0);
+    block::finish(request, error);
     --depth;
     return true;
   }
@@ -106,6 +116,7 @@ class ThreadDevice final : public Base {
     }
   }
 
+  const bool in_memory_ = lies_in_memory(fd());
   std::mutex mutex_;
   std::condition_variable arrived_;
   block::Request* head_ = nullptr;
