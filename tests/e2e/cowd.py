@@ -3,9 +3,11 @@
 
 import hashlib
 import os
+import re
 import signal
 import subprocess
 import sys
+import threading
 
 import harness
 from coordinator import CONTEXT_BACKUP, Coordinator, Refused
@@ -355,6 +357,100 @@ def stop_while_in_use(world):
     stop_clean(world, guardian)
 
 
+def block_device_with_xfs(world):
+    """A block device as origin, XFS on it: the copy mounts beside the live volume."""
+    require_fuse_and_loop()
+    require_programs("mkfs.xfs")
+    coordinator, guardian = start(world)
+    image = world.make_image("disk.img", 384 << 20)
+    disk = run_command("losetup", "-f", "--show", image).stdout.strip()
+    try:
+        volume = coordinator.attach(disk, world.path("disk.diff"), "disk")
+        refused("0xA0040102", coordinator.attach, disk, world.path("other.diff"), "other")
+        expect(run_command("mount", disk, world.path(), check=False).returncode != 0, "the origin is not locked")
+        directory = world.path("mnt")
+        os.mkdir(directory)
+        run_command("mkfs.xfs", "-q", volume["device_path"])
+        run_command("mount", volume["device_path"], directory)
+        write_file(f"{directory}/file", b"one" * 1000)
+        (snapshot,) = coordinator.snapshot("disk")
+        write_file(f"{directory}/file", b"two" * 1000)
+        kill_cowd(world)
+        wait_until(lambda: coordinator.peer is not None, "umbra-cowd registers again")
+        mounted = coordinator.mount(snapshot["snapshot_id"])["path"]
+        expect(read_file(f"{mounted}/file") == b"one" * 1000, "the copy shows something else")
+        expect(read_file(f"{directory}/file") == b"two" * 1000, "the live volume shows something else")
+        coordinator.unmount(snapshot["snapshot_id"])
+        run_command("umount", directory)
+        coordinator.detach("disk")
+        stopped = world.stop(guardian)
+        expect(stopped == 0, f"umbra-guardian ended with {stopped}")
+    finally:
+        run_command("losetup", "-d", disk, check=False)
+    wait_until(lambda: image not in loop_devices(), "the loop device goes")
+    world.assert_clean()
+
+
+def set_of_two_in_a_drill(world):
+    """Two volumes in one set while the hold is stretched: both copies show one instant, the log says
+    how long writes were held, and nothing was logged meanwhile."""
+    require_fuse_and_loop()
+    coordinator, guardian = start(world, "--drill-hold-ms", "300")
+    directories = {}
+    for name in ("a", "b"):
+        volume = attach(world, coordinator, name)
+        directories[name] = world.mkfs_and_mount(volume["device_path"], name)
+    # Written to one after the other: whatever number a has, b has it or the one before.
+    stop = threading.Event()
+
+    def count():
+        number = 0
+        while not stop.is_set():
+            number += 1
+            for name in ("a", "b"):
+                write_file(f"{directories[name]}/next", b"%d" % number)
+                os.replace(f"{directories[name]}/next", f"{directories[name]}/number")
+
+    writer = threading.Thread(target=count)
+    writer.start()
+    try:
+        wait_until(lambda: os.path.exists(f"{directories['b']}/number"), "the writer writes")
+        snapshots = coordinator.snapshot("a", "b")
+    finally:
+        stop.set()
+        writer.join()
+    numbers = []
+    for snapshot in snapshots:
+        mounted = coordinator.mount(snapshot["snapshot_id"])["path"]
+        numbers.append(int(read_file(f"{mounted}/number")))
+        coordinator.unmount(snapshot["snapshot_id"])
+    expect(numbers[0] - numbers[1] in (0, 1), f"the copies are of two instants: {numbers}")
+
+    pattern = re.compile(r"writes were held set=%s begin_ns=(\d+) end_ns=(\d+)" % snapshots[0]["set_id"])
+    match = wait_until(lambda: pattern.search(world.log_text("umbra-cowd")), "the hold is logged")
+    held_ms = (int(match[2]) - int(match[1])) / 1e6
+    expect(held_ms >= 300, f"held for {held_ms} ms")
+    for directory in directories.values():
+        run_command("umount", directory)
+    for name in directories:
+        coordinator.detach(name)
+    stop_clean(world, guardian)
+
+
+def log_rotation(world):
+    """SIGHUP to the guardian opens umbra-cowd's log file anew."""
+    require_root()
+    log = world.path("daemon.log")
+    coordinator, guardian = start(world, "--log-file", log)
+    wait_until(lambda: b"umbra-cowd serves" in read_file(log), "the log is written")
+    os.rename(log, log + ".1")
+    guardian.send_signal(signal.SIGHUP)
+    wait_until(lambda: os.path.exists(log), "the log file is opened anew")
+    expect(coordinator.volumes() == {}, "umbra-cowd no longer answers")
+    stop_clean(world, guardian)
+    expect(b"umbra-cowd stopped" in read_file(log), "the new file has no last line")
+
+
 def without_root(world):
     """An ordinary user in a private run directory: NBD only, and it says why."""
     require_root()  # To become somebody else.
@@ -399,6 +495,9 @@ CASES = {
         attach_is_checked,
         copies_that_cannot_be_mounted,
         stop_while_in_use,
+        block_device_with_xfs,
+        set_of_two_in_a_drill,
+        log_rotation,
         without_root,
     )
 }
