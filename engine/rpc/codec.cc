@@ -10,6 +10,7 @@
 #include <boost/json/parser.hpp>
 #include <boost/json/serialize.hpp>
 #include <charconv>
+#include <cstddef>
 #include <cstdio>
 #include <limits>
 #include <new>
@@ -610,15 +611,18 @@ class BoundedMemory final : public json::memory_resource {
 
  private:
   void* do_allocate(std::size_t bytes, std::size_t alignment) override {
+    if (alignment > alignof(std::max_align_t)) throw std::bad_alloc{};
     std::size_t left = left_bytes_.load(std::memory_order_relaxed);
     do {
       if (bytes > left) throw std::bad_alloc{};
     } while (!left_bytes_.compare_exchange_weak(left, left - bytes, std::memory_order_relaxed));
-    return ::operator new (bytes, std::align_val_t{alignment});
+    return ::operator new(bytes);
   }
-  void do_deallocate(void* memory, std::size_t bytes, std::size_t alignment) override {
+  // Boost.JSON frees strings with another alignment than it asked for; no type of its needs more
+  // than operator new gives, so that alignment plays no part here.
+  void do_deallocate(void* memory, std::size_t bytes, std::size_t) override {
     left_bytes_.fetch_add(bytes, std::memory_order_relaxed);
-    ::operator delete (memory, std::align_val_t{alignment});
+    ::operator delete(memory);
   }
   bool do_is_equal(const json::memory_resource& other) const noexcept override {
     return this == &other;
