@@ -388,8 +388,7 @@ bool SnapshotSet::provider_replied(TimePoint now, std::size_t p, ProviderCall ki
     if (kind == ProviderCall::abort_snapshots && confirm_sent_)
       call(now, p, ProviderCall::delete_set, limits_.abort_wait);
   } else if (!report) {
-    provider_failed(now, p,
-                    map_provider_error(plan_.providers[p].name, name(kind), report.error()));
+    provider_failed(now, p, report.error());
   } else {
     hold_.flush = std::max(hold_.flush, report->flush);
     hold_.freeze = std::max(hold_.freeze, report->freeze);

@@ -162,7 +162,8 @@ class SnapshotSet {
   /// The writer says that its freeze window has ended and it goes on writing.
   void writer_window_expired(TimePoint now, std::size_t writer);
 
-  /// False as above. `report` counts for the hold calls only.
+  /// False as above. `report` counts for the hold calls only; its error is what
+  /// map_provider_error() made of the provider's.
   bool provider_replied(TimePoint now, std::size_t provider, ProviderCall call,
                         const Result<HoldReport>& report);
   void provider_lost(TimePoint now, std::size_t provider);

@@ -44,6 +44,9 @@ Status settle_paths(Config& config) {
     if (!directory) return fail(directory.error());
     config.run_dir = std::move(*directory);
   }
+  for (const auto* path : {&config.run_dir, &config.socket})
+    if (!path->empty() && path->front() != '/')
+      return fail(Errc::invalid_argument, "'" + printable(*path) + "': an absolute path is needed");
   if (config.socket.empty())
     config.socket = config.run_dir + "/" + std::string(kCoordinatorSocketName);
   return ensure_run_dir(config.run_dir, own_uid() == 0);

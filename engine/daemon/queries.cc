@@ -43,6 +43,57 @@ void ask_all(Server& server, const std::string& member, const Request& request,
   count_down();
 }
 
+// A set may have members at several providers: each deletes its own, one after the other. The first
+// that cannot delete one of its own is the answer; who does not know the object does not count
+// unless nobody does. Kept alive by the call that is under way.
+class Deletion : public std::enable_shared_from_this<Deletion> {
+ public:
+  Deletion(Server& server, rpc::DeleteSnapshots request, Reply reply)
+      : server_(server),
+        request_(request),
+        reply_(std::move(reply)),
+        providers_(server.connected_providers()) {}
+
+  void step() {
+    if (next_ == providers_.size()) return finish();
+    providers_[next_++]->call<rpc::DeletedSnapshots>(
+        "delete_snapshots", request_, server_.limits().provider_delete,
+        [self = shared_from_this()](const Result<rpc::DeletedSnapshots>& answer) {
+          self->answered(answer);
+        });
+  }
+
+ private:
+  void answered(const Result<rpc::DeletedSnapshots>& answer) {
+    const auto code = answer ? answer->status : answer.error().code;
+    if (answer) total_.deleted += answer->deleted;
+    if (code == Errc::object_not_found) return step();
+    found_ = true;
+    if (code == Errc::ok) return step();
+    total_.status = code;
+    total_.context = answer ? answer->context : answer.error().context;
+    if (answer) total_.not_deleted = answer->not_deleted;
+    finish();
+  }
+
+  void finish() {
+    if (found_) return reply_.good(total_);
+    const auto absent = server_.absent_providers();
+    std::string context = "no connected provider has it";
+    for (const auto& name : absent) context += "; provider '" + printable(name) + "' is away";
+    reply_.error(
+        {absent.empty() ? Errc::object_not_found : Errc::provider_not_registered, context});
+  }
+
+  Server& server_;
+  rpc::DeleteSnapshots request_;
+  Reply reply_;
+  std::vector<std::shared_ptr<ProviderLink>> providers_;
+  std::size_t next_ = 0;
+  bool found_ = false;
+  rpc::DeletedSnapshots total_;
+};
+
 }  // namespace
 
 void RequesterSession::list_volumes(const Json&, const Reply& reply) {
@@ -75,52 +126,12 @@ void RequesterSession::list_snapshots(const Json& params, const Reply& reply) {
       });
 }
 
-// A set may have members at several providers: each deletes its own. The first that cannot delete
-// one of its own is the answer; who does not know the object does not count unless nobody does.
 void RequesterSession::delete_snapshots(const Json& params, const Reply& reply) {
   const auto message = take<rpc::DeleteSnapshots>(params, reply);
   if (!message) return;
   if (message->type != ObjectType::snapshot && message->type != ObjectType::snapshot_set)
     return reply.error({Errc::invalid_argument, "type: a snapshot (3) or a set (2)"});
-  struct Walk {
-    std::vector<std::shared_ptr<ProviderLink>> providers;
-    std::size_t next = 0;
-    bool found = false;
-    rpc::DeletedSnapshots total;
-    std::function<void()> step;
-
-    // finish() drops `step`, perhaps from inside it: a copy lives until the call has returned.
-    void advance() const {
-      const auto running = step;
-      running();
-    }
-  };
-  const auto walk = std::make_shared<Walk>();
-  walk->providers = server_.connected_providers();
-  const auto finish = [self = shared_from_this(), walk, reply] {
-    walk->step = nullptr;  // It holds the walk.
-    if (walk->found) return reply.good(walk->total);
-    const auto absent = self->server_.absent_providers();
-    std::string context = "no connected provider has it";
-    for (const auto& name : absent) context += "; provider '" + printable(name) + "' is away";
-    reply.error({absent.empty() ? Errc::object_not_found : Errc::provider_not_registered, context});
-  };
-  walk->step = [self = shared_from_this(), walk, finish, request = *message] {
-    if (walk->next == walk->providers.size()) return finish();
-    walk->providers[walk->next++]->call<rpc::DeletedSnapshots>(
-        "delete_snapshots", request, self->server_.limits().provider_delete,
-        [walk, finish](Result<rpc::DeletedSnapshots> answer) {
-          const auto code = answer ? answer->status : answer.error().code;
-          if (code != Errc::object_not_found) walk->found = true;
-          if (answer) walk->total.deleted += answer->deleted;
-          if (code == Errc::ok || code == Errc::object_not_found) return walk->advance();
-          walk->total.status = code;
-          walk->total.context = answer ? answer->context : answer.error().context;
-          if (answer) walk->total.not_deleted = answer->not_deleted;
-          finish();
-        });
-  };
-  walk->advance();
+  std::make_shared<Deletion>(server_, *message, reply)->step();
 }
 
 void RequesterSession::list_providers(const Json&, const Reply& reply) {

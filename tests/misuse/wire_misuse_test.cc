@@ -1,0 +1,313 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What umbrad answers to peers that do not keep to docs/wire.md. Each mistake gets its documented
+// error, and after each umbrad still serves everybody else.
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "tests/support/catch.h"
+#include "tests/support/wire_client.h"
+
+namespace {
+
+using namespace umbra;
+using namespace umbra::test;
+
+const rpc::Json kNothing = boost::json::object{};
+
+Errc code_of(const Result<rpc::Json>& result) { return result ? Errc::ok : result.error().code; }
+
+// The code in the error of a raw reply line; ok if it is a result, unexpected if it is neither.
+Errc code_of_line(const std::optional<std::string>& line) {
+  if (!line) return Errc::unexpected;
+  const auto json = rpc::parse(*line, rpc::kLineBytesMax);
+  if (!json || !json->is_object()) return Errc::unexpected;
+  if (const auto* error = json->as_object().if_contains("error"))
+    return rpc::decode_error(*error).code;
+  return Errc::ok;
+}
+
+struct World {
+  Umbrad umbrad;
+  ~World() {
+    // The daemon lives on, whatever happened.
+    WireClient other(umbrad.socket(), "requester");
+    CHECK(other.hello());
+    CHECK(other.call<rpc::CoordinatorStatus>("coordinator.status"));
+    CHECK(umbrad.stop() == 0);
+  }
+};
+
+TEST_CASE("the first call must be hello, and there is one", "[misuse]") {
+  World world;
+  WireClient client(world.umbrad.socket(), "");
+  CHECK(code_of(client.call("coordinator.status", kNothing)) == Errc::bad_state);
+  CHECK(code_of(client.call("session.initialize_for_backup", kNothing)) == Errc::bad_state);
+  rpc::HelloRequest hello;
+  hello.role = "requester";
+  CHECK(client.call<rpc::HelloReply>("hello", hello));
+  CHECK(code_of(client.call("hello", rpc::encode(hello))) == Errc::bad_state);
+  CHECK(client.call<rpc::CoordinatorStatus>("coordinator.status"));
+}
+
+TEST_CASE("another major version is refused and the connection closed", "[misuse]") {
+  World world;
+  WireClient client(world.umbrad.socket(), "");
+  rpc::HelloRequest hello;
+  hello.role = "requester";
+  hello.major = rpc::kWireMajor + 1;
+  CHECK(code_of(client.call("hello", rpc::encode(hello))) == Errc::version_mismatch);
+  CHECK(client.is_closed_by_peer());
+}
+
+TEST_CASE("an unknown role and one that is not the peer's are refused", "[misuse]") {
+  World world;
+  WireClient client(world.umbrad.socket(), "");
+  rpc::HelloRequest hello;
+  for (const char* role : {"", "king", "Requester"}) {
+    hello.role = role;
+    CHECK(code_of(client.call("hello", rpc::encode(hello))) == Errc::access_denied);
+  }
+}
+
+TEST_CASE("each role has its calls and no others", "[misuse]") {
+  World world;
+  const std::vector<std::pair<std::string, std::vector<std::string>>> wrong{
+      {"writer",
+       {"session.initialize_for_backup", "provider.register", "coordinator.abort", "volume.attach",
+        "query.snapshots"}},
+      {"provider", {"writer.register", "session.initialize_for_backup", "volume.list"}},
+      {"requester", {"writer.register", "provider.register", "volume.attach", "volume.detach"}},
+      {"admin", {"writer.register", "provider.register"}},
+  };
+  for (const auto& [role, methods] : wrong) {
+    WireClient client(world.umbrad.socket(), role);
+    REQUIRE(client.hello());
+    for (const auto& method : methods) {
+      INFO(role << " " << method);
+      CHECK(code_of(client.call(method, kNothing)) == Errc::access_denied);
+    }
+    CHECK(code_of(client.call("no.such.method", kNothing)) == Errc::not_implemented);
+  }
+}
+
+TEST_CASE("calls in the wrong order are bad_state and name call and state", "[misuse]") {
+  World world;
+  Requester requester(world.umbrad);
+  const auto refused = [&](const std::string& method, const rpc::Json& params = kNothing) {
+    INFO(method);
+    const auto result = requester.client.call(method, params);
+    CHECK(code_of(result) == Errc::bad_state);
+    if (!result) CHECK(result.error().context.find(method.substr(8)) != std::string::npos);
+  };
+  for (const char* method :
+       {"session.set_context", "session.gather_writer_metadata", "session.start_snapshot_set",
+        "session.add_to_snapshot_set", "session.prepare_for_backup", "session.do_snapshot_set",
+        "session.get_writer_status", "session.set_backup_succeeded", "session.backup_complete",
+        "session.get_writer_metadata", "session.get_backup_components", "session.abort_backup"})
+    refused(method);
+  requester.begin();
+  refused("session.initialize_for_backup");
+  refused("session.set_context");         // Once only.
+  refused("session.start_snapshot_set");  // With writers, metadata comes first.
+  refused("session.backup_complete");
+  requester.gather();
+  refused("session.gather_writer_metadata");
+  requester.start_set();
+  refused("session.start_snapshot_set");
+  refused("session.do_snapshot_set");  // PrepareForBackup comes first.
+  CHECK(requester.client.call<rpc::Nothing>("session.abort_backup"));
+  refused("session.add_to_snapshot_set");
+  CHECK(requester.client.call<rpc::Nothing>("session.abort_backup"));
+}
+
+TEST_CASE("arguments are checked and the error names the member", "[misuse]") {
+  World world;
+  Requester requester(world.umbrad);
+  requester.begin();
+  const auto refused = [&](const std::string& method, const char* params, Errc code,
+                           const std::string& word) {
+    INFO(method << " " << params);
+    const auto json = rpc::parse(params, 10'000);
+    REQUIRE(json);
+    const auto result = requester.client.call(method, *json);
+    CHECK(code_of(result) == code);
+    if (!result) CHECK(result.error().context.find(word) != std::string::npos);
+  };
+  refused("session.set_backup_state", R"({"backup_type":99})", Errc::invalid_argument,
+          "backup_type");
+  refused("session.enable_writer_classes", R"({"ids":["nonsense"]})", Errc::invalid_argument,
+          "ids");
+  refused("session.enable_writer_classes", R"({"ids":7})", Errc::invalid_argument, "ids");
+  refused("operation.wait", R"({"operation":77})", Errc::object_not_found, "77");
+  refused("operation.cancel", R"({"operation":"x"})", Errc::invalid_argument, "operation");
+  refused("snapshot.delete", R"({"type":4})", Errc::invalid_argument, "type");
+  refused("coordinator.abort", R"({})", Errc::object_not_found, "no snapshot set");
+  requester.gather();
+  refused("session.add_component", R"({"name":"x"})", Errc::object_not_found, "writer");
+  requester.start_set();
+  refused("session.add_to_snapshot_set", R"({"volume":{"name":"x"}})",
+          Errc::provider_not_registered, "no provider");
+}
+
+TEST_CASE("a registration is checked and there is one per connection", "[misuse]") {
+  World world;
+  WireClient writer(world.umbrad.socket(), "writer");
+  rpc::RegisterWriter message;
+  CHECK(code_of(writer.call("writer.register", rpc::encode(message))) == Errc::invalid_argument);
+  message.class_id = WriterClassId::random();
+  message.name = "w";
+  message.freeze_window_ms = 60'001;
+  CHECK(code_of(writer.call("writer.register", rpc::encode(message))) == Errc::invalid_argument);
+  message.freeze_window_ms = 60'000;
+  CHECK(writer.call<rpc::RegisterWriterReply>("writer.register", message));
+  CHECK(code_of(writer.call("writer.register", rpc::encode(message))) ==
+        Errc::writer_already_subscribed);
+  // A notification of nonsense, and one for a session that does not exist.
+  writer.send_raw(R"({"jsonrpc":"2.0","method":"writer.window_expired","params":{"session_id":3}})"
+                  "\n");
+  writer.send_raw(R"({"jsonrpc":"2.0","method":"writer.window_expired","params":{}})"
+                  "\n");
+  WireClient provider(world.umbrad.socket(), "provider");
+  rpc::RegisterProvider registration;
+  CHECK(code_of(provider.call("provider.register", rpc::encode(registration))) ==
+        Errc::invalid_argument);
+  registration.properties.provider_id = ProviderId::random();
+  registration.properties.name = "p";
+  CHECK(provider.call<rpc::RegisteredProvider>("provider.register", registration));
+  CHECK(code_of(provider.call("provider.register", rpc::encode(registration))) ==
+        Errc::provider_already_registered);
+  WireClient second(world.umbrad.socket(), "provider");
+  CHECK(code_of(second.call("provider.register", rpc::encode(registration))) ==
+        Errc::provider_already_registered);
+}
+
+TEST_CASE("what is not JSON-RPC is answered and the connection closed", "[misuse]") {
+  World world;
+  for (const char* line : {"hello\n", "{]\n", "[]\n", "7\n", "{}\n", "\xff\xfe\n",
+                           R"([{"jsonrpc":"2.0","id":1,"method":"hello"}])"
+                           "\n",
+                           R"({"jsonrpc":"2.0","id":{},"method":"hello"})"
+                           "\n"}) {
+    INFO(line);
+    WireClient client(world.umbrad.socket(), "requester");
+    client.send_raw(line);
+    const auto code = code_of_line(client.read_line());
+    CHECK((code == Errc::protocol_violation || code == Errc::invalid_argument));
+    if (code == Errc::protocol_violation) CHECK(client.is_closed_by_peer());
+  }
+}
+
+TEST_CASE("half a line and then the end is no request", "[misuse]") {
+  World world;
+  {
+    WireClient client(world.umbrad.socket(), "requester");
+    client.send_raw(R"({"jsonrpc":"2.0","id":5,"method":"session.initialize_for_)");
+    client.close();
+  }
+  Requester probe(world.umbrad);
+  CHECK(probe.coordinator().sessions == 0);
+}
+
+TEST_CASE("an endless line is cut off", "[misuse]") {
+  World world;
+  WireClient client(world.umbrad.socket(), "requester");
+  const std::string piece(1U << 20U, 'x');
+  for (std::size_t sent = 0; sent <= rpc::kLineBytesMax + piece.size(); sent += piece.size())
+    client.send_raw(piece);
+  CHECK(code_of_line(client.read_line()) == Errc::protocol_violation);
+  CHECK(client.is_closed_by_peer());
+}
+
+TEST_CASE("requests beyond the limit are refused, the others answered", "[misuse]") {
+  World world;
+  Requester requester(world.umbrad);
+  requester.begin(context::kNasRollback);
+  requester.start_set();
+  // Waits that do not end: the operation's id is that of a waiting StartSnapshotSet's neighbour.
+  Requester second(world.umbrad);
+  second.begin(context::kNasRollback);
+  rpc::StartSnapshotSet patient;
+  patient.queue_limit_ms = 60'000;
+  std::vector<rpc::CallId> calls{
+      second.client.post("session.start_snapshot_set", rpc::encode(patient))};
+  const std::size_t limit = rpc::PeerLimits{}.requests_in_flight_max;
+  // All in one piece, so that none is answered before the last has been read.
+  std::string lines;
+  for (std::size_t i = 0; i < 4 * limit; ++i)
+    lines += R"({"jsonrpc":"2.0","id":"x)" + std::to_string(i) +
+             R"(","method":"coordinator.status","params":{}})"
+             "\n";
+  second.client.send_raw(lines);
+  std::size_t good = 0;
+  std::size_t refused = 0;
+  for (std::size_t i = 0; i < 4 * limit; ++i) {
+    const auto code = code_of_line(second.client.read_line());
+    good += code == Errc::ok ? 1U : 0U;
+    refused += code == Errc::limit_reached ? 1U : 0U;
+  }
+  CHECK(good + refused == 4 * limit);
+  CHECK(good > 0);
+  CHECK(refused > 0);
+  CHECK(requester.client.call<rpc::Nothing>("session.abort_backup"));
+}
+
+TEST_CASE("connections beyond the limit are told so, and room is made when others leave",
+          "[misuse]") {
+  Umbrad umbrad("[limits]\nconnections = 4\n");
+  std::vector<std::unique_ptr<WireClient>> clients;
+  for (int i = 0; i < 4; ++i) {
+    clients.push_back(std::make_unique<WireClient>(umbrad.socket(), "requester"));
+    REQUIRE(clients.back()->hello());
+  }
+  WireClient extra(umbrad.socket(), "requester");
+  REQUIRE(!extra.hello());
+  CHECK(extra.hello().error().code == Errc::limit_reached);
+  CHECK(extra.is_closed_by_peer());
+  clients.pop_back();
+  bool room = false;
+  for (int i = 0; i < 1000 && !room; ++i)  // The end of a connection is noticed soon, not at once.
+    room = WireClient(umbrad.socket(), "requester").hello().has_value();
+  CHECK(room);
+  CHECK(umbrad.stop() == 0);
+}
+
+TEST_CASE("an answer to a call that was never made ends the connection", "[misuse]") {
+  World world;
+  WireClient client(world.umbrad.socket(), "requester");
+  client.send_raw(R"({"jsonrpc":"2.0","id":999,"result":{}})"
+                  "\n");
+  CHECK(client.is_closed_by_peer());
+}
+
+TEST_CASE("unknown notifications are ignored", "[misuse]") {
+  World world;
+  for (const char* role : {"requester", "writer", "provider"}) {
+    WireClient client(world.umbrad.socket(), role);
+    client.send_raw(R"({"jsonrpc":"2.0","method":"no.such.notification","params":{}})"
+                    "\n");
+    CHECK(code_of(client.call("no.such.method", kNothing)) == Errc::not_implemented);
+  }
+}
+
+TEST_CASE("a second umbrad in the same run directory does not start", "[misuse]") {
+  Umbrad umbrad;
+  const auto [code, output] = Umbrad::run({"--run-dir", umbrad.run_dir()});
+  CHECK(code == 1);
+  CHECK(output.find("VSS_E_OBJECT_ALREADY_EXISTS") != std::string::npos);
+  CHECK(umbrad.stop() == 0);
+}
+
+TEST_CASE("mistakes on the command line are told and end with 2 or the parser's code", "[misuse]") {
+  CHECK(Umbrad::run({"--no-such-option"}).first != 0);
+  CHECK(Umbrad::run({"--log-level", "loud"}).first != 0);
+  CHECK(Umbrad::run({"--version"}).first == 0);
+  CHECK(Umbrad::run({"--help"}).second.find("--with-system-provider") != std::string::npos);
+  const auto [code, output] = Umbrad::run({"--run-dir", "relative/path"});
+  CHECK(code == 1);
+  CHECK(!output.empty());
+}
+
+}  // namespace
