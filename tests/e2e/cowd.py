@@ -169,7 +169,7 @@ def kill_under_load(world):
     load = subprocess.Popen(
         ["fio", "--name=load", f"--directory={directory}", "--size=48m", "--rw=randwrite", "--bs=4k-64k",
          "--ioengine=libaio", "--iodepth=16", "--direct=1", "--verify=crc32c", "--do_verify=1",
-         "--verify_fatal=1", "--time_based", "--runtime=8", "--rate=40m", "--output", world.path("fio.txt")],
+         "--verify_fatal=1", "--verify_state_save=0", "--time_based", "--runtime=8", "--rate=40m", "--output", world.path("fio.txt")],
         stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
     world.processes.append(load)
