@@ -18,6 +18,10 @@
 
 namespace umbra::contract {
 
+/// Among the devices of Freezer::freeze: those before it are frozen before those after it. The
+/// number 0 is no device's.
+inline constexpr std::uint64_t kFreezeBarrier = 0;
+
 /// Freezes and thaws the file systems that are mounted from our volumes. Implemented by
 /// provider/guardian/client.h, which asks the guardian process; freezing never happens in ours.
 /// Threads: one call at a time per set; thaw() from any thread.
@@ -30,10 +34,12 @@ class Freezer {
   [[nodiscard]] virtual Status flush(const std::vector<std::uint64_t>& devices) = 0;
 
   /// FIFREEZE on every file system mounted from one of `devices`, within `limit`; each is recorded
-  /// in the run directory before it is issued. From then on the guardian thaws them by itself at
-  /// the end of `lease`, or when this process ends. On failure nothing stays frozen. Errors:
-  /// flush_writes_timeout (names the mount); freeze_failed (a mount cannot be frozen, or somebody
-  /// else has frozen it).
+  /// in the run directory before it is issued. They freeze side by side (each may wait 50 ms for
+  /// the kernel alone); where one volume lies on another, kFreezeBarrier comes between, dependants
+  /// before hosts: a dependant's freeze writes to its host. From then on the guardian thaws them by
+  /// itself at the end of `lease`, or when this process ends. On failure nothing stays frozen.
+  /// Errors: flush_writes_timeout (names the mount); freeze_failed (a mount cannot be frozen, or
+  /// somebody else has frozen it).
   [[nodiscard]] virtual Status freeze(const SnapshotSetId& set,
                                       const std::vector<std::uint64_t>& devices,
                                       std::chrono::milliseconds limit,

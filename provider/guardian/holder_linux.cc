@@ -14,6 +14,7 @@
 #include <cerrno>
 #include <csignal>
 #include <mutex>
+#include <span>
 #include <system_error>
 #include <thread>
 #include <utility>
@@ -100,13 +101,14 @@ class Holder {
     const auto begin = system_clock().now();
     const auto lease_end = begin + task_.lease;
     const auto deadline = std::min(begin + task_.limit, lease_end);
-    for (auto& item : items_) {
-      item.at = At::freezing;
-      start(item, [fd = item.mount->fd.get()] { return ioctl(fd, FIFREEZE, 0); });
-      while (item.at == At::freezing && !thaw_asked_ && system_clock().now() < deadline) {
-        wait(deadline);
+    for (auto begin_group = items_.begin(); begin_group != items_.end();) {
+      const auto end_group = std::find_if(begin_group, items_.end(), [&](const Item& item) {
+        return item.mount->group != begin_group->mount->group;
+      });
+      if (const Item* failed = freeze_group({begin_group, end_group}, deadline)) {
+        return tell_failure(why_not_frozen(*failed));
       }
-      if (item.at != At::frozen) return tell_failure(why_not_frozen(item));
+      begin_group = end_group;
     }
     report({.kind = Kind::frozen, .set = task_.set});
     held_ = true;
@@ -115,6 +117,25 @@ class Holder {
       held_ = false;
       odd_.emplace_back("the lease ended");
     }
+  }
+
+  // Nothing, or the first that is not frozen: one that failed before one that is only slow.
+  const Item* freeze_group(std::span<Item> group, TimePoint deadline) {
+    const auto is = [](At at) { return [at](const Item& item) { return item.at == at; }; };
+    for (auto& item : group) {
+      item.at = At::freezing;
+      start(item, [fd = item.mount->fd.get()] { return ioctl(fd, FIFREEZE, 0); });
+    }
+    while (std::any_of(group.begin(), group.end(), is(At::freezing)) &&
+           std::none_of(group.begin(), group.end(), is(At::settled)) && !thaw_asked_ &&
+           system_clock().now() < deadline) {
+      wait(deadline);
+    }
+    for (const At at : {At::settled, At::freezing}) {
+      const auto found = std::find_if(group.begin(), group.end(), is(at));
+      if (found != group.end()) return &*found;
+    }
+    return nullptr;
   }
 
   Error why_not_frozen(const Item& item) const {

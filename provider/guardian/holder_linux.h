@@ -5,10 +5,10 @@
 // own sockets and mounts, so a holder that cannot be killed (a process inside FIFREEZE cannot while
 // its volume is not served) keeps nothing else alive.
 //
-// Guarantees: it freezes in the order of the devices, one at a time, and stops at the first
-// failure; whatever it froze it thaws, in reverse order, as soon as one of these happens: it is
-// told to by the guardian or by umbra-cowd, umbra-cowd's end is closed, the lease ends, a freeze
-// fails or exceeds the limit. It needs neither of the two for the lease. A file system that
+// Guarantees: it freezes side by side, group after group (contract::kFreezeBarrier), and stops at
+// the first failure; whatever it froze it thaws, in reverse order, as soon as one of these happens:
+// it is told to by the guardian or by umbra-cowd, umbra-cowd's end is closed, the lease ends, a
+// freeze fails or exceeds the limit. It needs neither of the two for the lease. A file system that
 // somebody else has frozen is reported and left alone. A FIFREEZE that is still syncing when the
 // lease ends is thawed when it returns: FITHAW would only wait for it.
 //

@@ -17,6 +17,7 @@
 #include <string_view>
 #include <system_error>
 
+#include "provider/contract/ports.h"
 #include "provider/guardian/protocol.h"
 
 namespace umbra::guardian {
@@ -147,7 +148,12 @@ std::vector<std::uint64_t> stacked_on(std::uint64_t device) {
 
 Result<std::vector<Mount>> open_mounts(const std::vector<std::uint64_t>& devices, Depth depth) {
   std::vector<Mount> mounts;
+  std::uint32_t group = 0;
   for (const auto device : devices) {
+    if (device == contract::kFreezeBarrier) {
+      ++group;
+      continue;
+    }
     const auto layers =
         depth == Depth::exact ? std::vector<std::uint64_t>{device} : stacked_on(device);
     for (const auto stacked : layers) {
@@ -155,7 +161,9 @@ Result<std::vector<Mount>> open_mounts(const std::vector<std::uint64_t>& devices
       if (!mount) return fail(mount.error());
       if (!*mount) continue;
       const auto same = [&](const Mount& other) { return other.device == (*mount)->device; };
-      if (std::none_of(mounts.begin(), mounts.end(), same)) mounts.push_back(std::move(**mount));
+      if (std::any_of(mounts.begin(), mounts.end(), same)) continue;
+      (*mount)->group = group;
+      mounts.push_back(std::move(**mount));
     }
   }
   if (mounts.size() > kMountsMax) {

@@ -20,7 +20,8 @@ namespace umbra::guardian {
 struct Mount {
   std::uint64_t device = 0;  // Of the file system (st_dev).
   std::string path;
-  UniqueFd fd{};  // Its root directory, read-only, close-on-exec.
+  std::uint32_t group = 0;  // How many contract::kFreezeBarrier stood before its device.
+  UniqueFd fd{};            // Its root directory, read-only, close-on-exec.
 };
 
 enum class Depth : std::uint8_t {
