@@ -1,16 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "engine/platform/file_device.h"
 
+#include <algorithm>
 #include <array>
 #include <atomic>
 #include <cerrno>
 #include <cstring>
+#include <filesystem>
 #include <fstream>
+#include <thread>
 #include <vector>
 
 #include "engine/platform/prng.h"
 #include "tests/support/catch.h"
 #include "tests/support/seed.h"
+#include "tests/support/skip.h"
 #include "tests/support/temp_dir.h"
 
 using namespace umbra;
@@ -232,4 +236,36 @@ TEST_CASE("a diff area on its own origin is refused, whatever the path", "[file_
   REQUIRE((a && b && c));
   CHECK(check_distinct(**a, **b).error().code == Errc::invalid_argument);
   CHECK(check_distinct(**a, **c));
+}
+
+TEST_CASE("a file that lies in memory is read and written where it is submitted", "[platform]") {
+  const std::filesystem::path memory = "/dev/shm";
+  if (!std::filesystem::is_directory(memory)) return test::skip("needs /dev/shm");
+  const auto path = memory / ("umbra-test-" + Guid::random().to_string());
+  std::ofstream(path).close();
+  std::filesystem::resize_file(path, kSizeBytes);
+  auto device = open_file_device(path.string(), {}).value();
+  std::filesystem::remove(path);  // Gone whatever happens below.
+
+  struct Seen {
+    std::thread::id thread;
+    int error = -1;
+  } seen;
+  std::vector<std::byte> bytes(64U << 10U, std::byte{5});
+  for (const auto op : {block::Op::write, block::Op::read}) {
+    block::Request request;
+    request.op = op;
+    request.size_bytes = bytes.size();
+    request.buffer = bytes.data();
+    request.owner = &seen;
+    request.complete = [](block::Request& done) noexcept {
+      *static_cast<Seen*>(done.owner) = {std::this_thread::get_id(), done.error};
+    };
+    seen = {};
+    device->submit(request);
+    CHECK(seen.thread == std::this_thread::get_id());  // Before submit() has returned.
+    CHECK(seen.error == 0);
+    if (op == block::Op::write) std::fill(bytes.begin(), bytes.end(), std::byte{0});
+  }
+  CHECK(std::all_of(bytes.begin(), bytes.end(), [](std::byte b) { return b == std::byte{5}; }));
 }
