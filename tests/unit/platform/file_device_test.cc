@@ -16,6 +16,7 @@
 #include "tests/support/seed.h"
 #include "tests/support/skip.h"
 #include "tests/support/temp_dir.h"
+#include "umbra/ids.h"
 
 using namespace umbra;
 
