@@ -141,6 +141,9 @@ CommandLine parse_command_line(int argc, const char* const* argv) {
                  "Directory of the socket and the lock (default: UMBRA_RUN_DIR, else /run/umbra as "
                  "root, else a private one of this user)");
   app.add_option("--socket", config.socket, "Socket (default: umbrad.sock in the run directory)");
+  app.add_option("--state-dir", config.state_dir,
+                 "Directory of what outlives umbrad: which providers are known (default: the run "
+                 "directory)");
   app.add_option("--config", config.config_file, "TOML file with [limits] and [roles]")
       ->check(CLI::ExistingFile);
   app.add_option("--log-level", config.log_level, "debug, info, warning or error")

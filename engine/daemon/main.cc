@@ -14,6 +14,7 @@
 
 #include "engine/daemon/config.h"
 #include "engine/daemon/launch_posix.h"
+#include "engine/daemon/registrations.h"
 #include "engine/daemon/roles_posix.h"
 #include "engine/daemon/server.h"
 #include "engine/platform/log_spdlog.h"
@@ -44,7 +45,8 @@ Status settle_paths(Config& config) {
     if (!directory) return fail(directory.error());
     config.run_dir = std::move(*directory);
   }
-  for (const auto* path : {&config.run_dir, &config.socket})
+  if (config.state_dir.empty()) config.state_dir = config.run_dir;
+  for (const auto* path : {&config.run_dir, &config.socket, &config.state_dir})
     if (!path->empty() && path->front() != '/')
       return fail(Errc::invalid_argument, "'" + printable(*path) + "': an absolute path is needed");
   if (config.socket.empty())
@@ -63,9 +65,13 @@ int serve(const Config& config, SpdlogLog& log, LocalListener listener) {
     roles.writer_gid = resolve_group(config.writer_group, logger);
     roles.requester_gid = resolve_group(config.requester_group, logger);
   }
-  Server server({{wire, coordinator}, config, roles, log, system_clock(), [&log](bool held) {
-                   held ? log.hold() : log.release();
-                 }});
+  Server server({{wire, coordinator},
+                 config,
+                 roles,
+                 log,
+                 system_clock(),
+                 [&log](bool held) { held ? log.hold() : log.release(); },
+                 config.state_dir + "/" + kRegistrationsName});
   auto acceptor = std::make_unique<rpc::Acceptor>(
       wire, std::move(listener), log, [&server](LocalStream stream, PeerCredentials peer) {
         server.adopt(std::move(stream), std::move(peer));

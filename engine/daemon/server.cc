@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "engine/daemon/provider_link.h"
+#include "engine/daemon/registrations.h"
 #include "engine/daemon/requester_session.h"
 #include "engine/daemon/writer_link.h"
 
@@ -58,7 +59,16 @@ Server::Server(ServerParts parts)
     : parts_(std::move(parts)),
       logger_(parts_.log, "umbrad"),
       started_(parts_.clock.now()),
-      alarm_(std::make_unique<Alarm>(parts_.loops.coordinator)) {}
+      alarm_(std::make_unique<Alarm>(parts_.loops.coordinator)) {
+  if (parts_.registrations_path.empty()) return;
+  const auto known = load_registrations(parts_.registrations_path);
+  if (!known) {
+    logger_.warning("known providers not read", {{"why", known.error().to_string()}});
+    return;
+  }
+  for (const auto& properties : *known)
+    if (providers_.size() < kProvidersKnownMax) providers_.push_back({properties, {}, {}});
+}
 
 Server::~Server() = default;
 
@@ -140,8 +150,7 @@ void Server::hello(Peer& peer, const Json& params, const Reply& reply) {
   } else if (message->role == "provider") {
     peer.role = std::make_shared<ProviderLink>(*this, peer.channel, peer.info);
   } else {
-    static SessionKey next_key = 1;
-    const auto key = next_key++;
+    const auto key = next_session_++;
     const auto session = std::make_shared<RequesterSession>(*this, key, peer.info);
     sessions_[key] = session;
     peer.role = session;
@@ -252,15 +261,29 @@ Status Server::add_provider(const std::shared_ptr<ProviderLink>& link) {
     if (const auto other = known.link.lock(); other && other->is_open())
       return fail(Errc::provider_already_registered,
                   "provider '" + printable(properties.name) + "' is connected");
+    registrations_changed_ = registrations_changed_ || known.properties.name != properties.name;
     known.properties = properties;
     known.link = link;
+    keep_registrations();
     return {};
   }
   if (providers_.size() >= kProvidersKnownMax)
     return fail(Errc::limit_reached,
                 std::to_string(kProvidersKnownMax) + " providers are known already");
   providers_.push_back({properties, link, {}});
+  registrations_changed_ = true;
+  keep_registrations();
   return {};
+}
+
+// Not while a set is on its way: the file may lie on a volume whose writes it holds.
+void Server::keep_registrations() {
+  if (!registrations_changed_ || slot.holder() || parts_.registrations_path.empty()) return;
+  registrations_changed_ = false;
+  std::vector<ProviderProperties> list;
+  for (const auto& known : providers_) list.push_back(known.properties);
+  if (const auto status = save_registrations(parts_.registrations_path, list); !status)
+    logger_.warning("known providers not kept", {{"why", status.error().to_string()}});
 }
 
 void Server::remove_provider(const ProviderId& id) {
@@ -302,7 +325,7 @@ std::vector<std::string> Server::absent_providers() const {
 
 void Server::leave_slot(SessionKey key) {
   const auto next = slot.leave(key);
-  if (!next) return;
+  if (!next) return keep_registrations();
   // In a turn of its own: whoever leaves is still in the middle of it.
   asio::post(parts_.loops.coordinator, [this, next = *next] {
     const auto found = sessions_.find(next);

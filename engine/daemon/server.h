@@ -61,6 +61,7 @@ struct ServerParts {
   const Clock& clock;
   /// Nothing may be written to the log file while writes are held: it may lie on a held volume.
   std::function<void(bool held)> hold_log;
+  std::string registrations_path;  // Empty: nothing is kept.
 };
 
 class Server {
@@ -122,6 +123,7 @@ class Server {
   void hello(Peer& peer, const Json& params, const Reply& reply);
   void wake();
   void end_if_idle();
+  void keep_registrations();
 
   ServerParts parts_;
   Logger logger_;
@@ -131,6 +133,8 @@ class Server {
   std::map<std::uint64_t, std::unique_ptr<Peer>> peers_;
   std::map<WriterInstanceId, std::weak_ptr<WriterLink>> writer_links_;
   std::vector<KnownProvider> providers_;
+  bool registrations_changed_ = false;
+  SessionKey next_session_ = 1;
   std::map<SessionKey, std::shared_ptr<RequesterSession>> sessions_;
   std::function<void()> ended_;  // Set while shutting down.
 };

@@ -650,6 +650,27 @@ TEST_CASE("after kill -9 of umbrad a new one takes over, and unfinished sets go"
   world.ends_well();
 }
 
+TEST_CASE("a provider that has not come back is named after a restart", "[e2e][umbrad]") {
+  World world;
+  CHECK(world.umbrad.stop() == 0);
+  world.memory.server.reset();
+  world.umbrad.start();
+  Requester requester(world.umbrad);
+  const auto list =
+      requester.client.call<rpc::SnapshotList>("query.snapshots", rpc::QuerySnapshots{});
+  REQUIRE(list);
+  CHECK(list->absent_providers == std::vector<std::string>{"memory"});
+  const auto providers = requester.client.call<rpc::ProviderList>("query.providers");
+  REQUIRE(providers->providers.size() == 1);
+  CHECK(!providers->providers[0].connected);
+  rpc::DeleteSnapshots removal;
+  removal.id = Guid::random();
+  const auto missing = requester.client.call<rpc::DeletedSnapshots>("snapshot.delete", removal);
+  REQUIRE(!missing);
+  CHECK(missing.error().code == Errc::provider_not_registered);
+  world.ends_well();
+}
+
 TEST_CASE("auto-release copies go with their session, also when the provider was away",
           "[e2e][umbrad]") {
   World world;

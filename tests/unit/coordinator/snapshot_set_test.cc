@@ -252,8 +252,8 @@ TEST_CASE("a failure in ConfirmSet deletes what was confirmed", "[coordinator]")
   story.set.stop(story.now, StopCause::cancel, "");  // Too late.
   CHECK(story.asked().empty());
   story.provider(0, ProviderCall::confirm_set);
-  CHECK(story.set.provider_replied(story.now, 1, ProviderCall::confirm_set,
-                                   fail(map_provider_error("p1", "confirm_set", {Errc::provider_veto, "disk"}))));
+  const auto error = map_provider_error("p1", "confirm_set", {Errc::provider_veto, "disk"});
+  CHECK(story.set.provider_replied(story.now, 1, ProviderCall::confirm_set, fail(error)));
   CHECK(story.asked() == Lines{"p0 abort_snapshots", "p1 abort_snapshots"});
   story.provider(0, ProviderCall::abort_snapshots);
   CHECK(story.asked() == Lines{"p0 delete_snapshots"});

@@ -1,0 +1,30 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Which providers have ever registered here, kept in a small file, so that after a restart of
+// umbrad a listing names a provider that has not come back yet instead of being empty. It is JSON,
+// one ProviderList of the wire; whoever has uninstalled a provider for good removes its entry while
+// umbrad is stopped. Losing the file loses nothing but that.
+
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "umbra/provider.h"
+#include "umbra/result.h"
+
+namespace umbra::daemon {
+
+inline constexpr const char* kRegistrationsName = "providers.json";
+inline constexpr std::size_t kRegistrationsBytesMax = 1U << 20U;
+
+/// What the file says; nothing if there is none. Errors: io_error; invalid_argument (not such a
+/// file).
+[[nodiscard]] Result<std::vector<ProviderProperties>> load_registrations(const std::string& path);
+
+/// Replaces the file whole: a reader, or a crash, sees the old or the new one. Blocks for the disk,
+/// so never while a set may hold writes. Errors: io_error; the old file is left.
+[[nodiscard]] Status save_registrations(const std::string& path,
+                                        const std::vector<ProviderProperties>& providers);
+
+}  // namespace umbra::daemon
