@@ -250,7 +250,8 @@ int serve(writer::Writer& test_writer, writer::Options options) {
   on_signal.sa_handler = stop_on_signal;
   ::sigaction(SIGTERM, &on_signal, nullptr);
   ::sigaction(SIGINT, &on_signal, nullptr);
-  std::cout << "ready" << std::endl;
+  std::puts("ready");
+  std::fflush(stdout);
   const Status ended = session->run();
   the_session.store(nullptr);
   if (!ended) {
@@ -272,7 +273,7 @@ int main(int argc, char** argv) {
   std::uint32_t window_ms = 60'000;
   int level = 3;
   bool wait = false;
-  CLI::App app("A writer that misbehaves on request (see the top of umbra_test_writer.cc)");
+  CLI::App app("A writer that misbehaves on request (see the top of umbra_test_writer_posix.cc)");
   app.add_option("--socket", options.socket_path, "umbrad's socket");
   app.add_option("--record", record_path, "file to note events in")->required();
   app.add_option("--name", options.name, "writer name");
