@@ -1,0 +1,31 @@
+#!/usr/bin/env bash
+# Installs both SDKs into a scratch folder, builds a customer's program against them and runs it;
+# then looks at what the libraries export and need.   check.sh BUILD_DIR SOURCE_DIR CXX
+set -euo pipefail
+build=$1 source=$2 cxx=$3
+scratch=$(mktemp -d)
+trap 'rm -rf "$scratch"' EXIT
+for component in umbra-writer umbra-requester; do
+  cmake --install "$build" --prefix "$scratch/usr" --component "$component" >"$scratch/install.log"
+done
+cmake -S "$source/tests/install/consumer" -B "$scratch/consumer" -DCMAKE_CXX_COMPILER="$cxx" \
+  -DCMAKE_PREFIX_PATH="$scratch/usr" >"$scratch/configure.log"
+cmake --build "$scratch/consumer" >"$scratch/build.log" || { cat "$scratch/build.log"; exit 1; }
+"$scratch/consumer/consumer"
+status=0
+for name in writer requester; do
+  library=$(find "$scratch/usr" -name "libumbra-$name.so.0")
+  [ -n "$library" ] || { echo "libumbra-$name has no SONAME 0"; exit 1; }
+  foreign=$(nm -DC --defined-only "$library" | cut -d' ' -f3- |
+    grep -vE '^(umbra::|typeinfo (name )?for umbra::|vtable for umbra::)' || true)
+  inside=$(nm -DC --defined-only "$library" | grep -E 'umbra::(rpc|documents)::' || true)
+  if [ -n "$foreign$inside" ]; then
+    echo "libumbra-$name exports what is not its own: $foreign $inside"
+    status=1
+  fi
+  if ldd "$library" | grep -qE 'boost|spdlog|fmt'; then
+    echo "libumbra-$name needs libraries that it should carry inside"
+    status=1
+  fi
+done
+exit $status
