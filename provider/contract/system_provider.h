@@ -146,9 +146,10 @@ class SystemProvider final : public Provider {
   [[nodiscard]] VolumeProperties describe(const Entry& entry) const;
   [[nodiscard]] Turn take_turn(std::vector<EntryPtr> entries);
   /// Copies of all volumes, without those of the set in the making that are not prepared for good.
-  /// `wanted` is called with mutex_ held.
+  /// `surfaced_too`: with those, once its copies are surfaced. `wanted` is called with mutex_ held.
   [[nodiscard]] std::vector<Copy> copies_where(
-      const std::function<bool(const cow::SnapshotRecord&)>& wanted) const;
+      const std::function<bool(const cow::SnapshotRecord&)>& wanted,
+      bool surfaced_too = false) const;
 
   [[nodiscard]] Status check_new_member(const PrepareSnapshot& request, const EntryPtr& entry,
                                         const Set* set) const;

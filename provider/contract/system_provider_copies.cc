@@ -153,11 +153,12 @@ Result<std::vector<VolumeProperties>> SystemProvider::list_volumes() {
 // -----------------------------------------------------------------------------------------
 
 std::vector<SystemProvider::Copy> SystemProvider::copies_where(
-    const std::function<bool(const cow::SnapshotRecord&)>& wanted) const {
+    const std::function<bool(const cow::SnapshotRecord&)>& wanted, bool surfaced_too) const {
   const std::lock_guard lock(mutex_);
   std::vector<Copy> copies;
-  const bool making =
-      current_ != nullptr && current_->is_unfinished() && current_->state != State::final;
+  const bool making = current_ != nullptr && current_->is_unfinished() &&
+                      current_->state != State::final &&
+                      !(surfaced_too && current_->state == State::prefinal);
   for (const auto& [id, entry] : entries_) {
     for (auto& record : entry->volume->list()) {
       if (making && record.set_id == current_->id) continue;
@@ -168,10 +169,12 @@ std::vector<SystemProvider::Copy> SystemProvider::copies_where(
 }
 
 Result<std::vector<SnapshotProperties>> SystemProvider::query_snapshots(bool incomplete) {
-  const auto copies = copies_where([incomplete](const cow::SnapshotRecord& record) {
-    return record.stage == cow::Stage::created ||
-           (incomplete && record.stage == cow::Stage::committed);
-  });
+  const auto copies = copies_where(
+      [incomplete](const cow::SnapshotRecord& record) {
+        return record.stage == cow::Stage::created ||
+               (incomplete && record.stage == cow::Stage::committed);
+      },
+      incomplete);
   std::vector<SnapshotProperties> found;
   for (const auto& [entry, record] : copies) {
     SnapshotProperties properties;

@@ -154,6 +154,8 @@ void shown_only_when_created(ProviderWorld& world) {
   for (int number = 0; number < SetStory::kSteps; ++number) {
     CHECK(!shown(world.provider(), set.snapshots[0]));
     REQUIRE(set.step(number));
+    // From PreFinalCommit on it can be asked for, for the writers' PostSnapshot.
+    if (number >= SetStory::kConfirm - 2) CHECK(shown(world.provider(), set.snapshots[0], true));
   }
   CHECK(shown(world.provider(), set.snapshots[0]));
 }

@@ -122,6 +122,8 @@ TEST_CASE("a whole backup goes through every event and every phase", "[e2e][umbr
                                            "confirm"});
   CHECK(requester.status_of(front).state == WriterState::waiting_for_backup_complete);
   CHECK(back.params("freeze").volumes.size() == 1);
+  CHECK(back.params("freeze").volumes[0].snapshot_device.empty());
+  CHECK(back.params("post_snapshot").volumes[0].snapshot_device.find("/memory/") == 0);
   CHECK(back.params("prepare_for_backup").components.find("data") != std::string::npos);
 
   const auto copies =

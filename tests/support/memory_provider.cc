@@ -431,7 +431,7 @@ Result<std::vector<SnapshotProperties>> MemoryProvider::query_snapshots(bool inc
   if (auto fault = take_fault("query_snapshots", {}); !fault) return fail(fault.error());
   std::vector<SnapshotProperties> list;
   for (const auto& [set_id, set] : sets_) {
-    if (set.step != Step::created && !(incomplete && set.step == Step::postfinal)) continue;
+    if (set.step != Step::created && !(incomplete && set.step >= Step::prefinal)) continue;
     for (const auto& [id, snapshot] : set.snapshots) list.push_back(describe(set, snapshot));
   }
   return list;
