@@ -20,6 +20,8 @@ namespace umbra::cowd {
 namespace {
 
 constexpr std::chrono::seconds kReleaseLimit{2};
+// A client that has just closed its connection is counted until the server has seen the end of it.
+constexpr std::chrono::milliseconds kGoodbyeLimit{500};
 constexpr const char* kKeptCopies = "fuse/snapshots";
 constexpr const char* kKeptVolume = "fuse/volumes/";  // And the volume's id.
 
@@ -345,9 +347,7 @@ std::vector<std::string> SystemFrontEnds::users(const VolumeId& volume) const {
   }
   std::vector<std::string> facts;
   if (device != 0) facts = mounted(mount_points_of(device));
-  if (const std::size_t count = options_.nbd->connection_count(name); count > 0) {
-    facts.push_back(clients(count));
-  }
+  if (const std::size_t count = lasting_clients(name); count > 0) facts.push_back(clients(count));
   return facts;
 }
 
@@ -408,9 +408,18 @@ bool SystemFrontEnds::is_surfaced(const SnapshotId& snapshot) const {
 
 std::vector<std::string> SystemFrontEnds::users(const SnapshotId& snapshot) const {
   std::vector<std::string> facts = mounted(mounts_over(copy_file(snapshot)));
-  const std::size_t count = options_.nbd->connection_count(snapshot.to_string());
+  const std::size_t count = lasting_clients(snapshot.to_string());
   if (count > 0) facts.push_back(clients(count));
   return facts;
+}
+
+std::size_t SystemFrontEnds::lasting_clients(const std::string& name) const {
+  std::size_t count = 0;
+  (void)wait_until(kGoodbyeLimit, [&] {
+    count = options_.nbd->connection_count(name);
+    return count == 0;
+  });
+  return count;
 }
 
 Result<contract::Surfaced> SystemFrontEnds::surface(const SnapshotId& snapshot,

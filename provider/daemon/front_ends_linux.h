@@ -108,6 +108,7 @@ class SystemFrontEnds final : public FrontEnds, public contract::Surfaces {
   void drop_kept(const std::string& name);
   [[nodiscard]] Status expose_block_device(const VolumeId& volume, Live& live, Exposed& exposed);
   [[nodiscard]] bool is_surfaced(const SnapshotId& snapshot) const;
+  [[nodiscard]] std::size_t lasting_clients(const std::string& name) const;
   [[nodiscard]] Status unmount_all(const SnapshotId& snapshot, bool lazily);
   [[nodiscard]] Status remove_file_of(const std::string& name, bool force);
   void end_live(const VolumeId& volume, Live& live);

@@ -10,6 +10,13 @@
 namespace umbra::requester {
 namespace {
 
+// For an error: what the caller meant, as far as we can tell.
+std::string in_words(const VolumeRef& volume) {
+  if (!volume.path.empty()) return volume.path;
+  if (volume.id) return "volume " + volume.id->to_string();
+  return "the volume named \"" + volume.name + "\" (a path is written with a slash)";
+}
+
 using namespace std::chrono_literals;
 using enum SessionState;
 
@@ -220,7 +227,7 @@ Result<AddedSnapshot> SessionLogic::add_to_snapshot_set(const VolumeRef& volume,
   if (!allowed) return fail(allowed.error());
   const auto added = request<rpc::AddedSnapshot>("session.add_to_snapshot_set",
                                                  rpc::AddToSnapshotSet{volume, provider});
-  if (!added) return fail(added.error());
+  if (!added) return fail(added.error(), in_words(volume));
   return AddedSnapshot{added->snapshot_id, added->volume_id};
 }
 
