@@ -72,11 +72,30 @@ std::vector<std::uint64_t> below(std::uint64_t device) {
   return found;
 }
 
+// The device number of the FUSE file system that `path` lies on, if it lies on one. Its server may
+// hang (another umbra-cowd that is stopped, or that is asking about our files right now), and with
+// it whoever asks about its files: so they are not asked about, the mount table knows enough.
+std::optional<std::uint64_t> fuse_device_of(const std::string& path) {
+  const Result<std::vector<MountEntry>> mounts = read_mounts();
+  if (!mounts) return std::nullopt;
+  const MountEntry* nearest = nullptr;
+  for (const MountEntry& mount : *mounts) {
+    const bool above = mount.target == path || is_inside(path, mount.target);
+    // Of two mounts at one place the later one is seen.
+    if (above && (nearest == nullptr || mount.target.size() >= nearest->target.size())) {
+      nearest = &mount;
+    }
+  }
+  if (nearest == nullptr || !nearest->type.starts_with("fuse")) return std::nullopt;
+  return nearest->device;
+}
+
 // What the file of a loop device stands on, unless it is one that we serve: asking would wait.
 std::optional<std::uint64_t> host_of_loop(std::uint64_t device, const std::string& own_directory) {
   const auto backing = first_line(sysfs_of(device) / "loop/backing_file");
   struct stat status {};
   if (!backing || is_inside(*backing, own_directory)) return std::nullopt;
+  if (const auto fuse = fuse_device_of(*backing)) return fuse;
   if (::stat(backing->c_str(), &status) != 0) return std::nullopt;
   return S_ISBLK(status.st_mode) ? status.st_rdev : status.st_dev;
 }
@@ -132,6 +151,8 @@ std::vector<std::string> uses_of_file(const struct stat& file, const std::string
   for (const LoopEntry& loop : read_loops()) {
     struct stat status {};
     if (is_inside(loop.backing_file, own_directory)) continue;
+    const auto fuse = fuse_device_of(loop.backing_file);
+    if (fuse && *fuse != file.st_dev) continue;
     if (::stat(loop.backing_file.c_str(), &status) != 0) continue;
     if (status.st_dev != file.st_dev || status.st_ino != file.st_ino) continue;
     uses.push_back("it is the backing file of " + loop.path);

@@ -14,7 +14,7 @@ def _volume(world):
     require_programs("mkfs.ext4", "mount")
     world.start_daemons()
     attached = world.attach("data", 64)
-    return world.mkfs_and_mount(attached["volume"]["device_path"], "data")
+    return world.mkfs_and_mount(attached["device_path"], "data")
 
 
 def _environment(world):
