@@ -144,6 +144,23 @@ def is_frozen(directory):
 _pending_probes = []
 
 
+def bounded(action, limit_s=10):
+    """Runs it in a child: what waits for a device that nobody serves any more cannot be interrupted.
+    Such a child ends by itself once the server's end has aborted the device."""
+    child = os.fork()
+    if child == 0:
+        try:
+            action()
+        finally:
+            os._exit(0)
+    end = time.monotonic() + limit_s
+    while time.monotonic() < end:
+        if os.waitpid(child, os.WNOHANG)[0]:
+            return
+        time.sleep(0.005)
+    _pending_probes.append(child)
+
+
 class World:
     """One scratch directory, its daemons and everything else the case starts in it."""
 
@@ -297,7 +314,7 @@ class World:
 
     def destroy(self):
         """Leaves nothing, whatever state the case left. Never raises."""
-        self._thaw_everything()
+        bounded(self._thaw_everything)
         for process in self.processes:
             if process.poll() is None:
                 process.send_signal(signal.SIGCONT)
@@ -306,7 +323,7 @@ class World:
             if all(p.poll() is not None for p in self.processes) and not self._living():
                 break
             time.sleep(0.02)
-        self._unmount_everything()
+        bounded(self._unmount_everything)
         for pid in self._living():
             for number in (signal.SIGCONT, signal.SIGKILL):
                 try:
@@ -318,7 +335,7 @@ class World:
                 process.wait(5)
             except subprocess.TimeoutExpired:
                 pass
-        self._unmount_everything()
+        bounded(self._unmount_everything)
         for child in _pending_probes:
             try:
                 os.kill(child, signal.SIGKILL)
@@ -341,22 +358,16 @@ class World:
                     pass
 
     def _unmount_everything(self):
-        """File systems, then loop devices, then what serves these: a loop device on a file whose
-        mount is gone has lost its name, would never be found again, and keeps that mount alive."""
+        libc = ctypes.CDLL(None, use_errno=True)
+        detach = 2  # MNT_DETACH
         for _ in range(2):
-            self._unmount(lambda device: device.startswith("/dev/"))
+            for _, directory in reversed(mounts()):
+                if directory.startswith(self.top):
+                    if libc.umount2(os.fsencode(directory), 0) != 0:
+                        libc.umount2(os.fsencode(directory), detach)
             for backing, device in loop_devices().items():
                 if backing.startswith(self.top):
                     run_command("losetup", "-d", device, check=False)
-            self._unmount(lambda device: True)
-
-    def _unmount(self, chosen):
-        libc = ctypes.CDLL(None, use_errno=True)
-        detach = 2  # MNT_DETACH
-        for device, directory in reversed(mounts()):
-            if directory.startswith(self.top) and chosen(device):
-                if libc.umount2(os.fsencode(directory), 0) != 0:
-                    libc.umount2(os.fsencode(directory), detach)
 
 
 def command_line(pid):
