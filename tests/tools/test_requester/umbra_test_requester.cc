@@ -50,6 +50,12 @@ Status add_volumes(BackupSession& session, const std::vector<std::string>& names
   return {};
 }
 
+// Without components every writer takes part.
+Status configure(BackupSession& session, std::uint32_t context) {
+  if (auto status = session.set_context(context); !status) return status;
+  return session.set_backup_state({.component_mode = false, .backup_type = BackupType::copy});
+}
+
 Status make(BackupSession& session) {
   requester::DoOptions options;
   std::string last;
@@ -84,7 +90,7 @@ Status backup(const Arguments& arguments) {
   };
   const std::vector<Step> steps{
       {"initialize", [&] { return drop(session->initialize_for_backup()); }},
-      {"context", [&] { return session->set_context(arguments.context); }},
+      {"configure", [&] { return configure(*session, arguments.context); }},
       {"gather", [&] { return session->gather_writer_metadata(); }},
       {"start", [&] { return drop(session->start_snapshot_set()); }},
       {"add", [&] { return add_volumes(*session, arguments.volumes); }},
