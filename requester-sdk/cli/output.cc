@@ -352,6 +352,7 @@ std::vector<std::string> timeline_text(const std::vector<PhaseTime>& phases) {
   };
   std::vector<std::string> lines;
   for (const auto& phase : phases) {
+    if (phase.begin == phase.end) continue;  // Nobody had anything to do in it.
     const std::size_t begin = std::min(column(phase.begin), kBarColumns - 1);
     const std::size_t width =
         std::max<std::size_t>(column(phase.end) - std::min(begin, column(phase.end)), 1);

@@ -75,7 +75,7 @@ template <class T>
 [[nodiscard]] std::string bytes_text(std::uint64_t bytes);   // "1.5 GiB"
 [[nodiscard]] std::string time_text(std::int64_t filetime);  // "2026-01-31T23:59:59Z", "-" for 0
 [[nodiscard]] std::string duration_text(std::chrono::microseconds duration);  // "12.3 ms"
-/// One line per phase: name, duration, and a bar where it lies in the whole.
+/// One line per phase that took any time: name, duration, and a bar where it lies in the whole.
 [[nodiscard]] std::vector<std::string> timeline_text(
     const std::vector<requester::PhaseTime>& phases);
 [[nodiscard]] std::string context_text(std::uint32_t attributes);  // "app-rollback"
