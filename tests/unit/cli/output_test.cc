@@ -103,8 +103,10 @@ TEST_CASE("sizes, times and durations read well", "[cli]") {
 }
 
 TEST_CASE("the timeline shows where each phase lies in the whole", "[cli]") {
-  const auto lines = timeline_text(
-      {{"prepare", 0us, 50'000us}, {"hold", 50'000us, 50'200us}, {"thaw", 99'000us, 100'000us}});
+  const auto lines = timeline_text({{"prepare", 0us, 50'000us},
+                                    {"freeze", 50'000us, 50'000us},
+                                    {"hold", 50'000us, 50'200us},
+                                    {"thaw", 99'000us, 100'000us}});
   REQUIRE(lines.size() == 3);
   CHECK(lines[0] == "prepare    50.0 ms  |====================                    |");
   CHECK(lines[1] == "hold        200 us  |                    =                   |");
