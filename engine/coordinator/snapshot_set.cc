@@ -32,17 +32,6 @@ bool in_hold(Phase phase) {
          phase == Phase::release;
 }
 
-std::string_view describe(StopCause cause) {
-  switch (cause) {
-    case StopCause::cancel: return "cancelled by the requester";
-    case StopCause::requester_gone: return "the requester's connection ended";
-    case StopCause::abort_backup: return "aborted by the requester";
-    case StopCause::administrator: return "aborted by an administrator";
-    case StopCause::shutdown: return "umbrad is shutting down";
-  }
-  UMBRA_UNREACHABLE();
-}
-
 std::string in_phase(std::string_view text, Phase phase) {
   return std::string(text) + ", phase " + std::string(name(phase));
 }
@@ -113,6 +102,18 @@ std::string_view name(ProviderCall call) noexcept {
     case ProviderCall::confirm_set: return "confirm_set";
     case ProviderCall::abort_snapshots: return "abort_snapshots";
     case ProviderCall::delete_set: return "delete_snapshots";
+  }
+  UMBRA_UNREACHABLE();
+}
+
+std::string_view describe(StopCause cause) noexcept {
+  switch (cause) {
+    case StopCause::cancel: return "cancelled by the requester";
+    case StopCause::requester_gone: return "the requester's connection ended";
+    case StopCause::abort_backup: return "aborted by the requester";
+    case StopCause::administrator: return "aborted by an administrator";
+    case StopCause::sequence_timer: return "the requester made no call for too long";
+    case StopCause::shutdown: return "umbrad is shutting down";
   }
   UMBRA_UNREACHABLE();
 }

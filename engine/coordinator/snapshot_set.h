@@ -145,8 +145,12 @@ enum class StopCause : std::uint8_t {
   requester_gone,  // Its connection ended.
   abort_backup,    // The requester's AbortBackup.
   administrator,   // `umbra abort`.
+  sequence_timer,  // It made no call for too long.
   shutdown,        // umbrad is ending.
 };
+
+/// For logs and messages, e.g. "the requester's connection ended". Static storage.
+[[nodiscard]] std::string_view describe(StopCause cause) noexcept;
 
 /// Threads: one. Errors of peers become states and the outcome; nothing here fails.
 class SnapshotSet {

@@ -44,8 +44,9 @@ void ProviderLink::register_provider(const Json& params, const Reply& reply) {
 
 void ProviderLink::closed() {
   if (!registered_) return;
-  server_.log().warning("provider gone", {{"provider", printable(properties_.name)},
-                                          {"id", properties_.provider_id.to_string()}});
+  if (!server_.is_shutting_down())
+    server_.log().warning("provider gone", {{"provider", printable(properties_.name)},
+                                            {"id", properties_.provider_id.to_string()}});
   server_.remove_provider(properties_.provider_id);
 }
 

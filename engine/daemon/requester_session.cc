@@ -301,7 +301,7 @@ void RequesterSession::tick(TimePoint now) {
     set_->deadline_passed(now);
     run_actions();
   } else if (const auto deadline = session_.deadline(); deadline && *deadline <= now) {
-    drop_set(StopCause::administrator, "the requester made no call for too long");
+    drop_set(StopCause::sequence_timer, "");
   }
 }
 

@@ -112,6 +112,7 @@ class Server {
   void remove_session(SessionKey key);
   [[nodiscard]] std::vector<SessionId> alive_sessions() const;
   [[nodiscard]] rpc::CoordinatorStatus status();
+  [[nodiscard]] bool is_shutting_down() const noexcept { return ended_ != nullptr; }
 
  private:
   struct Peer;

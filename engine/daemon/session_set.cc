@@ -323,18 +323,18 @@ void RequesterSession::set_ended() {
 // The set is not being created yet, or not any more.
 void RequesterSession::drop_set(StopCause cause, const std::string& reason) {
   const bool open = session_.holds_set();
+  std::string why(coord::describe(cause));
+  if (!reason.empty()) why += ": " + reason;
   if (open) {
     for (const auto& provider : set_providers())
       if (const auto link = server_.provider(provider)) link->abort_set(set_id_);
     server_.log().warning("set dropped", {{"set", set_id_.to_string()},
                                           {"state", std::string(name(session_.state()))},
-                                          {"why", reason.empty() ? "the session" : reason}});
+                                          {"why", why}});
   }
   tell_writers(coord::WriterEvent::abort);
   session_.aborted();
-  end_reason_ = reason.empty() ? "the backup was aborted" : reason;
-  if (cause == StopCause::administrator && !reason.empty())
-    end_reason_ = "the set ended: " + reason;
+  end_reason_ = why;
   if (running_ != 0) finish_operation(running_, Errc::async_cancelled, end_reason_);
   if (open) server_.leave_slot(key_);
 }

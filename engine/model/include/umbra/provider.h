@@ -197,8 +197,8 @@ class Provider {
   virtual void abort_snapshots(const SnapshotSetId& set) noexcept = 0;
 
   /// Query: created copies only; with `incomplete`, also prepared ones that wait for absent
-  /// members, and those of a set on its way from pre_final_commit_snapshots on: umbrad asks then, to
-  /// tell the writers where their copies are surfaced.
+  /// members, and those of a set on its way from pre_final_commit_snapshots on: umbrad asks then,
+  /// to tell the writers where their copies are surfaced.
   [[nodiscard]] virtual Result<std::vector<SnapshotProperties>> query_snapshots(
       bool incomplete) = 0;
 
