@@ -13,6 +13,9 @@ if(UMBRA_PORTABLE_ONLY)
   target_link_libraries(umbra_boost INTERFACE ws2_32 mswsock bcrypt)
   add_library(umbra_expected INTERFACE)
   target_include_directories(umbra_expected SYSTEM INTERFACE "${UMBRA_STAGED_INCLUDE_DIR}")
+  # Debian has no pugixml for mingw: its headers are enough to compile.
+  add_library(pugixml::pugixml INTERFACE IMPORTED)
+  target_include_directories(pugixml::pugixml SYSTEM INTERFACE "${UMBRA_STAGED_INCLUDE_DIR}")
   return()
 endif()
 

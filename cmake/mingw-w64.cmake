@@ -14,7 +14,7 @@ set(CMAKE_FIND_ROOT_PATH_MODE_PACKAGE ONLY)
 
 set(UMBRA_STAGED_INCLUDE_DIR "${CMAKE_BINARY_DIR}/staged-include")
 file(MAKE_DIRECTORY "${UMBRA_STAGED_INCLUDE_DIR}")
-foreach(library boost tl)
+foreach(library boost tl pugixml.hpp pugiconfig.hpp)
   if(NOT EXISTS "${UMBRA_STAGED_INCLUDE_DIR}/${library}")
     file(CREATE_LINK "/usr/include/${library}" "${UMBRA_STAGED_INCLUDE_DIR}/${library}" SYMBOLIC)
   endif()
