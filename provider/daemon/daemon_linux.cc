@@ -133,6 +133,8 @@ Status Daemon::Parts::open_volumes(const DaemonOptions& options) {
       VolumeManager::Ports{*host, *stores, *front_ends, *registry, *state, sink});
   const Status attached = volumes->reattach();
   front_ends->finish_start();
+  // A guardian that has gone restarts nobody: it shows at the first freeze.
+  (void)guardian->serving();
   return attached;
 }
 

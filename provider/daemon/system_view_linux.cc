@@ -72,32 +72,36 @@ std::vector<std::uint64_t> below(std::uint64_t device) {
   return found;
 }
 
-// The device number of the FUSE file system that `path` lies on, if it lies on one. Its server may
-// hang (another umbra-cowd that is stopped, or that is asking about our files right now), and with
-// it whoever asks about its files: so they are not asked about, the mount table knows enough.
-std::optional<std::uint64_t> fuse_device_of(const std::string& path) {
-  const Result<std::vector<MountEntry>> mounts = read_mounts();
-  if (!mounts) return std::nullopt;
-  const MountEntry* nearest = nullptr;
-  for (const MountEntry& mount : *mounts) {
-    const bool above = mount.target == path || is_inside(path, mount.target);
-    // Of two mounts at one place the later one is seen.
-    if (above && (nearest == nullptr || mount.target.size() >= nearest->target.size())) {
-      nearest = &mount;
-    }
-  }
-  if (nearest == nullptr || !nearest->type.starts_with("fuse")) return std::nullopt;
-  return nearest->device;
+// The number of the block device that a node in /dev stands for. Such a node is never served by
+// FUSE, so asking does not wait.
+std::optional<std::uint64_t> block_device_at(const std::string& path) {
+  struct stat status {};
+  if (!is_inside(path, "/dev") || ::stat(path.c_str(), &status) != 0) return std::nullopt;
+  if (!S_ISBLK(status.st_mode)) return std::nullopt;
+  return status.st_rdev;
 }
 
-// What the file of a loop device stands on, unless it is one that we serve: asking would wait.
+// The file system that a path is on, by the mount table alone: stat() would wait for whoever
+// serves it, and that may be another umbra-cowd that is waiting for us.
+std::optional<std::uint64_t> file_system_of(const std::string& path,
+                                            const std::vector<MountEntry>& mounts) {
+  const MountEntry* best = nullptr;
+  for (const MountEntry& mount : mounts) {
+    const bool covers =
+        mount.target == "/" || path == mount.target || is_inside(path, mount.target);
+    // The later one hides the earlier.
+    if (covers && (best == nullptr || mount.target.size() >= best->target.size())) best = &mount;
+  }
+  return best == nullptr ? std::nullopt : std::optional(best->device);
+}
+
+// What the file of a loop device stands on.
 std::optional<std::uint64_t> host_of_loop(std::uint64_t device, const std::string& own_directory) {
   const auto backing = first_line(sysfs_of(device) / "loop/backing_file");
-  struct stat status {};
   if (!backing || is_inside(*backing, own_directory)) return std::nullopt;
-  if (const auto fuse = fuse_device_of(*backing)) return fuse;
-  if (::stat(backing->c_str(), &status) != 0) return std::nullopt;
-  return S_ISBLK(status.st_mode) ? status.st_rdev : status.st_dev;
+  if (const auto block = block_device_at(*backing)) return block;
+  const auto mounts = read_mounts();
+  return mounts ? file_system_of(*backing, *mounts) : std::nullopt;
 }
 
 void add_once(std::vector<std::uint64_t>& stack, std::uint64_t device) {
@@ -117,11 +121,10 @@ std::uint64_t device_of_file_system(const std::string& path, std::uint64_t st_de
   libmnt_fs* entry = nullptr;
   while (mnt_table_next_fs(table.get(), position.get(), &entry) == 0) {
     const char* source = mnt_fs_get_source(entry);
-    struct stat status {};
-    if (mnt_fs_get_id(entry) == static_cast<int>(extended.stx_mnt_id) && source != nullptr &&
-        source[0] == '/' && ::stat(source, &status) == 0 && S_ISBLK(status.st_mode)) {
-      return status.st_rdev;
+    if (mnt_fs_get_id(entry) != static_cast<int>(extended.stx_mnt_id) || source == nullptr) {
+      continue;
     }
+    if (const auto block = block_device_at(source)) return *block;
   }
   return st_dev;
 }
@@ -136,25 +139,29 @@ std::vector<std::string> uses_of_device(std::uint64_t device) {
   }
   std::ifstream swaps("/proc/swaps");
   for (std::string line; std::getline(swaps, line);) {
-    struct stat status {};
-    const std::string path = line.substr(0, line.find_first_of(" \t"));
-    if (!path.empty() && path.front() == '/' && ::stat(path.c_str(), &status) == 0 &&
-        S_ISBLK(status.st_mode) && status.st_rdev == device) {
+    if (block_device_at(line.substr(0, line.find_first_of(" \t"))) == device) {
       uses.emplace_back("it is swap space");
     }
   }
   return uses;
 }
 
-std::vector<std::string> uses_of_file(const struct stat& file, const std::string& own_directory) {
+// Loop devices over the file. Only files of its own file system are looked at, which has just
+// answered.
+std::vector<std::string> uses_of_file(const std::string& path, const struct stat& file) {
   std::vector<std::string> uses;
+  const auto mounts = read_mounts();
+  if (!mounts) return uses;
+  const auto same_file_system = [&](const std::string& other) {
+    return file_system_of(other, *mounts) == file.st_dev;
+  };
   for (const LoopEntry& loop : read_loops()) {
     struct stat status {};
-    if (is_inside(loop.backing_file, own_directory)) continue;
-    const auto fuse = fuse_device_of(loop.backing_file);
-    if (fuse && *fuse != file.st_dev) continue;
-    if (::stat(loop.backing_file.c_str(), &status) != 0) continue;
-    if (status.st_dev != file.st_dev || status.st_ino != file.st_ino) continue;
+    if (loop.backing_file != path) {
+      if (!same_file_system(loop.backing_file)) continue;
+      if (::stat(loop.backing_file.c_str(), &status) != 0) continue;
+      if (status.st_dev != file.st_dev || status.st_ino != file.st_ino) continue;
+    }
     uses.push_back("it is the backing file of " + loop.path);
     for (const std::string& target : mount_points_of(loop.device)) {
       uses.push_back("that is mounted at " + printable(target));
@@ -201,12 +208,7 @@ std::vector<std::string> mount_points_of(std::uint64_t device) {
   if (!mounts) return targets;
   for (const MountEntry& mount : *mounts) {
     std::uint64_t on = mount.device;
-    struct stat status {};
-    // A device node never waits for its device; what is no device node is not looked at.
-    if (major(on) == 0 && mount.source.rfind("/dev/", 0) == 0 &&
-        ::stat(mount.source.c_str(), &status) == 0 && S_ISBLK(status.st_mode)) {
-      on = status.st_rdev;
-    }
+    if (major(on) == 0) on = block_device_at(mount.source).value_or(on);
     if (major(on) == 0) continue;
     const auto stack = stack_of(on);
     if (std::find(stack.begin(), stack.end(), device) != stack.end()) {
@@ -258,7 +260,7 @@ Result<PathFacts> LinuxHost::look_at(const std::string& path) const {
     facts.size_bytes = static_cast<std::uint64_t>(status.st_size);
     facts.device = status.st_dev;
     facts.inode = status.st_ino;
-    facts.uses = uses_of_file(status, own_directory_);
+    facts.uses = uses_of_file(path, status);
     facts.stands_on = full_stack_of(device_of_file_system(path, status.st_dev), own_directory_);
     if (facts.stands_on.front() != status.st_dev) facts.stands_on.push_back(status.st_dev);
   } else if (S_ISBLK(status.st_mode)) {

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // What is mounted, which loop devices there are, and what lies on what: read from mountinfo and
-// sysfs only. Nothing here opens a device or touches a path that umbra-cowd serves itself, so it
-// never waits for a volume.
+// sysfs only. Nothing here opens a device or touches a file that a FUSE server may serve, be it
+// this umbra-cowd or another one: two that look at each other's files while they restart would wait
+// for ever. The one exception is the path that the caller asks about.
 
 #pragma once
 

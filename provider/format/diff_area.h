@@ -30,6 +30,10 @@ inline constexpr std::uint64_t kSegmentsOffset =
     kTableOffset + std::uint64_t{kTableSlots} * 2 * kBlockBytes;
 inline constexpr std::uint32_t kMembersMax = 64;
 inline constexpr std::uint32_t kGroupHeaderBytes = 72;
+/// Larger numbers than these are damage: nobody counts so far.
+inline constexpr std::uint64_t kEpochMax = (std::uint64_t{1} << 56U) - 2;
+inline constexpr std::uint64_t kSequenceMax = std::uint64_t{1} << 62U;
+inline constexpr std::uint64_t kOpenCountMax = std::uint64_t{1} << 30U;
 
 // --- layout ----------------------------------------------------------------------------------
 

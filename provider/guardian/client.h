@@ -62,6 +62,12 @@ class GuardianClient final : public contract::Freezer {
   /// An unknown name is no error. Blocks at most 5 s. Errors: coordinator_lost.
   [[nodiscard]] Status drop(std::string_view name);
 
+  /// Everything that kept() gave is served again. A successor that does not say so within the
+  /// guardian's --serve-limit-ms is taken to hang and killed, as often as the guardian restarts at
+  /// all; a first process, for which nothing is kept, is given any time. Blocks at most 5 s.
+  /// Errors: coordinator_lost.
+  [[nodiscard]] Status serving();
+
   /// False once the guardian has gone: nothing can be frozen or kept any more.
   [[nodiscard]] bool connected() const noexcept;
 

@@ -349,6 +349,12 @@ Status GuardianClient::drop(std::string_view name) {
   return {};
 }
 
+Status GuardianClient::serving() {
+  auto answer = impl_->call({.kind = Kind::serving}, kAnswerLimit);
+  if (!answer) return fail(answer.error());
+  return {};
+}
+
 bool GuardianClient::connected() const noexcept { return impl_->connected(); }
 
 Status GuardianClient::flush(const std::vector<std::uint64_t>& devices) {

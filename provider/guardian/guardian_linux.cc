@@ -115,6 +115,8 @@ bool Guardian::start_child() {
     return false;
   }
   child_ = pid;
+  killed_ = false;
+  if (!kept_.empty()) serve_by_ = now() + options_.serve_limit;
   channel_ = std::move(channel->first);
   log_.info("started umbra-cowd", {{"pid", pid}});
   return true;
@@ -122,6 +124,7 @@ bool Guardian::start_child() {
 
 void Guardian::on_child_end(Ending ending) {
   child_ = -1;
+  serve_by_.reset();
   channel_.reset();
   for (auto& worker : workers_) {
     worker.client_end.reset();  // To its holder: nobody is there to thaw.
@@ -148,6 +151,7 @@ void Guardian::finish(int status) {
   status_ = status;
   over_by_ = now() + kEndPatience;
   start_at_.reset();
+  serve_by_.reset();
   kept_.clear();
   thaw_all();
 }
@@ -159,6 +163,14 @@ void Guardian::give_up() {
   policy_.stopping();
   if (child_ > 0) (void)kill(child_, SIGKILL);
   finish(1);
+}
+
+void Guardian::on_not_serving() {
+  if (killed_) return give_up();  // It cannot even die: it waits for something itself.
+  log_.error("umbra-cowd does not serve what it took over; killing it", {{"pid", child_}});
+  killed_ = true;
+  serve_by_ = now() + options_.serve_limit;
+  (void)kill(child_, SIGKILL);
 }
 
 void Guardian::on_signals() {
@@ -214,6 +226,7 @@ void Guardian::dispatch(Received& received) {
   const Message& request = received.message;
   switch (request.kind) {
     case Kind::hello: policy_.said_hello(); break;
+    case Kind::serving: serve_by_.reset(); break;
     case Kind::keep: return keep(received);
     case Kind::kept: return give_kept(request);
     case Kind::drop:
@@ -463,6 +476,7 @@ void Guardian::hold_log() {
 void Guardian::act_on_time() {
   const auto time = now();
   if (start_at_ && time >= *start_at_) (void)start_child();
+  if (serve_by_ && time >= *serve_by_) on_not_serving();
   for (auto worker = workers_.begin(); worker != workers_.end();) {
     const auto current = worker++;
     if (current->stage == Stage::working && time >= current->answer_by) {
@@ -513,6 +527,7 @@ int Guardian::poll_timeout_ms() const {
     if (time) next = std::min(next, *time);
   };
   consider(start_at_);
+  consider(serve_by_);
   consider(over_by_);
   for (const auto& worker : workers_) {
     if (worker.stage == Stage::working) consider(worker.answer_by);

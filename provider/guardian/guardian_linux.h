@@ -11,8 +11,9 @@
 //   each `patience` later   an umbra-cowd that makes no progress is killed, at most kLeaseKillsMax
 //                           times; its successor serves what the thaw has to write
 //   kAbortPatience later    without progress still: gives up (below)
-// Giving up, also after too many failures of umbra-cowd: what is kept is closed, which aborts the
-// device, so that whoever waits for it gets an error instead of waiting for ever.
+// A successor has `serve_limit` to serve what is kept; then it is killed, which counts as a
+// failure. Giving up, also after too many failures of umbra-cowd: what is kept is closed, which
+// aborts the device, so that whoever waits for it gets an error instead of waiting for ever.
 
 #pragma once
 
@@ -46,6 +47,7 @@ struct GuardianOptions {
   std::vector<std::string> command;  // umbra-cowd and its arguments.
   RestartLimits restart;
   std::chrono::milliseconds patience{5'000};
+  std::chrono::milliseconds serve_limit{120'000};
 };
 
 /// Threads: one; the process must have no other. Signals SIGCHLD, SIGTERM, SIGINT, SIGHUP must be
@@ -87,6 +89,7 @@ class Guardian {
   void wait();
   void finish(int status);
   void give_up();
+  void on_not_serving();
 
   void on_signals();
   void reap();
@@ -121,8 +124,10 @@ class Guardian {
   pid_t child_ = -1;
   UniqueFd channel_;
   std::optional<TimePoint> start_at_;
-  std::optional<int> status_;         // Set: over, once the holders are done.
-  std::optional<TimePoint> over_by_;  // Or by then.
+  std::optional<TimePoint> serve_by_;  // Until the successor serves what is kept.
+  bool killed_ = false;                // The child, for not serving.
+  std::optional<int> status_;          // Set: over, once the holders are done.
+  std::optional<TimePoint> over_by_;   // Or by then.
 
   struct Kept {
     UniqueFd fd;

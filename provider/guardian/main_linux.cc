@@ -68,6 +68,7 @@ int main(int argc, char** argv) {
   std::string log_file;
   int patience_ms = 5'000;
   int window_ms = 60'000;
+  int serve_ms = 120'000;
   CLI::App app{
       "Starts umbra-cowd, restarts it, keeps its descriptors, and freezes and thaws for it."};
   app.add_option("--run-dir", options.run_dir, "The provider's run directory")->required();
@@ -79,9 +80,13 @@ int main(int argc, char** argv) {
   app.add_option("--patience-ms", patience_ms,
                  "After a lease: how long umbra-cowd may make no progress before it is killed")
       ->check(CLI::Range(10, 600'000));
+  app.add_option("--serve-limit-ms", serve_ms,
+                 "How long a restarted umbra-cowd may take until it serves again")
+      ->check(CLI::Range(10, 3'600'000));
   app.add_option("command", options.command, "umbra-cowd and its options, after --")->required();
   CLI11_PARSE(app, argc, argv);
   options.restart.window = std::chrono::milliseconds(window_ms);
   options.patience = std::chrono::milliseconds(patience_ms);
+  options.serve_limit = std::chrono::milliseconds(serve_ms);
   return run(options, log_file);
 }

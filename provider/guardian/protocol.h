@@ -35,14 +35,15 @@ inline constexpr std::size_t kMountsMax = 128;  // One message carries as many d
 enum class Kind : std::uint16_t {
   // umbra-cowd to guardian; each is answered by one `reply` with the same id.
   hello = 1,
-  keep = 2,    // texts: name, payload; one descriptor.
-  kept = 3,    // devices: index. The reply has texts name, payload and the descriptor, or
-               // object_not_found past the last.
-  drop = 4,    // texts: name.
-  flush = 5,   // devices, limit_ms.
-  freeze = 6,  // set, devices, limit_ms, lease_ms. The reply has texts: mount paths; descriptors:
-               // the holder's socket, then one per mount.
-  reply = 16,  // code; texts: context when code is not ok.
+  keep = 2,     // texts: name, payload; one descriptor.
+  kept = 3,     // devices: index. The reply has texts name, payload and the descriptor, or
+                // object_not_found past the last.
+  drop = 4,     // texts: name.
+  flush = 5,    // devices, limit_ms.
+  freeze = 6,   // set, devices, limit_ms, lease_ms. The reply has texts: mount paths; descriptors:
+                // the holder's socket, then one per mount.
+  serving = 7,  // Everything that was kept is served again.
+  reply = 16,   // code; texts: context when code is not ok.
 
   // Guardian or umbra-cowd to a holder.
   go = 32,

@@ -38,7 +38,8 @@ good "$live"
 good "${BASH_REMATCH[1]} requests so far"
 
 step "Give it a writer" "The test writer stands for a database: it is told when to stop and when to go on."
-start writer "$(bin umbra-test-writer)" --run-dir "$top/run"
+start writer "$(bin umbra-test-writer)" --socket "$top/run/umbrad.sock" --record "$top/events" \
+  --name "Test Writer"
 writer_pid=$started
 wait_for 20 writer_is_there || die "the writer did not register with umbrad"
 good "registered: $(json "$top/umbra.json" '$.writers[0].name')"
@@ -55,6 +56,8 @@ good "snapshot $snapshot"
 printf '\n'
 timeline "$top/created.json"
 printf '\n'
+show "the writer was told:      $(tr '\n' ' ' <"$top/events" | grep -o '"event": *"[a-z_]*"' |
+  cut -d'"' -f4 | tr '\n' ' ')"
 show "writes to the disk held:  $(in_ms "$(json "$top/created.json" '$.hold.gate_us')")"
 
 step "Prove the copy good, while the load goes on" \

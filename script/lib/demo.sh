@@ -53,10 +53,10 @@ timeline() {
       substr('                              ', 1, 30 - left_of - size),
       CASE phase
         WHEN 'end_prepare' THEN 'the long flush, while everyone works on'
-        WHEN 'prepare_for_snapshot' THEN 'the writer does its slow work: a checkpoint'
+        WHEN 'prepare_for_snapshot' THEN 'the writer does its slow work'
         WHEN 'freeze' THEN 'the writer comes to rest; readers go on'
         WHEN 'pre_commit' THEN 'the provider''s last preparation'
-        WHEN 'hold' THEN 'file system frozen: THE INSTANT'
+        WHEN 'hold' THEN 'THE INSTANT: nothing is written'
         WHEN 'post_commit' THEN 'the record of it is made durable'
         WHEN 'thaw' THEN 'the writer goes on'
         WHEN 'pre_final_commit' THEN 'the copy becomes visible'
@@ -69,9 +69,14 @@ timeline() {
 
 # --- the world -------------------------------------------------------------------------------------
 
-bin() { printf '%s/build/release/bin/%s' "$PWD" "$1"; }
-# In files below $top: what umbra printed last, and its error.
-umbra() { "$(bin umbra)" --run-dir "$top/run" "$@" --json >"$top/umbra.json" 2>"$top/umbra.err"; }
+bin() { printf '%s/%s' "$UMBRA_BIN_DIR" "$1"; }
+# In files below $top: what umbra printed last, and its error. In the background, so that a signal to
+# this script is heeded while umbra waits; force_end stops it.
+umbra() {
+  "$(bin umbra)" --run-dir "$top/run" "$@" --json >"$top/umbra.json" 2>"$top/umbra.err" 3>&- 4>&- &
+  umbra_pid=$!
+  wait "$umbra_pid"
+}
 umbra_or_die() {
   umbra "$@" || die "umbra $*: $(json "$top/umbra.err" '$.error.text'): $(
     json "$top/umbra.err" '$.error.context'
@@ -91,7 +96,7 @@ wait_for() {
 # `read -t`: bash aborts when a trap ends the script inside it.
 load_says() { timeout --foreground 60 head -n 1 <&4; }
 
-is_running() { kill -0 "$1" 2>/dev/null && ! grep -q '^State:[[:space:]]*Z' "/proc/$1/status" 2>/dev/null; }
+is_running() { [ -n "$1" ] && kill -0 "$1" 2>/dev/null && ! grep -q '^State:[[:space:]]*Z' "/proc/$1/status" 2>/dev/null; }
 
 # start NAME COMMAND...: in a session of its own, so that Ctrl-C reaches only this script, which then
 # ends everything in order; with $input and $output, if they are set. Sets started.
@@ -194,20 +199,25 @@ on_exit() {
   exit "$status"
 }
 
-# Whatever state things are in: applications first, then file systems, then what serves them.
+# Whatever state things are in: applications first, then file systems, then what serves them. What
+# umbra-cowd itself has mounted is its own to unmount: a loop device on it would lose its name.
 force_end() {
   local name pid
+  stop "${umbra_pid:-}" 15 # It undoes a creation under way.
   for ((pid = ${#pids[@]} - 1; pid >= 2; pid--)); do stop "${pids[pid]}" 5; done
-  umbra delete shadows --all --force
-  for name in $(own_mounts); do
+  for name in "$top/copy" "$top/mnt"; do
+    mountpoint -q "$name" || continue
     timeout 5 fsfreeze -u "$name" 2>/dev/null
     timeout 10 umount "$name" 2>/dev/null || umount -l "$name" 2>/dev/null
   done
-  umbra detach demo
+  if is_running "${umbrad_pid:-}" && is_running "${cowd_pid:-}"; then
+    timeout --foreground 20 "$(bin umbra)" --run-dir "$top/run" delete shadows --all --force
+    timeout --foreground 20 "$(bin umbra)" --run-dir "$top/run" detach demo
+  fi >/dev/null 2>&1
   stop_daemons
   for pid in $(own_processes); do kill -CONT "$pid"; kill -KILL "$pid"; done 2>/dev/null
-  for name in $(own_mounts); do umount -l "$name" 2>/dev/null; done
   for name in $(own_loops); do losetup -d "/dev/$name" 2>/dev/null; done
+  for name in $(own_mounts); do umount -l "$name" 2>/dev/null; done
 }
 
 show_logs() {

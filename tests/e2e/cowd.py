@@ -169,7 +169,8 @@ def kill_under_load(world):
     load = subprocess.Popen(
         ["fio", "--name=load", f"--directory={directory}", "--size=48m", "--rw=randwrite", "--bs=4k-64k",
          "--ioengine=libaio", "--iodepth=16", "--direct=1", "--verify=crc32c", "--do_verify=1",
-         "--verify_fatal=1", "--verify_state_save=0", "--time_based", "--runtime=8", "--rate=40m", "--output", world.path("fio.txt")],
+         "--verify_fatal=1", "--verify_state_save=0", "--serialize_overlap=1", "--time_based", "--runtime=8",
+         "--rate=40m", "--output", world.path("fio.txt")],
         stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
     world.processes.append(load)
@@ -195,6 +196,60 @@ def kill_under_load(world):
     run_command("umount", directory)
     coordinator.unmount(snapshot["snapshot_id"])
     coordinator.detach("data")
+    stop_clean(world, guardian)
+
+
+def kill_during_control(world):
+    """kill -9 at random moments of attaching, copying, mounting and detaching: afterwards every step
+    is done or not done, can be repeated, and nothing is left in the end."""
+    require_fuse_and_loop()
+    os.makedirs(world.run_dir, mode=0o755)
+    coordinator = Coordinator(world.socket())
+    guardian = world.start(
+        world.binary("umbra-guardian"), "--run-dir", world.run_dir, "--restart-failures", "1000", "--",
+        world.binary("umbra-cowd"), "--run-dir", world.run_dir, "--state-dir", world.state_dir,
+        name="umbra-cowd",
+    )  # fmt: skip
+    coordinator.wait_for_provider()
+    volume = attach(world, coordinator, "kept")
+    directory = world.mkfs_and_mount(volume["device_path"], "kept")
+    write_file(f"{directory}/file", b"kept" * 1000)
+    (snapshot,) = coordinator.snapshot("kept")
+    copy = snapshot["snapshot_id"]
+    steps = (
+        lambda: attach(world, coordinator, "other"),
+        lambda: coordinator.mount(copy),
+        lambda: coordinator.snapshot("kept", context=CONTEXT_BACKUP),
+        lambda: coordinator.unmount(copy),
+        lambda: coordinator.detach("other"),
+    )
+    for _ in range(50 if os.environ.get("UMBRA_LONG") == "1" else 10):
+        pid = wait_until(world.cowd_pid, "umbra-cowd runs")
+        delay = world.random.uniform(0, 0.06)
+        killer = threading.Timer(delay, lambda: os.kill(pid, signal.SIGKILL))
+        killer.start()
+        try:
+            for step in steps:
+                try:
+                    step()
+                except Refused:
+                    pass  # Done already, or not yet.
+        except (Failure, OSError, ValueError):
+            pass  # It was killed in the middle.
+        killer.join()
+        wait_until(lambda: world.cowd_pid() not in (None, pid), "the guardian starts a successor")
+        wait_until(lambda: coordinator.peer is not None, "umbra-cowd registers again")
+        expect(coordinator.volumes()["kept"]["state"] == "ok", f"{coordinator.volumes()}")
+        expect(read_file(f"{directory}/file") == b"kept" * 1000, "the live volume changed")
+        expect(copy in [s["snapshot_id"] for s in coordinator.snapshots()], "the persistent copy is gone")
+
+    if "other" in coordinator.volumes():
+        coordinator.detach("other")
+    mounted = coordinator.mount(copy)["path"]
+    expect(read_file(f"{mounted}/file") == b"kept" * 1000, "the copy changed")
+    coordinator.unmount(copy)
+    run_command("umount", directory)
+    coordinator.detach("kept")
     stop_clean(world, guardian)
 
 
@@ -489,6 +544,7 @@ CASES = {
     for case in (
         volume_life,
         kill_under_load,
+        kill_during_control,
         second_refused,
         restart_attaches_again,
         dead_unit_is_cleaned_up,

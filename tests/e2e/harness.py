@@ -358,16 +358,22 @@ class World:
                     pass
 
     def _unmount_everything(self):
-        libc = ctypes.CDLL(None, use_errno=True)
-        detach = 2  # MNT_DETACH
+        """File systems, then loop devices, then what serves these: a loop device on a file whose
+        mount is gone has lost its name, would never be found again, and keeps that mount alive."""
         for _ in range(2):
-            for _, directory in reversed(mounts()):
-                if directory.startswith(self.top):
-                    if libc.umount2(os.fsencode(directory), 0) != 0:
-                        libc.umount2(os.fsencode(directory), detach)
+            self._unmount(lambda device: device.startswith("/dev/"))
             for backing, device in loop_devices().items():
                 if backing.startswith(self.top):
                     run_command("losetup", "-d", device, check=False)
+            self._unmount(lambda device: True)
+
+    def _unmount(self, chosen):
+        libc = ctypes.CDLL(None, use_errno=True)
+        detach = 2  # MNT_DETACH
+        for device, directory in reversed(mounts()):
+            if directory.startswith(self.top) and chosen(device):
+                if libc.umount2(os.fsencode(directory), 0) != 0:
+                    libc.umount2(os.fsencode(directory), detach)
 
 
 def command_line(pid):

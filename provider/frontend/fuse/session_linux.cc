@@ -28,7 +28,9 @@ namespace umbra::fuse {
 namespace {
 
 constexpr std::uint64_t kRootNode = FUSE_ROOT_ID;
-constexpr std::uint64_t kAttributesValidS = 3600;
+// For ever: attributes do not change, and whoever looks at them (the loop driver, when it is asked
+// what it stands on) must not wait for a process that may be dead at the moment.
+constexpr std::uint64_t kAttributesValidS = std::uint64_t{10} * 365 * 24 * 3600;
 constexpr std::uint32_t kMinorSpoken = 38;
 constexpr std::size_t kPage = 4096;
 constexpr std::size_t kNameBytesMax = 255;
@@ -43,6 +45,7 @@ constexpr std::uint16_t kPagesMax = 4 * kPayloadBytesMax / kPage;
 // First page: reply header and request head. Then the payload, and a page so that an unaligned read
 // can be widened.
 constexpr std::size_t kSlotBytes = kPage + kPayloadBytesMax + 2 * kPage;
+constexpr std::uint32_t kOpenFlags = FOPEN_DIRECT_IO | FOPEN_PARALLEL_DIRECT_WRITES | FOPEN_NOFLUSH;
 constexpr std::string_view kStateMagic = "umbra-fuse 1 ";
 
 std::string errno_text(std::string_view what) {
@@ -287,14 +290,15 @@ class KernelSession final : public Session {
         if (slot.opcode == FUSE_RELEASE && slot.node->opens > 0) --slot.node->opens;
       }
     }
-    if (slot.opcode == FUSE_RELEASE || slot.opcode == FUSE_FLUSH) return reply(slot, 0);
+    if (slot.opcode == FUSE_RELEASE) return reply(slot, 0);
+    // close() has nothing to write back, and must not wait for us: we may be dead at the moment, or
+    // it may be ourselves who close. ENOSYS makes the kernel stop asking.
+    if (slot.opcode == FUSE_FLUSH) return reply(slot, ENOSYS);
     if (slot.node == nullptr) return reply(slot, EIO);  // Removed while it was open.
     switch (slot.opcode) {
       case FUSE_GETATTR: return reply_attributes(slot, attributes(*slot.node));
       case FUSE_SETATTR: return set_attributes(slot);
-      case FUSE_OPEN:
-        return reply_with(slot,
-                          fuse_open_out{0, FOPEN_DIRECT_IO | FOPEN_PARALLEL_DIRECT_WRITES, 0});
+      case FUSE_OPEN: return reply_with(slot, fuse_open_out{0, kOpenFlags, 0});
       case FUSE_READ: return read(slot);
       case FUSE_WRITE: return write(slot);
       case FUSE_FSYNC: return submit(slot, block::Op::flush, 0, 0);

@@ -200,3 +200,29 @@ TEST_CASE("kill -9 of the serving process costs its clients no error and no byte
   session.reset();
   (void)::munmap(&shared, sizeof shared);
 }
+
+TEST_CASE("closing a file whose server has died does not wait for a successor", "[fuse]") {
+  if (auto reason = test::missing_fuse()) return test::skip(*reason);
+  Shared& shared = *map_shared();
+  const test::TempDir dir;
+  const std::string point = dir / "volume";
+  std::ofstream(point).put(' ');
+  auto session = Session::create({point, Shape::one_file, 0, 0750}, null_log()).value();
+  const pid_t server = in_child([&] { return serve(*session, shared); });
+  const pid_t client = in_child([&] {
+    const int file = ::open(point.c_str(), O_RDONLY | O_CLOEXEC);
+    if (file < 0) return 1;
+    ++shared.written;  // It is open.
+    if (!wait_for([&] { return shared.stop.load(); })) return 2;
+    (void)::close(file);
+    return 0;
+  });
+  CHECK(wait_for([&] { return shared.written > 0; }));
+  kill_and_reap(server);
+  shared.stop = true;
+  int status = -1;
+  CHECK(wait_for([&] { return ::waitpid(client, &status, WNOHANG) == client; }));
+  CHECK(status == 0);
+  session.reset();
+  (void)::munmap(&shared, sizeof shared);
+}

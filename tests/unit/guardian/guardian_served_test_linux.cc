@@ -137,6 +137,19 @@ TEST_CASE("when the successors hang too the device is aborted and nothing waits"
   CHECK_FALSE(world.works());  // An error, not a wait.
 }
 
+TEST_CASE("successors that never serve are killed and given up, and nothing waits", "[guardian]") {
+  UMBRA_NEEDS_FUSE();
+  ServedWorld world({"--serve-limit-ms", "300", "--restart-failures", "3"});
+  REQUIRE(world.works());
+  world.hang_from_the_start();
+  world.unit->signal_probe(SIGKILL);
+  const int status = world.unit->await_end();
+  REQUIRE(WIFEXITED(status));
+  CHECK(WEXITSTATUS(status) == 1);
+  CHECK(world.unit->log().find("does not serve what it took over") != std::string::npos);
+  CHECK_FALSE(world.works());  // An error, not a wait.
+}
+
 TEST_CASE("a freeze that exceeds its limit is thawed when it returns", "[guardian]") {
   UMBRA_NEEDS_FUSE();
   ServedWorld world;

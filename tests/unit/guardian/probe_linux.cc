@@ -58,6 +58,10 @@ class ImageDevice final : public block::Device {
       request = next;
     }
   }
+  bool hangs() {
+    const std::lock_guard lock(mutex_);
+    return hangs_;
+  }
   void hang(bool hangs) {
     std::vector<block::Request*> held;
     {
@@ -103,12 +107,13 @@ std::unique_ptr<umbra::fuse::Session> serve(GuardianClient& client, const std::s
                                                 umbra::null_log())
                            : Session::create({point, umbra::fuse::Shape::one_file, 0, 0750},
                                              umbra::null_log());
-  if (!session || !(*session)->add("", std::move(device), {}) || !(*session)->start()) {
+  if (!session || !(*session)->add("", device, {}) || !(*session)->start()) {
     return nullptr;
   }
   if (!successor && !client.keep("fuse", (*session)->descriptor(), (*session)->saved_state())) {
     return nullptr;
   }
+  if (!device->hangs() && !client.serving()) return nullptr;
   return std::move(*session);
 }
 
