@@ -24,6 +24,8 @@
 namespace umbra::daemon {
 namespace {
 
+namespace asio = boost::asio;
+
 constexpr unsigned kSocketMode = 0666;  // Who may do what is decided by credentials.
 
 int give_up(const Error& error) {
@@ -54,11 +56,9 @@ Status settle_paths(Config& config) {
   return ensure_run_dir(config.run_dir, own_uid() == 0);
 }
 
-int serve(const Config& config, SpdlogLog& log, LocalListener listener) {
-  namespace asio = boost::asio;
+int serve(const Config& config, SpdlogLog& log, LocalListener listener, asio::io_context& wire,
+          asio::io_context& coordinator, asio::signal_set& signals) {
   const Logger logger(log, "umbrad");
-  asio::io_context wire(1);
-  asio::io_context coordinator(1);
   RolePolicy roles;
   roles.owner_uid = own_uid();
   if (roles.owner_uid == 0) {
@@ -76,7 +76,6 @@ int serve(const Config& config, SpdlogLog& log, LocalListener listener) {
       wire, std::move(listener), log, [&server](LocalStream stream, PeerCredentials peer) {
         server.adopt(std::move(stream), std::move(peer));
       });
-  asio::signal_set signals(coordinator, SIGTERM, SIGINT);
   signals.async_wait([&](const boost::system::error_code& error, int) {
     if (error) return;
     server.shut_down([&] {
@@ -107,6 +106,10 @@ int run(int argc, char** argv) {
   options.level = *level;
   auto log = SpdlogLog::open(options);
   if (!log) return give_up(log.error());
+  // From here on a signal ends umbrad cleanly, however early it comes.
+  asio::io_context wire(1);  // First, so that it goes last: what the other drops is answered there.
+  asio::io_context coordinator(1);
+  asio::signal_set signals(coordinator, SIGTERM, SIGINT);
   // Also the lock: a second umbrad in this run directory ends here.
   auto listener = LocalListener::listen(config.socket, kSocketMode);
   if (!listener) return give_up(listener.error());
@@ -115,7 +118,7 @@ int run(int argc, char** argv) {
     if (!pid) return give_up(pid.error());
     Logger(**log, "umbrad").info("system provider started", {{"pid", *pid}});
   }
-  return serve(config, **log, std::move(*listener));
+  return serve(config, **log, std::move(*listener), wire, coordinator, signals);
 }
 
 }  // namespace
