@@ -194,6 +194,10 @@ def hit_umbrad(scene, number):
     else:
         scene.umbrad.wait(10)
         scene.umbrad = scene.world.start_umbrad()
+    # Its half-made copies are in no list; the next set would discard them too, later.
+    wait_until(
+        lambda: "snapshot set was discarded" in scene.world.log_text("umbra-cowd"), "half-made copies are discarded", 20
+    )
 
 
 def hit_cowd(scene, number):
