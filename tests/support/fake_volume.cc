@@ -73,9 +73,11 @@ block::Geometry FakeDisk::geometry() const noexcept {
 void FakeDisk::submit(block::Request& first) noexcept { block::finish(first, 5 /* EIO */); }
 Status FakeDisk::resize(std::uint64_t) { return fail(Errc::not_supported, "a double"); }
 
+// What a test hangs on a step may call back into the provider: not under our lock.
 Status FakeDisk::step(const std::string& step_name) {
   if (events_ != nullptr) events_->add(name + "." + step_name);
   if (power && !power()) return fail(Errc::io_error, "the machine died");
+  const std::lock_guard lock(mutex_);
   const auto failure = failures_.find(step_name);
   if (failure == failures_.end()) return {};
   const Errc code = failure->second;
@@ -126,8 +128,8 @@ VolumeId Volume::id() const noexcept { return impl_->disk.id; }
 
 Status Volume::prepare(const PrepareRequest& request) {
   auto& disk = impl_->disk;
-  const std::lock_guard lock(disk.mutex_);
   if (auto status = disk.step("prepare"); !status) return status;
+  const std::lock_guard lock(disk.mutex_);
   for (const auto& stored : disk.table_) {
     if (stored.record.stage == Stage::prepared) return fail(Errc::bad_state, "one at a time");
   }
@@ -179,8 +181,8 @@ void Volume::release() noexcept {
 
 Status Volume::post_commit(const SnapshotId& snapshot, const std::vector<SnapshotId>& members) {
   auto& disk = impl_->disk;
-  const std::lock_guard lock(disk.mutex_);
   if (auto status = disk.step("post_commit"); !status) return status;
+  const std::lock_guard lock(disk.mutex_);
   auto* stored = disk.find(snapshot);
   if (stored == nullptr) return fail(Errc::object_not_found, "");
   if (stored->record.stage != Stage::committed) return fail(Errc::bad_state, "");
@@ -190,8 +192,8 @@ Status Volume::post_commit(const SnapshotId& snapshot, const std::vector<Snapsho
 
 Status Volume::confirm(const SnapshotId& snapshot) {
   auto& disk = impl_->disk;
-  const std::lock_guard lock(disk.mutex_);
   if (auto status = disk.step("confirm"); !status) return status;
+  const std::lock_guard lock(disk.mutex_);
   auto* stored = disk.find(snapshot);
   if (stored == nullptr) return fail(Errc::object_not_found, "");
   if (stored->record.members.empty()) return fail(Errc::bad_state, "");
@@ -201,8 +203,8 @@ Status Volume::confirm(const SnapshotId& snapshot) {
 
 Status Volume::remove(const SnapshotId& snapshot, bool force) {
   auto& disk = impl_->disk;
-  const std::lock_guard lock(disk.mutex_);
   if (auto status = disk.step("remove"); !status) return status;
+  const std::lock_guard lock(disk.mutex_);
   auto* stored = disk.find(snapshot);
   if (stored == nullptr) return fail(Errc::object_not_found, "");
   if (!force && stored->open.use_count() > 1) return fail(Errc::volume_in_use, "open");
@@ -212,8 +214,8 @@ Status Volume::remove(const SnapshotId& snapshot, bool force) {
 
 Result<std::shared_ptr<block::Device>> Volume::open_snapshot(const SnapshotId& snapshot) {
   auto& disk = impl_->disk;
-  const std::lock_guard lock(disk.mutex_);
   if (auto status = disk.step("open_snapshot"); !status) return fail(status.error());
+  const std::lock_guard lock(disk.mutex_);
   auto* stored = disk.find(snapshot);
   if (stored == nullptr) return fail(Errc::object_not_found, "");
   if (stored->record.stage == Stage::prepared) return fail(Errc::bad_state, "");

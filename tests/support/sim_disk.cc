@@ -88,16 +88,19 @@ void SimMachine::fail_queue() {
 }
 
 void SimMachine::cut_power() {
+  const std::lock_guard lock(mutex_);
   powered_ = false;
   fail_queue();
 }
 
 void SimMachine::kill() {
+  const std::lock_guard lock(mutex_);
   killed_ = true;
   cut_power();
 }
 
 void SimMachine::power_on() {
+  const std::lock_guard lock(mutex_);
   jobs_.clear();
   if (!killed_) {
     for (SimDisk* disk : disks_) disk->lose_power();
