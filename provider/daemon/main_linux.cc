@@ -69,9 +69,11 @@ Status settle_directories(Arguments& arguments) {
   return {};
 }
 
+constexpr std::chrono::seconds kDyingPatience{2};
+
 int run_under_guardian(const Arguments& arguments, const std::vector<std::string>& words) {
-  // The guardian would start it again and again.
-  const auto lock = lock_file(arguments.run_dir + "/cowd.lock", std::chrono::milliseconds(0));
+  // The guardian would start it again and again. One that was killed this moment still has it.
+  const auto lock = lock_file(arguments.run_dir + "/cowd.lock", kDyingPatience);
   if (!lock) return complain(lock.error());
   return complain(become_guardian({arguments.run_dir, arguments.log_file, words}));
 }

@@ -5,6 +5,7 @@
 // another guardian has the run directory; 2 for a wrong option.
 
 #include <fcntl.h>
+#include <poll.h>
 #include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/signalfd.h>
@@ -35,6 +36,17 @@ int block_signals() {
   return signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
 }
 
+// One that was killed this moment still has the lock until it is gone.
+bool lock_patiently(int fd) {
+  constexpr int kTries = 100;
+  constexpr int kPauseMs = 20;
+  for (int i = 0; i < kTries; ++i) {
+    if (flock(fd, LOCK_EX | LOCK_NB) == 0) return true;
+    (void)poll(nullptr, 0, kPauseMs);
+  }
+  return false;
+}
+
 int run(const GuardianOptions& options, const std::string& log_file) {
   const int log_fd = log_file.empty()
                          ? STDERR_FILENO
@@ -50,7 +62,7 @@ int run(const GuardianOptions& options, const std::string& log_file) {
               << "; create the run directory first\n";
     return 2;
   }
-  if (flock(lock.get(), LOCK_EX | LOCK_NB) != 0) {
+  if (!lock_patiently(lock.get())) {
     std::cerr << "umbra-guardian: another one has " << options.run_dir.string() << "\n";
     return 1;
   }
