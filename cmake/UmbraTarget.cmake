@@ -69,7 +69,7 @@ function(umbra_executable name)
 endfunction()
 
 # umbra_test(NAME LABEL label SOURCES file... [LINK target...] [TIMEOUT seconds])
-# One Catch2 program; every TEST_CASE in it is a ctest case of its own, named "NAME: case".
+# One Catch2 program; every TEST_CASE in it is a ctest case of its own, named "NAME:case".
 function(umbra_test name)
   cmake_parse_arguments(arg "" "LABEL;TIMEOUT" "SOURCES;LINK" ${ARGN})
   if(NOT arg_TIMEOUT)
@@ -84,5 +84,5 @@ function(umbra_test name)
     # Real daemons, mounts and loop devices: their time limits mean nothing beside other load.
     list(APPEND properties RUN_SERIAL TRUE)
   endif()
-  catch_discover_tests(${name} TEST_PREFIX "${name}: " PROPERTIES ${properties})
+  catch_discover_tests(${name} TEST_PREFIX "${name}:" PROPERTIES ${properties})
 endfunction()

@@ -92,7 +92,7 @@ struct SpdlogLog::State {
   bool writing = false;
   bool stopping = false;
 
-  bool idle() const { return waiting.empty() && dropped == 0 && !writing; }
+  [[nodiscard]] bool idle() const { return waiting.empty() && dropped == 0 && !writing; }
 
   void run() noexcept;
 };

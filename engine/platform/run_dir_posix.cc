@@ -80,9 +80,9 @@ Status ensure_run_dir(const std::string& directory, bool others_may_enter) {
   const mode_t mode = others_may_enter ? 0755 : 0700;
   for (std::size_t slash = directory.find('/', 1); slash != std::string::npos;
        slash = directory.find('/', slash + 1)) {
-    if (const Status made = make_directory(directory.substr(0, slash), mode); !made) return made;
+    if (Status made = make_directory(directory.substr(0, slash), mode); !made) return made;
   }
-  if (const Status made = make_directory(directory, mode); !made) return made;
+  if (Status made = make_directory(directory, mode); !made) return made;
   return check_ours(directory, others_may_enter);
 }
 

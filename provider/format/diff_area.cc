@@ -65,9 +65,9 @@ void seal(std::span<std::byte> block) noexcept {
 
 // The checksum of a group covers its bytes with the checksum field as zero.
 [[nodiscard]] std::uint32_t group_checksum(std::span<const std::byte> used) noexcept {
-  constexpr std::array<std::byte, 4> zero{};
+  constexpr std::array<std::byte, 4> kZero{};
   std::uint32_t crc = crc32c(used.first(kGroupChecksumAt));
-  crc = crc32c(zero, crc);
+  crc = crc32c(kZero, crc);
   return crc32c(used.subspan(kGroupChecksumAt + 4), crc);
 }
 

@@ -56,7 +56,7 @@ configure_and_build() {
   export CCACHE_BASEDIR=$PWD CCACHE_NOHASHDIR=1
   exec 9>"${TMPDIR:-/tmp}/umbra-build.$(id -u).lock"
   flock 9
-  [ -f "build/$preset/build.ninja" ] || cmake --preset "$preset" >"/dev/stderr"
+  [ -f "build/$preset/build.ninja" ] || cmake --preset "$preset" >&2
   cmake --build "build/$preset" ${1:+--target "$@"} >&2
   exec 9>&-
 }
