@@ -9,7 +9,7 @@ packages_clang=(clang-14 clang-tidy-14 libclang-rt-14-dev)
 packages_format=(clang-format-14)
 packages_mingw=(g++-mingw-w64-x86-64-posix)
 packages_demo=(e2fsprogs util-linux sqlite3)
-packages_test=(e2fsprogs util-linux fio libnbd-bin nbdkit qemu-utils sqlite3 python3 socat procps)
+packages_test=(git e2fsprogs util-linux xfsprogs fio libnbd-bin nbdkit qemu-utils sqlite3 python3 socat procps)
 
 say() { printf '%s\n' "$*" >&2; }
 
