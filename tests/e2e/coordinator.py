@@ -33,6 +33,8 @@ class Coordinator:
         self.alive = list(alive)
         self.changed = threading.Condition()
         self.peer = None  # The registered provider's file.
+        # A dying provider's connection may outlast its successor's start: count, do not look at peer.
+        self.registrations = 0
         self.answers = {}
         self.next_id = 1
         if os.path.exists(path):
@@ -85,6 +87,7 @@ class Coordinator:
         if message["method"] == "provider.register":
             with self.changed:
                 self.peer = stream
+                self.registrations += 1
                 self.changed.notify_all()
 
     def wait_for_provider(self):

@@ -225,6 +225,7 @@ def kill_during_control(world):
     )
     for _ in range(50 if os.environ.get("UMBRA_LONG") == "1" else 10):
         pid = wait_until(world.cowd_pid, "umbra-cowd runs")
+        before = coordinator.registrations
         delay = world.random.uniform(0, 0.06)
         killer = threading.Timer(delay, lambda: os.kill(pid, signal.SIGKILL))
         killer.start()
@@ -238,7 +239,7 @@ def kill_during_control(world):
             pass  # It was killed in the middle.
         killer.join()
         wait_until(lambda: world.cowd_pid() not in (None, pid), "the guardian starts a successor")
-        wait_until(lambda: coordinator.peer is not None, "umbra-cowd registers again")
+        wait_until(lambda: coordinator.registrations > before, "umbra-cowd registers again")
         expect(coordinator.volumes()["kept"]["state"] == "ok", f"{coordinator.volumes()}")
         expect(read_file(f"{directory}/file") == b"kept" * 1000, "the live volume changed")
         expect(copy in [s["snapshot_id"] for s in coordinator.snapshots()], "the persistent copy is gone")
@@ -281,7 +282,7 @@ def restart_attaches_again(world):
     stop_clean(world, guardian)
 
     guardian = start_cowd(world)
-    wait_until(lambda: coordinator.peer is not None, "umbra-cowd registers again")
+    wait_until(lambda: coordinator.registrations == 2, "umbra-cowd registers again")
     again = coordinator.volumes()["data"]
     expect(again["volume_id"] == volume["volume_id"] and again["state"] == "ok", f"{again}")
     ids = [s["snapshot_id"] for s in coordinator.snapshots()]
@@ -313,7 +314,7 @@ def dead_unit_is_cleaned_up(world):
     kill_everything(world, guardian)
 
     guardian = start_cowd(world)
-    wait_until(lambda: coordinator.peer is not None, "umbra-cowd registers again")
+    wait_until(lambda: coordinator.registrations == 2, "umbra-cowd registers again")
     expect("mounted from a device that has died" in world.log_text("umbra-cowd"), "the dead mount is not named")
     in_run_dir = [d for _, d in mounts() if d.startswith(f"{world.run_dir}/mnt/")]
     expect(in_run_dir == [], f"dead mounts of copies are left: {in_run_dir}")
@@ -404,7 +405,7 @@ def stop_while_in_use(world):
     world.assert_clean()
 
     guardian = start_cowd(world)
-    wait_until(lambda: coordinator.peer is not None, "umbra-cowd registers again")
+    wait_until(lambda: coordinator.registrations == 2, "umbra-cowd registers again")
     run_command("mount", coordinator.volumes()["data"]["device_path"], directory)
     expect(read_file(f"{directory}/file") == b"not synced by us" * 100, "what was written is gone")
     run_command("umount", directory)
@@ -431,7 +432,7 @@ def block_device_with_xfs(world):
         (snapshot,) = coordinator.snapshot("disk")
         write_file(f"{directory}/file", b"two" * 1000)
         kill_cowd(world)
-        wait_until(lambda: coordinator.peer is not None, "umbra-cowd registers again")
+        wait_until(lambda: coordinator.registrations == 2, "umbra-cowd registers again")
         mounted = coordinator.mount(snapshot["snapshot_id"])["path"]
         expect(read_file(f"{mounted}/file") == b"one" * 1000, "the copy shows something else")
         expect(read_file(f"{directory}/file") == b"two" * 1000, "the live volume shows something else")
