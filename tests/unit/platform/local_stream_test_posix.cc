@@ -11,22 +11,14 @@
 
 #include "engine/platform/run_dir.h"
 #include "tests/support/catch.h"
+#include "tests/support/temp_dir.h"
 
 namespace {
 
 using namespace umbra;
+using test::TempDir;
 using namespace std::chrono_literals;
 namespace fs = std::filesystem;
-
-struct TempDir {
-  TempDir() {
-    std::string pattern = (fs::temp_directory_path() / "umbra-test-XXXXXX").string();
-    REQUIRE(::mkdtemp(pattern.data()) != nullptr);
-    path = pattern;
-  }
-  ~TempDir() { fs::remove_all(path); }
-  fs::path path;
-};
 
 // Sets a variable for one test.
 struct Variable {
@@ -54,7 +46,7 @@ TimePoint soon() { return system_clock().now() + 10s; }
 
 TEST_CASE("a connection knows its peer and carries bytes both ways") {
   const TempDir dir;
-  const std::string path = dir.path / "s";
+  const std::string path = dir.path() / "s";
   auto listener = LocalListener::listen(path, 0600);
   REQUIRE(listener);
   CHECK_FALSE(*listener->accept());
@@ -85,7 +77,7 @@ TEST_CASE("a connection knows its peer and carries bytes both ways") {
 
 TEST_CASE("nobody listening is coordinator_lost") {
   const TempDir dir;
-  CHECK(LocalStream::connect(dir.path / "none", soon()).error().code == Errc::coordinator_lost);
+  CHECK(LocalStream::connect(dir.path() / "none", soon()).error().code == Errc::coordinator_lost);
 }
 
 TEST_CASE("an address that is too long is refused") {
@@ -96,7 +88,7 @@ TEST_CASE("an address that is too long is refused") {
 
 TEST_CASE("two listeners never share a path, and one left behind is replaced") {
   const TempDir dir;
-  const std::string path = dir.path / "s";
+  const std::string path = dir.path() / "s";
   {
     auto first = LocalListener::listen(path, 0600);
     REQUIRE(first);
@@ -113,7 +105,7 @@ TEST_CASE("two listeners never share a path, and one left behind is replaced") {
 
 TEST_CASE("a full backlog makes connecting wait until its deadline") {
   const TempDir dir;
-  const std::string path = dir.path / "s";
+  const std::string path = dir.path() / "s";
   auto listener = LocalListener::listen(path, 0600);
   REQUIRE(listener);
   std::vector<LocalStream> waiting;
@@ -143,9 +135,9 @@ TEST_CASE("a waker interrupts a wait and a deadline ends it") {
 
 TEST_CASE("the run directory is what UMBRA_RUN_DIR says") {
   const TempDir dir;
-  const Variable chosen("UMBRA_RUN_DIR", dir.path.c_str());
-  CHECK(*default_run_dir() == dir.path);
-  CHECK(*find_coordinator_socket() == (dir.path / "umbrad.sock").string());
+  const Variable chosen("UMBRA_RUN_DIR", dir.path().c_str());
+  CHECK(*default_run_dir() == dir.path());
+  CHECK(*find_coordinator_socket() == (dir.path() / "umbrad.sock").string());
   const Variable relative("UMBRA_RUN_DIR", "run");
   CHECK(default_run_dir().error().code == Errc::invalid_argument);
   CHECK(find_coordinator_socket().error().code == Errc::invalid_argument);
@@ -153,7 +145,7 @@ TEST_CASE("the run directory is what UMBRA_RUN_DIR says") {
 
 TEST_CASE("a run directory is made for us alone, and one that is open to others is refused") {
   const TempDir dir;
-  const std::string path = dir.path / "a" / "b";
+  const std::string path = dir.path() / "a" / "b";
   REQUIRE(ensure_run_dir(path, false));
   REQUIRE(ensure_run_dir(path, false));
   CHECK((fs::status(path).permissions() & fs::perms::mask) == fs::perms::owner_all);
@@ -166,19 +158,19 @@ TEST_CASE("a run directory is made for us alone, and one that is open to others 
 
 TEST_CASE("a link or a file in place of the run directory is refused") {
   const TempDir dir;
-  fs::create_directory(dir.path / "real");
-  fs::create_directory_symlink(dir.path / "real", dir.path / "link");
-  CHECK(ensure_run_dir(dir.path / "link", false).error().code == Errc::access_denied);
+  fs::create_directory(dir.path() / "real");
+  fs::create_directory_symlink(dir.path() / "real", dir.path() / "link");
+  CHECK(ensure_run_dir(dir.path() / "link", false).error().code == Errc::access_denied);
   {
-    std::FILE* file = std::fopen((dir.path / "f").c_str(), "w");
+    std::FILE* file = std::fopen((dir.path() / "f").c_str(), "w");
     REQUIRE(file);
     std::fclose(file);
   }
-  CHECK(ensure_run_dir(dir.path / "f", false).error().code == Errc::access_denied);
+  CHECK(ensure_run_dir(dir.path() / "f", false).error().code == Errc::access_denied);
   if (::geteuid() == 0) {
-    fs::create_directory(dir.path / "other");
-    REQUIRE(::chown((dir.path / "other").c_str(), 12345, 12345) == 0);
-    CHECK(ensure_run_dir(dir.path / "other", false).error().code == Errc::access_denied);
+    fs::create_directory(dir.path() / "other");
+    REQUIRE(::chown((dir.path() / "other").c_str(), 12345, 12345) == 0);
+    CHECK(ensure_run_dir(dir.path() / "other", false).error().code == Errc::access_denied);
   }
 }
 

@@ -6,12 +6,12 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include <filesystem>
 #include <thread>
 
 #include "engine/platform/local_stream.h"
 #include "engine/rpc/peer.h"
 #include "tests/support/catch.h"
+#include "tests/support/temp_dir.h"
 #include "umbra/requester/client.h"
 
 namespace {
@@ -19,16 +19,12 @@ namespace {
 using namespace umbra;
 using namespace umbra::requester;
 using namespace std::chrono_literals;
-namespace fs = std::filesystem;
 
 // A server of one connection in a thread: answers each request by `serve`, or not at all.
 struct Server {
   using Serve = std::function<std::optional<Result<rpc::Json>>(const std::string& method)>;
   explicit Server(Serve serve_) : serve(std::move(serve_)) {
-    std::string pattern = (fs::temp_directory_path() / "umbra-test-XXXXXX").string();
-    REQUIRE(::mkdtemp(pattern.data()) != nullptr);
-    directory = pattern;
-    options.socket_path = (directory / "s").string();
+    options.socket_path = directory / "s";
     auto listening = LocalListener::listen(options.socket_path, 0600);
     REQUIRE(listening);
     listener.emplace(std::move(*listening));
@@ -42,7 +38,6 @@ struct Server {
     waker->wake();
     thread.join();
     listener.reset();
-    fs::remove_all(directory);
   }
   void run() {
     LocalStream stream;
@@ -76,7 +71,7 @@ struct Server {
     }
   }
   Serve serve;
-  fs::path directory;
+  test::TempDir directory;
   ConnectOptions options;
   std::optional<LocalListener> listener;
   std::optional<Waker> waker;

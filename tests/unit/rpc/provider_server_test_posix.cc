@@ -4,30 +4,22 @@
 #include <stdlib.h>
 
 #include <boost/asio/io_context.hpp>
-#include <filesystem>
 
 #include "engine/rpc/connection.h"
 #include "tests/support/catch.h"
 #include "tests/support/memory_provider.h"
+#include "tests/support/temp_dir.h"
 
 namespace {
 
 using namespace umbra;
 using namespace umbra::rpc;
 using namespace std::chrono_literals;
-namespace fs = std::filesystem;
 
 // umbrad's side, as far as providers see it.
 class FakeCoordinator {
  public:
-  FakeCoordinator() {
-    std::string pattern = (fs::temp_directory_path() / "umbra-test-XXXXXX").string();
-    REQUIRE(::mkdtemp(pattern.data()) != nullptr);
-    directory_ = pattern;
-  }
-  ~FakeCoordinator() { fs::remove_all(directory_); }
-
-  [[nodiscard]] std::string socket() const { return (directory_ / "umbrad.sock").string(); }
+  [[nodiscard]] std::string socket() const { return directory_ / "umbrad.sock"; }
   void listen() {
     auto listener = LocalListener::listen(socket(), 0600);
     REQUIRE(listener);
@@ -73,7 +65,7 @@ class FakeCoordinator {
     answer.send(Result<RegisteredProvider>(RegisteredProvider{alive}));
   }
 
-  fs::path directory_;
+  test::TempDir directory_;
   std::optional<Acceptor> acceptor_;
 };
 

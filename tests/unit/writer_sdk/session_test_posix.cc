@@ -9,27 +9,23 @@
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/post.hpp>
 #include <condition_variable>
-#include <filesystem>
 #include <mutex>
 #include <thread>
 
 #include "engine/rpc/connection.h"
 #include "tests/support/catch.h"
+#include "tests/support/temp_dir.h"
 #include "umbra/writer/writer.h"
 
 namespace {
 
 using namespace umbra;
 using namespace std::chrono_literals;
-namespace fs = std::filesystem;
 
 // umbrad's side, as far as writers see it.
 struct FakeCoordinator {
   FakeCoordinator() {
-    std::string pattern = (fs::temp_directory_path() / "umbra-test-XXXXXX").string();
-    REQUIRE(::mkdtemp(pattern.data()) != nullptr);
-    directory = pattern;
-    socket = (directory / "umbrad.sock").string();
+    socket = directory / "umbrad.sock";
     auto listener = LocalListener::listen(socket, 0600);
     REQUIRE(listener);
     acceptor.emplace(
@@ -49,7 +45,6 @@ struct FakeCoordinator {
     io.stop();
     thread.join();
     acceptor.reset();
-    fs::remove_all(directory);
   }
   void serve(const std::string& method, const rpc::Json& params, const rpc::Responder& answer) {
     if (method == "hello") return answer.send(Result<rpc::HelloReply>(hello));
@@ -84,7 +79,7 @@ struct FakeCoordinator {
   }
 
   boost::asio::io_context io{1};
-  fs::path directory;
+  test::TempDir directory;
   std::string socket;
   rpc::HelloReply hello;
   std::optional<Error> refusal;
