@@ -284,7 +284,7 @@ void Volume::Impl::commit(const SnapshotId& id, std::int64_t creation_filetime) 
   const std::lock_guard lock(mutex_);
   const auto snapshot = find_snapshot(id);
   UMBRA_ASSERT(snapshot != nullptr && snapshot->slot.state == SlotState::prepared);
-  UMBRA_ASSERT(holds_ > 0 && nothing_issued());
+  UMBRA_ASSERT(holds_ > 0 && quiet_);
   snapshot->slot.state = SlotState::committed;
   snapshot->slot.creation_filetime = creation_filetime;
   epoch_ = snapshot->epoch;

@@ -311,6 +311,7 @@ class Volume::Impl : public std::enable_shared_from_this<Volume::Impl> {
   std::condition_variable drained_;
   std::condition_variable idle_;
   std::uint32_t holds_ = 0;                           // mutex_
+  bool quiet_ = false;  // mutex_; drained since the gate was shut: no write is issued
   RequestQueue parked_;                               // mutex_
   RequestQueue starved_;                              // mutex_; waits for any copy to end
   Bits current_bits_;                                 // mutex_ for the swap; the bits are atomic

@@ -132,7 +132,7 @@ bool Volume::Impl::park_if_shut(block::Request& request) noexcept {
 
 void Volume::Impl::hold() noexcept {
   const std::lock_guard lock(mutex_);
-  ++holds_;
+  if (holds_++ == 0) quiet_ = false;
   gate_shut_.store(true);
 }
 
@@ -147,7 +147,9 @@ bool Volume::Impl::nothing_issued() const noexcept {
 bool Volume::Impl::drain(Duration limit) noexcept {
   std::unique_lock lock(mutex_);
   UMBRA_ASSERT(holds_ > 0);
-  return drained_.wait_for(lock, limit, [this] { return nothing_issued(); });
+  // Kept, for a later look would count those who are just finding the gate shut.
+  quiet_ = quiet_ || drained_.wait_for(lock, limit, [this] { return nothing_issued(); });
+  return quiet_;
 }
 
 void Volume::Impl::release() noexcept {

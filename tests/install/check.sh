@@ -23,7 +23,7 @@ for name in writer requester; do
     echo "libumbra-$name exports what is not its own: $foreign $inside"
     status=1
   fi
-  if ldd "$library" | grep -qE 'boost|spdlog|fmt'; then
+  if grep -qE "boost|spdlog|fmt" <<<"$(ldd "$library")"; then
     echo "libumbra-$name needs libraries that it should carry inside"
     status=1
   fi
