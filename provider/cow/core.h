@@ -310,14 +310,14 @@ class Volume::Impl : public std::enable_shared_from_this<Volume::Impl> {
   mutable std::mutex mutex_;
   std::condition_variable drained_;
   std::condition_variable idle_;
-  std::uint32_t holds_ = 0;                           // mutex_
-  bool quiet_ = false;  // mutex_; drained since the gate was shut: no write is issued
-  RequestQueue parked_;                               // mutex_
-  RequestQueue starved_;                              // mutex_; waits for any copy to end
-  Bits current_bits_;                                 // mutex_ for the swap; the bits are atomic
-  Bits spare_bits_;                                   // mutex_
-  bool spare_clear_ = false;                          // mutex_
-  std::uint64_t epoch_ = 0;                           // mutex_; of the newest point in time ever
+  std::uint32_t holds_ = 0;   // mutex_
+  bool quiet_ = false;        // mutex_; drained since the gate was shut: no write is issued
+  RequestQueue parked_;       // mutex_
+  RequestQueue starved_;      // mutex_; waits for any copy to end
+  Bits current_bits_;         // mutex_ for the swap; the bits are atomic
+  Bits spare_bits_;           // mutex_
+  bool spare_clear_ = false;  // mutex_
+  std::uint64_t epoch_ = 0;   // mutex_; of the newest point in time ever
   std::vector<std::uint64_t> live_epochs_;            // mutex_; ascending
   std::uint64_t newest_persistent_ = 0;               // mutex_; epoch, 0: none
   std::vector<std::shared_ptr<Snapshot>> snapshots_;  // mutex_; ascending by epoch
