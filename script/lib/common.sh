@@ -4,12 +4,13 @@
 # Debian 12 package names, by purpose.
 packages_build=(build-essential cmake ninja-build ccache pkg-config libboost1.81-dev libspdlog-dev
   libpugixml-dev libexpected-dev libcli11-dev libtomlplusplus-dev liburing-dev libmount-dev
-  libblkid-dev libsqlite3-dev libnbd-dev catch2)
+  libblkid-dev libsqlite3-dev libnbd-dev libpq-dev catch2)
 packages_clang=(clang-14 clang-tidy-14 libclang-rt-14-dev)
 packages_format=(clang-format-14)
 packages_mingw=(g++-mingw-w64-x86-64-posix)
 packages_demo=(e2fsprogs util-linux sqlite3)
-packages_test=(git e2fsprogs util-linux xfsprogs fio libnbd-bin nbdkit qemu-utils sqlite3 python3 socat procps)
+packages_test=(git e2fsprogs util-linux xfsprogs fio libnbd-bin nbdkit qemu-utils sqlite3 python3 socat procps
+  postgresql)
 
 say() { printf '%s\n' "$*" >&2; }
 
@@ -39,14 +40,24 @@ install_packages() {
   say "umbra: installing ${missing[*]}"
   local log
   log=$(mktemp)
+  # Debian makes and starts a cluster when it installs a server. Nobody asked for one.
+  local no_cluster=/etc/postgresql-common/createcluster.d/umbra-scripts.conf
+  if [[ " ${missing[*]} " == *" postgresql"* ]]; then
+    "${as_root[@]}" mkdir -p "${no_cluster%/*}"
+    echo "create_main_cluster = false" | "${as_root[@]}" tee "$no_cluster" >/dev/null
+  else
+    no_cluster=
+  fi
+  local failed=
   if ! { "${as_root[@]}" apt-get update -qq && "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive \
     apt-get install -y -qq --no-install-recommends "${missing[@]}"; } >"$log" 2>&1; then
     say "umbra: apt-get failed:"
     tail -n 20 "$log" >&2
-    rm -f "$log"
-    return 1
+    failed=1
   fi
   rm -f "$log"
+  [ -z "$no_cluster" ] || "${as_root[@]}" rm -f "$no_cluster"
+  [ -z "$failed" ]
 }
 
 # One build at a time on a machine: two at once only make both slow.

@@ -171,6 +171,7 @@ class World:
         self.run_dir = self.path("run")
         self.state_dir = self.path("state")
         self.processes = []
+        self._at_end = []
 
     def path(self, *names):
         return os.path.join(self.top, *names)
@@ -297,6 +298,10 @@ class World:
 
     # --- the end -----------------------------------------------------------------------------------
 
+    def at_end(self, action):
+        """destroy() calls it, the last one first, before it stops and unmounts anything."""
+        self._at_end.append(action)
+
     def assert_clean(self):
         """Nothing of this world is left: called by a case after it has stopped its daemons orderly."""
         left = [f"mounted: {directory}" for _, directory in mounts() if directory.startswith(self.top)]
@@ -315,6 +320,11 @@ class World:
     def destroy(self):
         """Leaves nothing, whatever state the case left. Never raises."""
         bounded(self._thaw_everything)
+        for action in reversed(self._at_end):
+            try:
+                action()
+            except Exception:  # The rest of the clean-up counts more.
+                traceback.print_exc()
         for process in self.processes:
             if process.poll() is None:
                 process.send_signal(signal.SIGCONT)
