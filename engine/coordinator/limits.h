@@ -38,6 +38,8 @@ struct Limits {
   milliseconds backup_complete = std::chrono::minutes{60};
   milliseconds backup_shutdown = std::chrono::minutes{2};
   milliseconds abort = std::chrono::minutes{2};
+  milliseconds pre_restore = std::chrono::minutes{60};
+  milliseconds post_restore = std::chrono::minutes{60};  ///< A database may recover for long.
 
   /// How long a level that has not answered Thaw may keep the next level frozen: a stalled system
   /// writer must not use up the databases' windows.

@@ -47,6 +47,9 @@ std::string_view name(WriterEvent event) noexcept {
     case WriterEvent::abort: return "abort";
     case WriterEvent::backup_complete: return "backup_complete";
     case WriterEvent::backup_shutdown: return "backup_shutdown";
+    case WriterEvent::pre_restore: return "pre_restore";
+    case WriterEvent::post_restore: return "post_restore";
+    case WriterEvent::restore_end: return "restore_end";
   }
   UMBRA_UNREACHABLE();
 }
@@ -61,7 +64,10 @@ milliseconds answer_limit(WriterEvent event, const Limits& limits) noexcept {
     case WriterEvent::post_snapshot: return limits.post_snapshot;
     case WriterEvent::abort: return limits.abort;
     case WriterEvent::backup_complete: return limits.backup_complete;
-    case WriterEvent::backup_shutdown: return limits.backup_shutdown;
+    case WriterEvent::backup_shutdown:
+    case WriterEvent::restore_end: return limits.backup_shutdown;
+    case WriterEvent::pre_restore: return limits.pre_restore;
+    case WriterEvent::post_restore: return limits.post_restore;
   }
   UMBRA_UNREACHABLE();
 }
@@ -75,6 +81,9 @@ WriterState failed_state(WriterEvent event) noexcept {
     case WriterEvent::thaw: return WriterState::failed_at_thaw;
     case WriterEvent::post_snapshot: return WriterState::failed_at_post_snapshot;
     case WriterEvent::backup_complete: return WriterState::failed_at_backup_complete;
+    case WriterEvent::pre_restore: return WriterState::failed_at_pre_restore;
+    case WriterEvent::post_restore:
+    case WriterEvent::restore_end: return WriterState::failed_at_post_restore;
     case WriterEvent::abort:
     case WriterEvent::backup_shutdown: return WriterState::failed_at_backup_shutdown;
   }
@@ -88,8 +97,11 @@ WriterState good_state(WriterEvent event, WriterState before) noexcept {
     case WriterEvent::thaw: return WriterState::waiting_for_post_snapshot;
     case WriterEvent::post_snapshot: return WriterState::waiting_for_backup_complete;
     case WriterEvent::prepare_for_backup:
-    case WriterEvent::backup_complete: return WriterState::stable;
+    case WriterEvent::backup_complete:
+    case WriterEvent::pre_restore:
+    case WriterEvent::post_restore: return WriterState::stable;
     case WriterEvent::abort:
+    case WriterEvent::restore_end:
     case WriterEvent::backup_shutdown: return is_failed(before) ? before : WriterState::stable;
     case WriterEvent::identify: return before;
   }
@@ -103,7 +115,11 @@ bool takes(const SessionWriter& writer, WriterEvent event) noexcept {
     case WriterEvent::abort:
     case WriterEvent::backup_shutdown: return true;
     case WriterEvent::prepare_for_backup:
-    case WriterEvent::prepare_for_snapshot: return writer.state == WriterState::stable;
+    case WriterEvent::prepare_for_snapshot:
+    case WriterEvent::pre_restore: return writer.state == WriterState::stable;
+    case WriterEvent::post_restore:
+      return writer.pre_restored && writer.state == WriterState::stable;
+    case WriterEvent::restore_end: return writer.pre_restored;
     case WriterEvent::freeze: return writer.state == WriterState::waiting_for_freeze;
     case WriterEvent::thaw: return writer.state == WriterState::waiting_for_thaw;
     case WriterEvent::post_snapshot: return writer.state == WriterState::waiting_for_post_snapshot;
@@ -119,7 +135,11 @@ bool apply_answer(SessionWriter& writer, WriterEvent event, const WriterAnswer& 
   const bool reported = answer.failure != Errc::ok;
   const Errc code =
       is_writers_code(answer.failure) ? answer.failure : Errc::writererror_nonretryable;
-  if (event == WriterEvent::abort) {  // Cannot fail in a way anyone could act on.
+  if (event == WriterEvent::pre_restore) writer.pre_restored = answer.ok;
+  if (event == WriterEvent::post_restore || event == WriterEvent::restore_end)
+    writer.pre_restored = false;
+  if (event == WriterEvent::abort ||
+      event == WriterEvent::restore_end) {  // Cannot fail in a way anyone could act on.
     writer.state = good_state(event, writer.state);
     return !is_failed(writer.state);
   }

@@ -14,6 +14,8 @@
 //   abort               any                          stable; a failed state stays
 //   backup_shutdown     any                          stable; a failed state stays 15
 //   identify            any                          unchanged                    6
+//   pre_restore         stable                       stable                       13
+//   post_restore        stable                       stable                       14
 //
 // A failed writer gets no later phase event of the session. Its process' end is failure
 // writer_not_responding; the state stays what it was unless an event was unanswered.
@@ -43,6 +45,9 @@ enum class WriterEvent : std::uint8_t {
   abort,
   backup_complete,
   backup_shutdown,
+  pre_restore,
+  post_restore,
+  restore_end,  // No post_restore will come: the session may be forgotten. Not VSS's.
 };
 /// As on the wire after "writer.", e.g. "prepare_for_snapshot". Static storage.
 [[nodiscard]] std::string_view name(WriterEvent event) noexcept;
@@ -73,6 +78,7 @@ struct SessionWriter {
   std::string failed_phase;  ///< Name of the event at which `failure` was set.
 
   bool prepare_sent = false;  ///< PrepareForBackup went out: Abort must follow if things go wrong.
+  bool pre_restored = false;  ///< Answered PreRestore well; the restore is not over for it.
   bool lost = false;          ///< Its connection is gone.
 };
 

@@ -33,6 +33,8 @@ constexpr std::array kLimitKeys{
     LimitKey{"backup_complete", &Limits::backup_complete},
     LimitKey{"backup_shutdown", &Limits::backup_shutdown},
     LimitKey{"abort", &Limits::abort},
+    LimitKey{"pre_restore", &Limits::pre_restore},
+    LimitKey{"post_restore", &Limits::post_restore},
     LimitKey{"thaw_level", &Limits::thaw_level},
     LimitKey{"abort_wait", &Limits::abort_wait},
     LimitKey{"end_prepare", &Limits::end_prepare},

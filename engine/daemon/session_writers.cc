@@ -23,6 +23,8 @@ documents::EditPhase edit_phase(Event event) {
     case Event::thaw:
     case Event::abort: return documents::EditPhase::frozen;
     case Event::post_snapshot: return documents::EditPhase::post_snapshot;
+    case Event::pre_restore: return documents::EditPhase::pre_restore;
+    case Event::post_restore: return documents::EditPhase::post_restore;
     default: return documents::EditPhase::read_only;
   }
 }
@@ -30,7 +32,8 @@ documents::EditPhase edit_phase(Event event) {
 // Events whose handlers may look at the document.
 bool carries_components(Event event) {
   return event == Event::prepare_for_backup || event == Event::prepare_for_snapshot ||
-         event == Event::post_snapshot || event == Event::backup_complete;
+         event == Event::post_snapshot || event == Event::backup_complete ||
+         event == Event::pre_restore || event == Event::post_restore;
 }
 
 }  // namespace

@@ -2,6 +2,7 @@
 #include "engine/documents/rules.h"
 
 #include <algorithm>
+#include <array>
 #include <charconv>
 #include <set>
 
@@ -9,6 +10,7 @@ namespace umbra::documents {
 namespace {
 
 constexpr char kSeparator = '\\';
+constexpr std::size_t kShownBytesMax = 64;  // Of a peer's word in a message.
 
 char lower(char letter) noexcept {
   return letter >= 'A' && letter <= 'Z' ? static_cast<char>(letter - 'A' + 'a') : letter;
@@ -88,11 +90,18 @@ Status set_metadata(BackupComponent& component, const Edit& edit) {
   return {};
 }
 
+std::string& message_of(BackupComponent& component, EditPhase phase) {
+  switch (phase) {
+    case EditPhase::post_snapshot: return component.post_snapshot_failure;
+    case EditPhase::pre_restore: return component.pre_restore_failure;
+    case EditPhase::post_restore: return component.post_restore_failure;
+    default: return component.prepare_for_backup_failure;
+  }
+}
+
 Status set_message(BackupComponent& component, const Edit& edit, EditPhase phase) {
   if (edit.values.size() != 1) return wrong_values(edit, "the text");
-  const bool before = phase != EditPhase::post_snapshot;
-  (before ? component.prepare_for_backup_failure : component.post_snapshot_failure) =
-      edit.values[0];
+  message_of(component, phase) = edit.values[0];
   return {};
 }
 
@@ -136,6 +145,66 @@ Status add_differenced(BackupComponent& component, const Edit& edit) {
   return {};
 }
 
+// --- edits of a restore -------------------------------------------------------------------------
+
+Status set_restore_target(BackupComponent& component, const Edit& edit) {
+  constexpr std::string_view kWanted =
+      "\"original\", \"alternate\", \"directed\" or \"original-location\"";
+  constexpr std::array kTargets{
+      std::pair{"original", RestoreTarget::original},
+      std::pair{"alternate", RestoreTarget::alternate},
+      std::pair{"directed", RestoreTarget::directed},
+      std::pair{"original-location", RestoreTarget::original_location},
+  };
+  if (edit.values.size() != 1) return wrong_values(edit, kWanted);
+  for (const auto& [word, target] : kTargets) {
+    if (edit.values[0] != word) continue;
+    component.restore_target = target;
+    return {};
+  }
+  return wrong_values(edit, kWanted);
+}
+
+Status add_directed(BackupComponent& component, const Edit& edit) {
+  if (edit.values.size() != 6) {
+    return wrong_values(edit, "source path, file, ranges, destination path, file, ranges");
+  }
+  DirectedTarget target{edit.values[0], edit.values[1], edit.values[2],
+                        edit.values[3], edit.values[4], edit.values[5]};
+  if (const Status sound = check_directed_target(target); !sound) return sound;
+  component.directed_targets.push_back(std::move(target));
+  return {};
+}
+
+Status set_restore_metadata(BackupComponent& component, const Edit& edit) {
+  if (edit.values.size() != 1) return wrong_values(edit, "the metadata");
+  if (component.restore_metadata) {
+    return fail(Errc::object_already_exists,
+                "restore metadata of component '" + component.name + "' is set already");
+  }
+  component.restore_metadata = edit.values[0];
+  return {};
+}
+
+// Which changes an event of a writer may make; nothing but an empty text is a permission.
+std::string_view why_not(std::string_view op, EditPhase phase) {
+  const bool failure = op == "set_failure_message" || op == "set_failure";
+  const bool of_restore =
+      op == "set_restore_target" || op == "add_directed_target" || op == "set_restore_metadata";
+  switch (phase) {
+    case EditPhase::prepare_for_backup:
+    case EditPhase::prepare_for_snapshot:
+    case EditPhase::post_snapshot: return of_restore ? "only in PreRestore" : "";
+    case EditPhase::pre_restore:
+      return of_restore || failure ? "" : "only in a backup, up to PostSnapshot";
+    case EditPhase::post_restore: return failure ? "" : "in PostRestore only failures can be set";
+    case EditPhase::frozen:
+    case EditPhase::read_only: break;
+  }
+  return "a writer changes its components from PrepareForBackup to PostSnapshot, and not while "
+         "frozen";
+}
+
 }  // namespace
 
 std::string full_path(std::string_view logical_path, std::string_view name) {
@@ -169,6 +238,68 @@ Status check_file_set(const FileSet& files) {
   return {};
 }
 
+Result<std::vector<ByteRange>> parse_ranges(std::string_view text) {
+  constexpr std::uint64_t kEndMax = std::uint64_t{1} << 63U;
+  const auto wrong = [&] {
+    return fail(Errc::invalid_argument, "ranges '" + std::string(text.substr(0, kShownBytesMax)) +
+                                            "': expected offset:length, offset:length...");
+  };
+  const auto number = [](std::string_view& rest, std::uint64_t& value) {
+    const bool hexadecimal = rest.starts_with("0x") || rest.starts_with("0X");
+    if (hexadecimal) rest.remove_prefix(2);
+    const char* end = rest.data() + rest.size();
+    const auto parsed = std::from_chars(rest.data(), end, value, hexadecimal ? 16 : 10);
+    if (parsed.ec != std::errc{}) return false;
+    rest.remove_prefix(static_cast<std::size_t>(parsed.ptr - rest.data()));
+    return true;
+  };
+  std::vector<ByteRange> ranges;
+  for (std::string_view rest = text;;) {
+    ByteRange range;
+    if (!number(rest, range.offset) || !rest.starts_with(':')) return wrong();
+    rest.remove_prefix(1);
+    if (!number(rest, range.length) || range.length == 0) return wrong();
+    if (range.length > kEndMax || range.offset > kEndMax - range.length) return wrong();
+    ranges.push_back(range);
+    if (rest.empty()) return ranges;
+    if (rest.front() != ',') return wrong();
+    rest.remove_prefix(1);
+    rest.remove_prefix(std::min(rest.find_first_not_of(' '), rest.size()));
+  }
+}
+
+Status check_directed_target(const DirectedTarget& target) {
+  for (const std::string* directory : {&target.source_path, &target.destination_path}) {
+    if (directory->starts_with('/')) continue;
+    return fail(Errc::invalid_argument,
+                "directed target: directory '" + *directory + "' must be absolute");
+  }
+  for (const std::string* file : {&target.source_file, &target.destination_file}) {
+    const bool name = !file->empty() && file->find_first_of("*?/") == std::string::npos &&
+                      *file != "." && *file != "..";
+    if (!name) {
+      return fail(Errc::invalid_argument,
+                  "directed target: '" + *file + "' must be a file's name, without wildcards");
+    }
+  }
+  constexpr std::string_view kByFile = "File=";
+  if (target.source_ranges.starts_with(kByFile) || target.destination_ranges.starts_with(kByFile)) {
+    return {};
+  }
+  const auto from = parse_ranges(target.source_ranges);
+  if (!from) return fail(from.error(), "directed target, source");
+  const auto to = parse_ranges(target.destination_ranges);
+  if (!to) return fail(to.error(), "directed target, destination");
+  const auto same_length = [](const ByteRange& a, const ByteRange& b) {
+    return a.length == b.length;
+  };
+  if (!std::equal(from->begin(), from->end(), to->begin(), to->end(), same_length)) {
+    return fail(Errc::invalid_argument,
+                "directed target: ranges of source and destination differ in number or length");
+  }
+  return {};
+}
+
 Status check_component(const ComponentInfo& component) {
   const std::string what = "component '" + component.name + "'";
   if (component.name.empty() || component.name.find(kSeparator) != std::string::npos) {
@@ -196,6 +327,35 @@ Status check_component(const ComponentInfo& component) {
   return {};
 }
 
+namespace {
+
+// "The files of that set may go there": of a set that exists, letter by letter.
+Status check_alternate_locations(const WriterMetadataDocument& document) {
+  if (!document.restore) return {};
+  for (const AlternateLocation& location : document.restore->alternate_locations) {
+    const auto named = [&](const FileSet& files) {
+      return files.path == location.path && files.pattern == location.pattern &&
+             files.recursive == location.recursive;
+    };
+    const auto has_it = [&](const ComponentInfo& component) {
+      return std::any_of(component.files.begin(), component.files.end(), named) ||
+             std::any_of(component.log_files.begin(), component.log_files.end(), named);
+    };
+    if (!location.destination.starts_with('/')) {
+      return fail(Errc::invalid_argument,
+                  "alternate location '" + location.destination + "' must be absolute");
+    }
+    if (std::none_of(document.components.begin(), document.components.end(), has_it)) {
+      return fail(Errc::invalid_argument, "the alternate location of '" + location.path + "', '" +
+                                              location.pattern +
+                                              "' belongs to no file set of a component");
+    }
+  }
+  return {};
+}
+
+}  // namespace
+
 Status check(const WriterMetadataDocument& document) {
   if (document.components.size() > kComponentsPerWriterMax) {
     return fail(Errc::limit_reached,
@@ -219,7 +379,7 @@ Status check(const WriterMetadataDocument& document) {
       if (const Status sound = check_file_set(files); !sound) return fail(sound.error(), "exclude");
     }
   }
-  return {};
+  return check_alternate_locations(document);
 }
 
 Status add_component(WriterComponents& part, const WriterMetadataDocument& metadata,
@@ -294,13 +454,8 @@ std::vector<std::size_t> select_components(
 }
 
 Status apply(WriterComponents& part, const Edit& edit, EditPhase phase) {
-  const bool writable = phase == EditPhase::prepare_for_backup ||
-                        phase == EditPhase::prepare_for_snapshot ||
-                        phase == EditPhase::post_snapshot;
-  if (!writable) {
-    return fail(Errc::bad_state, edit.op +
-                                     ": a writer changes its components from PrepareForBackup to "
-                                     "PostSnapshot, and not while frozen");
+  if (const std::string_view why = why_not(edit.op, phase); !why.empty()) {
+    return fail(Errc::bad_state, edit.op.substr(0, kShownBytesMax) + ": " + std::string(why));
   }
   for (const std::string& value : edit.values) {
     if (value.size() > kStringBytesMax) {
@@ -315,13 +470,23 @@ Status apply(WriterComponents& part, const Edit& edit, EditPhase phase) {
                                             full_path(edit.logical_path, edit.component) +
                                             "' is not part of this backup");
   }
+  const bool restoring = phase == EditPhase::pre_restore || phase == EditPhase::post_restore;
+  if (restoring && !component->selected_for_restore) {
+    return fail(Errc::object_not_found, edit.op + ": component '" +
+                                            full_path(edit.logical_path, edit.component) +
+                                            "' is not selected for restore");
+  }
   if (edit.op == "set_backup_metadata") return set_metadata(*component, edit);
   if (edit.op == "set_failure_message") return set_message(*component, edit, phase);
   if (edit.op == "set_failure") return set_failure(*component, edit);
   if (edit.op == "add_partial_file") return add_partial(*component, edit);
   if (edit.op == "add_differenced_file") return add_differenced(*component, edit);
+  if (edit.op == "set_restore_target") return set_restore_target(*component, edit);
+  if (edit.op == "add_directed_target") return add_directed(*component, edit);
+  if (edit.op == "set_restore_metadata") return set_restore_metadata(*component, edit);
   if (edit.op != "set_backup_stamp") {
-    return fail(Errc::invalid_argument, "unknown change '" + edit.op.substr(0, 64) + "'");
+    return fail(Errc::invalid_argument,
+                "unknown change '" + edit.op.substr(0, kShownBytesMax) + "'");
   }
   if (edit.values.size() != 1) return wrong_values(edit, "the stamp");
   component->backup_stamp = edit.values[0];

@@ -28,11 +28,27 @@ inline constexpr std::size_t kStringBytesMax = 1U << 20U;  // One name, stamp, m
 
 /// What a writer may declare (IVssCreateWriterMetadata). Errors: invalid_argument (empty or
 /// backslashed name, bad logical path, relative directory, separator in a pattern, recursion or an
-/// alternate path in a database, log files in a file group, dependency on the writer itself);
+/// alternate path in a database, log files in a file group, dependency on the writer itself, an
+/// alternate location of no file set);
 /// object_already_exists (two components of one full path); limit_reached.
 [[nodiscard]] Status check(const WriterMetadataDocument& document);
 [[nodiscard]] Status check_component(const ComponentInfo& component);
 [[nodiscard]] Status check_file_set(const FileSet& files);
+
+/// Bytes of a file.
+struct ByteRange {
+  std::uint64_t offset = 0;
+  std::uint64_t length = 0;
+
+  friend bool operator==(const ByteRange&, const ByteRange&) = default;
+};
+/// "offset:length, offset:length": decimal or 0x hexadecimal, blanks allowed after a comma. Errors:
+/// invalid_argument (another form, an empty range, one that passes 2^63; "File=PATH" names a file
+/// of ranges, which is for the requester to read).
+[[nodiscard]] Result<std::vector<ByteRange>> parse_ranges(std::string_view text);
+/// Absolute directories, file names, and ranges of equal lengths pair by pair. Errors:
+/// invalid_argument.
+[[nodiscard]] Status check_directed_target(const DirectedTarget& target);
 
 /// Adds a component to a backup (AddComponent) after looking it up in its writer's metadata.
 /// Errors: object_not_found (not declared, or of another type); object_already_exists;
@@ -57,6 +73,8 @@ enum class EditPhase : std::uint8_t {
   frozen,  ///< Freeze, Thaw, Abort.
   post_snapshot,
   read_only,  ///< BackupComplete and later.
+  pre_restore,
+  post_restore,
 };
 
 /// A change to one component, as rpc::ComponentEdit carries it. `values` by operation:
@@ -66,6 +84,10 @@ enum class EditPhase : std::uint8_t {
 ///   set_failure          code ("0x800423F3"), application code (decimal), text
 ///   add_partial_file     path, file name, ranges, metadata
 ///   add_differenced_file path, pattern, "yes" or "no", last modify time (FILETIME, decimal)
+///   set_restore_target   "original", "alternate", "directed" or "original-location"
+///   add_directed_target  source path, file, ranges; destination path, file, ranges
+///   set_restore_metadata metadata                          once per component
+/// The last three are PreRestore's; in PostRestore only the two of failures are left.
 struct Edit {
   std::string op;
   std::string logical_path;
@@ -73,9 +95,9 @@ struct Edit {
   std::vector<std::string> values;
 };
 
-/// Applies one change or none. Errors: bad_state (not in this phase: changes end with
-/// PostSnapshot); object_not_found (the component is not in this part); object_already_exists
-/// (metadata set twice); invalid_argument (unknown operation, wrong number or form of values).
+/// Applies one change or none. Errors: bad_state (not in this phase); object_not_found (the
+/// component is not in this part); object_already_exists (metadata set twice); invalid_argument
+/// (unknown operation, wrong number or form of values).
 [[nodiscard]] Status apply(WriterComponents& part, const Edit& edit, EditPhase phase);
 
 }  // namespace umbra::documents

@@ -43,6 +43,16 @@ constexpr std::array kRestoreMethod{"undefined",
                                     "restore-stop-start"};
 constexpr std::array kWriterRestore{"undefined", "never", "if-replace-fails", "always"};
 
+constexpr std::array kRestoreType{"undefined", "by-copy", "import", "other"};
+constexpr std::array kRestoreTarget{"undefined", "original", "alternate", "directed",
+                                    "original-location"};
+constexpr std::array kFileRestoreStatus{"undefined", "none", "all", "failed"};
+constexpr std::array kRollForward{"undefined", "none", "all", "partial"};
+
+constexpr const auto& words(RestoreType) { return kRestoreType; }
+constexpr const auto& words(RestoreTarget) { return kRestoreTarget; }
+constexpr const auto& words(FileRestoreStatus) { return kFileRestoreStatus; }
+constexpr const auto& words(RollForwardType) { return kRollForward; }
 constexpr const auto& words(UsageType) { return kUsage; }
 constexpr const auto& words(SourceType) { return kSource; }
 constexpr const auto& words(ComponentType) { return kComponentType; }
@@ -112,6 +122,38 @@ void members(V& v, Ref<V, ComponentFailure> m) {
   v("code", m.code), v("application-code", m.application_code), v("message", m.message);
 }
 template <class V>
+void members(V& v, Ref<V, RestoreSubcomponent> m) {
+  v("logical-path", m.logical_path), v("name", m.name);
+}
+template <class V>
+void members(V& v, Ref<V, DirectedTarget> m) {
+  v("source-path", m.source_path), v("source-file", m.source_file);
+  v("source-ranges", m.source_ranges), v("destination-path", m.destination_path);
+  v("destination-file", m.destination_file), v("destination-ranges", m.destination_ranges);
+}
+template <class V>
+void members(V& v, Ref<V, RollForward> m) {
+  v("type", m.type), v("point", m.point);
+}
+// A backup has none of these: what is as in a new component is left out.
+template <class V>
+void restore_members(V& v, Ref<V, BackupComponent> m) {
+  v.sparse("selected-for-restore", m.selected_for_restore, false);
+  v.sparse("additional-restores", m.additional_restores, false);
+  v.sparse("authoritative-restore", m.authoritative_restore, false);
+  v("restore-options", m.restore_options), v("restore-name", m.restore_name);
+  v.sparse("file-restore-status", m.file_restore_status, FileRestoreStatus::undefined);
+  v.sparse("restore-target", m.restore_target, RestoreTarget::original);
+  v("restore-metadata", m.restore_metadata);
+  v("pre-restore-failure", m.pre_restore_failure);
+  v("post-restore-failure", m.post_restore_failure);
+  v.child("roll-forward", m.roll_forward);
+  v.children("restore-subcomponent", m.restore_subcomponents);
+  v.children("new-target", m.new_targets);
+  v.children("alternate-location", m.alternate_locations);
+  v.children("directed-target", m.directed_targets);
+}
+template <class V>
 void members(V& v, Ref<V, BackupComponent> m) {
   v("type", m.type), v("logical-path", m.logical_path), v("name", m.name);
   v("succeeded", m.succeeded), v("previous-backup-stamp", m.previous_backup_stamp);
@@ -122,6 +164,7 @@ void members(V& v, Ref<V, BackupComponent> m) {
   v.child("failure", m.failure);
   v.children("partial-file", m.partial_files);
   v.children("differenced-file", m.differenced_files);
+  restore_members<V>(v, m);
 }
 template <class V>
 void members(V& v, Ref<V, WriterComponents> m) {
@@ -133,6 +176,7 @@ template <class V>
 void members(V& v, Ref<V, BackupComponentsDocument> m) {
   v("component-mode", m.component_mode), v("bootable-system-state", m.bootable_system_state);
   v("partial-file-support", m.partial_file_support), v("backup-type", m.backup_type);
+  v.sparse("restore-type", m.restore_type, RestoreType::undefined);
   v("snapshot-set-id", m.set_id);
   v.children(kWriterComponents, m.writers);
 }
@@ -154,6 +198,10 @@ class Writer {
   }
   void operator()(const char* name, const std::string& text) {
     if (!text.empty()) node_.append_attribute(name).set_value(text_of(text).c_str());
+  }
+  template <class T>
+  void sparse(const char* name, const T& field, const T& usual) {
+    if (field != usual) (*this)(name, field);
   }
   template <class T>
   void child(const char* name, const T& element) {
@@ -227,6 +275,10 @@ class Reader {
       problem = std::string(node_.name()) + "@" + name + ": '" +
                 std::string(attribute.value()).substr(0, 64) + "' is not a valid value";
     }
+  }
+  template <class T>
+  void sparse(const char* name, T& field, const T&) {
+    (*this)(name, field);
   }
   template <class T>
   void child(const char* name, T& element) {

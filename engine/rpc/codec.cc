@@ -85,7 +85,8 @@ void members(V& v, Ref<V, WriterEvent> m) {
   v("session_id", m.session_id), v("set_id", m.set_id), v("context", m.context);
   v("backup_type", m.backup_type), v("component_mode", m.component_mode);
   v("bootable_system_state", m.bootable_system_state);
-  v("partial_file_support", m.partial_file_support), v("time_limit_ms", m.time_limit_ms);
+  v("partial_file_support", m.partial_file_support), v("restore_type", m.restore_type);
+  v("time_limit_ms", m.time_limit_ms);
   v("volumes", m.volumes), v("components", m.components);
 }
 template <class V>
@@ -361,6 +362,9 @@ constexpr int largest(ProviderType) { return 4; }
 constexpr int largest(SnapshotState) { return 15; }
 constexpr int largest(ObjectType) { return 4; }
 constexpr int largest(WriterPolicy) { return 3; }
+constexpr int largest(RestoreType) { return 3; }
+constexpr int largest(FileRestoreStatus) { return 3; }
+constexpr int largest(RollForwardType) { return 3; }
 
 std::string hex_code(Errc code) {
   std::array<char, 16> text{};

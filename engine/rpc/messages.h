@@ -16,7 +16,8 @@
 //   umbrad     -> writer    writer.identify, writer.prepare_for_backup,
 //   writer.prepare_for_snapshot,
 //                           writer.freeze, writer.thaw, writer.post_snapshot, writer.abort,
-//                           writer.backup_complete, writer.backup_shutdown
+//                           writer.backup_complete, writer.backup_shutdown, writer.pre_restore,
+//                           writer.post_restore, writer.restore_end
 //   requester  -> umbrad    session.*, operation.*, query.*, snapshot.*
 //   admin      -> umbrad    volume.*, coordinator.*
 //   provider   -> umbrad    provider.register
@@ -91,6 +92,7 @@ struct WriterEvent {
   bool component_mode = false;
   bool bootable_system_state = false;
   bool partial_file_support = false;
+  RestoreType restore_type = RestoreType::undefined;  // pre_restore, post_restore.
   std::uint32_t time_limit_ms = 0;  // For the answer. freeze: also the window until thaw.
   std::vector<AffectedVolume> volumes;
   std::string components;  // XML: this writer's part of the Backup Components Document.
@@ -98,8 +100,7 @@ struct WriterEvent {
 // A typed change to the writer's part of the Backup Components Document. umbrad checks it and drops
 // it (with a log line) when it comes too late or breaks a rule.
 struct ComponentEdit {
-  std::string op;  // "set_backup_metadata", "set_backup_stamp", "set_failure_message",
-                   // "add_partial_file", "add_differenced_file" (docs/wire.md: members).
+  std::string op;  // "set_backup_metadata" and so on (docs/wire.md: members).
   std::string logical_path;
   std::string component;  // Component name.
   std::vector<std::string> values;

@@ -27,6 +27,8 @@ documents::EditPhase phase_of(Event event) {
     case Event::freeze:
     case Event::thaw:
     case Event::abort: return documents::EditPhase::frozen;
+    case Event::pre_restore: return documents::EditPhase::pre_restore;
+    case Event::post_restore: return documents::EditPhase::post_restore;
     default: return documents::EditPhase::read_only;
   }
 }
@@ -65,7 +67,10 @@ Status call(Writer& writer, Event event, Context& context, const SnapshotSetId& 
     case Event::abort: writer.on_abort(context); return {};
     case Event::backup_complete: return writer.on_backup_complete(context);
     case Event::backup_shutdown: writer.on_backup_shutdown(set); return {};
-    case Event::identify: break;
+    case Event::pre_restore: return writer.on_pre_restore(context);
+    case Event::post_restore: return writer.on_post_restore(context);
+    case Event::identify:
+    case Event::restore_end: break;
   }
   return {};
 }
@@ -118,6 +123,12 @@ rpc::WriterReply run(Writer& writer, const Start& start, const WriterIdentity& i
     auto part = documents::parse_writer_components(start.params.components);
     if (!part) return veto("umbrad sent a part that cannot be read: " + part.error().context);
     impl.components = std::move(*part);
+    for (const rpc::ComponentEdit& edit : start.edits) {
+      // umbrad took them once already; what it would drop does not matter here either.
+      static_cast<void>(documents::apply(*impl.components,
+                                         {edit.op, edit.logical_path, edit.component, edit.values},
+                                         documents::EditPhase::pre_restore));
+    }
   }
   Context context(impl);
   return reply_of(impl, call(writer, start.event, context, start.params.set_id));
@@ -148,6 +159,7 @@ BackupType Context::backup_type() const noexcept { return impl_.params.backup_ty
 bool Context::component_mode() const noexcept { return impl_.params.component_mode; }
 bool Context::bootable_system_state() const noexcept { return impl_.params.bootable_system_state; }
 bool Context::partial_file_support() const noexcept { return impl_.params.partial_file_support; }
+RestoreType Context::restore_type() const noexcept { return impl_.params.restore_type; }
 const std::vector<AffectedVolume>& Context::volumes() const noexcept { return impl_.volumes; }
 
 bool Context::is_path_affected(const std::string& path) const {
@@ -177,7 +189,7 @@ const WriterComponents* Context::components() const noexcept {
 Status Context::Impl::edit(const char* op, const ComponentName& component,
                            std::vector<std::string> values) {
   if (!components) {
-    return fail(Errc::bad_state, std::string(op) + ": no components are selected in this backup");
+    return fail(Errc::bad_state, std::string(op) + ": no components are selected here");
   }
   // The same rules are applied again by umbrad; here the application learns of a mistake at once.
   const documents::Edit change{op, component.logical_path, component.name, values};
@@ -213,6 +225,19 @@ Status Context::add_differenced_file(const ComponentName& component, const Diffe
   return impl_.edit("add_differenced_file", component,
                     {file.path, file.pattern, file.recursive ? "yes" : "no",
                      std::to_string(file.last_modify_filetime)});
+}
+Status Context::set_restore_target(const ComponentName& component, RestoreTarget target) {
+  constexpr std::array kWords{"undefined", "original", "alternate", "directed",
+                              "original-location"};
+  return impl_.edit("set_restore_target", component, {kWords.at(static_cast<std::size_t>(target))});
+}
+Status Context::add_directed_target(const ComponentName& component, const DirectedTarget& target) {
+  return impl_.edit("add_directed_target", component,
+                    {target.source_path, target.source_file, target.source_ranges,
+                     target.destination_path, target.destination_file, target.destination_ranges});
+}
+Status Context::set_restore_metadata(const ComponentName& component, std::string metadata) {
+  return impl_.edit("set_restore_metadata", component, {std::move(metadata)});
 }
 
 void Context::report_failure(Failure failure) { impl_.failure = std::move(failure); }
@@ -294,5 +319,13 @@ Status Writer::on_backup_complete(Context& context) {
   return {};
 }
 void Writer::on_backup_shutdown(const SnapshotSetId& set) noexcept { static_cast<void>(set); }
+Status Writer::on_pre_restore(Context& context) {
+  static_cast<void>(context);
+  return {};
+}
+Status Writer::on_post_restore(Context& context) {
+  static_cast<void>(context);
+  return {};
+}
 
 }  // namespace umbra::writer

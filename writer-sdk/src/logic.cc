@@ -8,15 +8,18 @@
 namespace umbra::writer {
 namespace {
 
-constexpr std::array<std::string_view, 9> kMethods{"writer.identify",
-                                                   "writer.prepare_for_backup",
-                                                   "writer.prepare_for_snapshot",
-                                                   "writer.freeze",
-                                                   "writer.thaw",
-                                                   "writer.post_snapshot",
-                                                   "writer.abort",
-                                                   "writer.backup_complete",
-                                                   "writer.backup_shutdown"};
+constexpr std::array<std::string_view, 12> kMethods{"writer.identify",
+                                                    "writer.prepare_for_backup",
+                                                    "writer.prepare_for_snapshot",
+                                                    "writer.freeze",
+                                                    "writer.thaw",
+                                                    "writer.post_snapshot",
+                                                    "writer.abort",
+                                                    "writer.backup_complete",
+                                                    "writer.backup_shutdown",
+                                                    "writer.pre_restore",
+                                                    "writer.post_restore",
+                                                    "writer.restore_end"};
 
 std::optional<Event> event_of(std::string_view method) {
   const auto found = std::find(kMethods.begin(), kMethods.end(), method);
@@ -33,7 +36,12 @@ rpc::WriterReply expiry_reply() {
 }
 
 bool is_idempotent(Event event) {
-  return event == Event::thaw || event == Event::abort || event == Event::backup_shutdown;
+  return event == Event::thaw || event == Event::abort || event == Event::backup_shutdown ||
+         event == Event::restore_end;
+}
+
+bool is_of_restore(Event event) {
+  return event == Event::pre_restore || event == Event::post_restore || event == Event::restore_end;
 }
 
 }  // namespace
@@ -62,8 +70,8 @@ void Logic::request(const rpc::RequestId& id, std::string_view method, const rpc
   if (found == backups_.end()) {
     // A writer that was not told of the beginning has nothing to undo or to finish.
     if (is_idempotent(*event)) return answer(request, rpc::WriterReply{});
-    const bool begins =
-        identify || *event == Event::prepare_for_backup || *event == Event::prepare_for_snapshot;
+    const bool begins = identify || *event == Event::prepare_for_backup ||
+                        *event == Event::prepare_for_snapshot || *event == Event::pre_restore;
     if (!begins) {
       return answer(request, fail(Errc::bad_state, std::string(method) + ": unknown session"));
     }
@@ -71,9 +79,18 @@ void Logic::request(const rpc::RequestId& id, std::string_view method, const rpc
       return answer(request, fail(Errc::writer_status_not_available, "too many open sessions"));
     }
     found = backups_.emplace(session, Backup{}).first;
+    if (*event == Event::pre_restore) found->second.restore = *decoded;
+  } else if (*event == Event::pre_restore) {
+    return answer(request, fail(Errc::bad_state, std::string(method) + ": the session is open"));
   }
   Backup& backup = found->second;
   if (auto refused = refusal(backup, *event)) return answer(request, std::move(*refused));
+  if (*event == Event::restore_end) {
+    answer(request, rpc::WriterReply{});
+    actions_.emplace_back(EndQueue{session});
+    backups_.erase(found);
+    return;
+  }
   take({*event, std::move(request), std::move(*decoded), now}, backup, session);
   run_next(found);
 }
@@ -83,9 +100,17 @@ std::optional<Result<rpc::WriterReply>> Logic::refusal(const Backup& backup, Eve
     return Result<rpc::WriterReply>(
         fail(Errc::bad_state, std::string(method_of(event)) + ": " + why));
   };
-  if (event == Event::identify || event == Event::abort || event == Event::backup_shutdown) {
+  if (event == Event::identify) return std::nullopt;
+  if (backup.restore.has_value() != is_of_restore(event)) {
+    return refuse(backup.restore ? "the session is a restore" : "the session is a backup");
+  }
+  if (event == Event::pre_restore) return std::nullopt;
+  if (backup.restore) {
+    if (!backup.pre_restored) return refuse("PreRestore comes first");
+    if (backup.running || !backup.waiting.empty()) return refuse("PostRestore is under way");
     return std::nullopt;
   }
+  if (event == Event::abort || event == Event::backup_shutdown) return std::nullopt;
   if (backup.expired) return expiry_reply();
   if (event == Event::thaw) {
     if (backup.over || !backup.frozen) return rpc::WriterReply{};  // Thawed already.
@@ -177,7 +202,7 @@ void Logic::run_next(Backups::iterator found) {
   backup.waiting.pop_front();
   Pending& next = *backup.running;
   if (next.event == Event::thaw || next.event == Event::abort) backup.window_end.reset();
-  if (next.event != Event::identify && next.event != Event::abort &&
+  if (!backup.restore && next.event != Event::identify && next.event != Event::abort &&
       next.event != Event::backup_complete && next.event != Event::backup_shutdown) {
     backup.dirty = true;
   }
@@ -187,7 +212,7 @@ void Logic::run_next(Backups::iterator found) {
   }
   if (backup.window_end && next.event == Event::freeze) deadline = *backup.window_end;
   next.params.session_id = session;
-  actions_.emplace_back(Start{session, next.event, next.params, deadline});
+  actions_.emplace_back(Start{session, next.event, next.params, deadline, next.edits});
 }
 
 void Logic::finished(const SessionId& session, rpc::WriterReply reply, TimePoint now) {
@@ -205,11 +230,17 @@ void Logic::finished(const SessionId& session, rpc::WriterReply reply, TimePoint
       backup.frozen = false;
       backup.dirty = false;
       break;
+    case Event::pre_restore:
+      backup.pre_restored = reply.ok;
+      backup.restore_edits = reply.edits;
+      if (backup.pre_restored && backup.coordinator_lost) enqueue_lost_post_restore(backup, now);
+      break;
     default: break;
   }
+  const bool not_restored = done.event == Event::pre_restore && !reply.ok;
   answer(done.request, std::move(reply));
-  const bool over = done.event == Event::backup_shutdown ||
-                    (done.event == Event::identify && backup.waiting.empty());
+  const bool over = done.event == Event::backup_shutdown || done.event == Event::post_restore ||
+                    not_restored || (done.event == Event::identify && backup.waiting.empty());
   if (!over) return run_next(found);
   actions_.emplace_back(EndQueue{session});
   backups_.erase(found);
@@ -238,6 +269,8 @@ void Logic::disconnected(TimePoint now) {
     for (Pending& pending : backup.waiting) pending.request.reset();
     if (session.is_nil()) {
       backup.waiting.clear();
+    } else if (backup.restore) {
+      lose_restore(session, backup, now);
     } else {
       give_up(session, backup);
       const bool shutting =
@@ -252,6 +285,24 @@ void Logic::disconnected(TimePoint now) {
     }
     run_next(found);
   }
+}
+
+void Logic::lose_restore(const SessionId& session, Backup& backup, TimePoint now) {
+  if (std::exchange(backup.coordinator_lost, true)) return;
+  actions_.emplace_back(AskToStop{session});
+  if (backup.pre_restored && !backup.running) enqueue_lost_post_restore(backup, now);
+}
+
+// What PreRestore took away from its users has to come back, although nobody says any more how the
+// copying ended.
+void Logic::enqueue_lost_post_restore(Backup& backup, TimePoint now) {
+  Pending pending;
+  pending.event = Event::post_restore;
+  pending.params = *backup.restore;
+  pending.params.time_limit_ms = 0;
+  pending.arrived = now;
+  pending.edits = backup.restore_edits;
+  backup.waiting.push_back(std::move(pending));
 }
 
 std::optional<TimePoint> Logic::next_deadline() const {

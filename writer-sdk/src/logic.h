@@ -9,7 +9,9 @@
 //       returned, and the end of the window is reported at once;
 //   (3) every request gets one answer, except those of a connection that is gone;
 //   (4) after an abort, an expiry or a loss no callback of that backup runs but on_abort and
-//       on_backup_shutdown. on_abort is not repeated unless something happened since.
+//       on_backup_shutdown. on_abort is not repeated unless something happened since;
+//   (5) every on_pre_restore that succeeded is followed by on_post_restore, also when umbrad is
+//       lost (nobody then says how the copying ended), unless umbrad says that none will come.
 //
 // A late Thaw is refused and changes nothing: the state of the failed freeze stays.
 
@@ -40,6 +42,9 @@ enum class Event : std::uint8_t {
   abort,
   backup_complete,
   backup_shutdown,
+  pre_restore,
+  post_restore,
+  restore_end,  // Without a callback: no on_post_restore will come.
 };
 /// "writer.freeze" and so on. Static storage.
 [[nodiscard]] std::string_view method_of(Event event) noexcept;
@@ -50,6 +55,8 @@ struct Start {
   Event event = Event::identify;
   rpc::WriterEvent params;
   TimePoint deadline;  // For Context::time_left().
+  /// Of on_pre_restore, which an on_post_restore without umbrad has to see.
+  std::vector<rpc::ComponentEdit> edits{};
 };
 struct Answer {
   rpc::RequestId request;
@@ -97,6 +104,7 @@ class Logic {
     std::optional<rpc::RequestId> request;  // Nothing: nobody waits for the answer (any more).
     rpc::WriterEvent params;
     TimePoint arrived;
+    std::vector<rpc::ComponentEdit> edits{};
   };
   struct Backup {
     std::deque<Pending> waiting;
@@ -108,6 +116,11 @@ class Logic {
     bool dirty = false;     // Something that on_abort undoes was started.
     bool expired = false;
     bool over = false;  // Only on_abort and on_backup_shutdown from now on.
+    // Of a restore: its PreRestore, what it changed, and how far it has come.
+    std::optional<rpc::WriterEvent> restore;
+    std::vector<rpc::ComponentEdit> restore_edits;
+    bool pre_restored = false;
+    bool coordinator_lost = false;
   };
   using Backups = std::map<SessionId, Backup>;
 
@@ -117,6 +130,8 @@ class Logic {
   void give_up(const SessionId& session, Backup& backup);
   void answer(std::optional<rpc::RequestId>& request, Result<rpc::WriterReply> reply);
   void enqueue_abort(Backup& backup);
+  void lose_restore(const SessionId& session, Backup& backup, TimePoint now);
+  void enqueue_lost_post_restore(Backup& backup, TimePoint now);
 
   std::chrono::milliseconds freeze_window_;
   Backups backups_;  // Identify's queue is that of the nil session.

@@ -206,4 +206,78 @@ TEST_CASE("changes at the wrong time or of the wrong form change nothing") {
   CHECK(part.apply("format_disk", {}) == Errc::invalid_argument);
 }
 
+TEST_CASE("a restore's changes are made in PreRestore, to what is selected") {
+  Part part;
+  part.part.components[0].selected_for_restore = true;
+  constexpr auto kPre = EditPhase::pre_restore;
+  CHECK(part.apply("set_restore_target", {"directed"}, kPre) == Errc::ok);
+  CHECK(part.apply("add_directed_target", {"/a", "f", "0:5", "/b", "g", "7:5"}, kPre) == Errc::ok);
+  CHECK(part.apply("set_restore_metadata", {"m"}, kPre) == Errc::ok);
+  CHECK(part.apply("set_restore_metadata", {"m"}, kPre) == Errc::object_already_exists);
+  CHECK(part.apply("set_failure_message", {"before"}, kPre) == Errc::ok);
+  CHECK(part.apply("set_failure_message", {"after"}, EditPhase::post_restore) == Errc::ok);
+  CHECK(part.apply("set_failure", {"0x800423F3", "7", "why"}, EditPhase::post_restore) == Errc::ok);
+  const BackupComponent& component = part.part.components[0];
+  CHECK(component.restore_target == RestoreTarget::directed);
+  CHECK(component.directed_targets.size() == 1);
+  CHECK(component.restore_metadata == "m");
+  CHECK(component.pre_restore_failure == "before");
+  CHECK(component.post_restore_failure == "after");
+  CHECK(component.failure == ComponentFailure{Errc::writererror_retryable, 7, "why"});
+}
+
+TEST_CASE("a restore's changes at the wrong time or of the wrong form change nothing") {
+  Part part;
+  constexpr auto kPre = EditPhase::pre_restore;
+  CHECK(part.apply("set_restore_target", {"alternate"}, kPre) == Errc::object_not_found);
+  part.part.components[0].selected_for_restore = true;
+  for (const auto phase : {EditPhase::prepare_for_backup, EditPhase::post_snapshot,
+                           EditPhase::frozen, EditPhase::read_only, EditPhase::post_restore}) {
+    CHECK(part.apply("set_restore_target", {"alternate"}, phase) == Errc::bad_state);
+    CHECK(part.apply("set_restore_metadata", {"m"}, phase) == Errc::bad_state);
+    CHECK(part.apply("add_directed_target", {"/a", "f", "0:5", "/b", "g", "7:5"}, phase) ==
+          Errc::bad_state);
+  }
+  CHECK(part.apply("set_backup_stamp", {"1"}, kPre) == Errc::bad_state);
+  CHECK(part.apply("set_backup_metadata", {"1"}, kPre) == Errc::bad_state);
+  CHECK(part.apply("set_restore_target", {"undefined"}, kPre) == Errc::invalid_argument);
+  CHECK(part.apply("set_restore_target", {}, kPre) == Errc::invalid_argument);
+  CHECK(part.apply("add_directed_target", {"/a", "f", "0:5"}, kPre) == Errc::invalid_argument);
+  CHECK(part.apply("add_directed_target", {"/a", "f", "0:5", "b", "g", "7:5"}, kPre) ==
+        Errc::invalid_argument);
+  CHECK(part.apply("add_directed_target", {"/a", "*", "0:5", "/b", "g", "7:5"}, kPre) ==
+        Errc::invalid_argument);
+  CHECK(part.apply("add_directed_target", {"/a", "f", "0:5", "/b", "..", "7:5"}, kPre) ==
+        Errc::invalid_argument);
+  CHECK(part.apply("add_directed_target", {"/a", "f", "0:5", "/b", "g", "7:6"}, kPre) ==
+        Errc::invalid_argument);
+  CHECK(part.apply("add_directed_target", {"/a", "f", "0:5,9:1", "/b", "g", "7:5"}, kPre) ==
+        Errc::invalid_argument);
+}
+
+TEST_CASE("ranges are pairs of numbers, decimal or hexadecimal") {
+  const auto ranges = parse_ranges("64:448, 0x1239E8577A:65536,0:0x10");
+  REQUIRE(ranges);
+  CHECK(*ranges == std::vector<ByteRange>{{64, 448}, {0x1239E8577AULL, 65536}, {0, 16}});
+  for (const char* wrong :
+       {"", "1", "1:", ":1", "1:0", "1:2,", "1:2;3:4", "-1:2", "1:2 ,3:4", "0x:1", "File=/x",
+        "18446744073709551616:1", "9223372036854775808:1", "1:9223372036854775808"}) {
+    CAPTURE(wrong);
+    const auto refused = parse_ranges(wrong);
+    REQUIRE_FALSE(refused);
+    CHECK(refused.error().code == Errc::invalid_argument);
+  }
+}
+
+TEST_CASE("an alternate location belongs to a file set of a component") {
+  WriterMetadataDocument document;
+  document.components.push_back(ComponentInfo{.name = "c", .files = {{.path = "/a"}}});
+  document.restore = RestoreRules{.alternate_locations = {{"/a", "*", false, "/b"}}};
+  CHECK(check(document));
+  document.restore->alternate_locations[0].recursive = true;
+  CHECK(check(document).error().code == Errc::invalid_argument);
+  document.restore->alternate_locations[0] = {"/a", "*", false, "b"};
+  CHECK(check(document).error().code == Errc::invalid_argument);
+}
+
 }  // namespace

@@ -25,7 +25,7 @@ WriterMetadataDocument full_metadata() {
                                   .service = "ledger.service",
                                   .writer_restore = WriterRestore::always,
                                   .reboot_required = true,
-                                  .alternate_locations = {{"/a", "*.db", true, "/b"}}};
+                                  .alternate_locations = {{"/srv", "wal-????", false, "/b"}}};
   ComponentInfo database;
   database.type = ComponentType::database;
   database.logical_path = "accounts\\eu";
@@ -53,6 +53,7 @@ BackupComponentsDocument full_components() {
   document.bootable_system_state = true;
   document.partial_file_support = true;
   document.backup_type = BackupType::log;
+  document.restore_type = RestoreType::by_copy;
   document.set_id = SnapshotSetId::random();
   WriterComponents part{WriterInstanceId::random(), WriterClassId::random(), "main", 3, {}};
   BackupComponent component;
@@ -68,6 +69,21 @@ BackupComponentsDocument full_components() {
   component.failure = ComponentFailure{Errc::writererror_retryable, 0xFFFF'FFFFU, "m"};
   component.partial_files = {{"/a", "f", "0:512", ""}};
   component.differenced_files = {{"/a", "*", true, 133'000'000'000'000'001}};
+  component.selected_for_restore = true;
+  component.additional_restores = true;
+  component.authoritative_restore = true;
+  component.restore_options = "";
+  component.roll_forward = RollForward{RollForwardType::partial, "lsn 7"};
+  component.restore_name = "other";
+  component.restore_subcomponents = {{"a\\b\\c", "d"}};
+  component.new_targets = {{"/a", "*", true, "/new\xFF"}};
+  component.alternate_locations = {{"/a", "f", false, "/else"}};
+  component.file_restore_status = FileRestoreStatus::failed;
+  component.restore_target = RestoreTarget::original_location;
+  component.directed_targets = {{"/a", "f", "0:5", "/b", "g", "0x10:5"}};
+  component.restore_metadata = "m";
+  component.pre_restore_failure = "r";
+  component.post_restore_failure = "s";
   part.components = {component, BackupComponent{.name = "d"}};
   document.writers = {part, WriterComponents{}};
   return document;
@@ -100,6 +116,14 @@ TEST_CASE("a components document survives text, whole and by writer") {
   CHECK(*back == document);
   CHECK(*parse_writer_components(to_xml(document.writers[0])) == document.writers[0]);
   CHECK(*parse_backup_components(to_xml(BackupComponentsDocument{})) == BackupComponentsDocument{});
+}
+
+TEST_CASE("a backup's document says nothing of restores") {
+  BackupComponentsDocument document;
+  document.writers.emplace_back().components.push_back(BackupComponent{.name = "c"});
+  const std::string xml = to_xml(document);
+  CHECK(xml.find("restore") == std::string::npos);
+  CHECK(xml.find("target") == std::string::npos);
 }
 
 TEST_CASE("unknown elements and attributes and any order are accepted") {

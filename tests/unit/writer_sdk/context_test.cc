@@ -25,6 +25,8 @@ struct Probe final : umbra::writer::Writer {
   Status on_post_snapshot(Context& context) override { return body(context); }
   void on_abort(Context& context) noexcept override { static_cast<void>(body(context)); }
   Status on_backup_complete(Context& context) override { return body(context); }
+  Status on_pre_restore(Context& context) override { return body(context); }
+  Status on_post_restore(Context& context) override { return body(context); }
   Body body;
   std::function<Status(MetadataBuilder&)> identify;
 };
@@ -36,6 +38,7 @@ Start start_of(Event event) {
   start.params.component_mode = true;
   WriterComponents part;
   part.components.emplace_back().name = "c";
+  part.components[0].selected_for_restore = true;
   start.params.components = documents::to_xml(part);
   start.params.volumes.resize(1);
   start.params.volumes[0].name = "data";
@@ -197,6 +200,46 @@ TEST_CASE("a method that stops a service needs its name") {
     CHECK(metadata.set_restore_rules(rules).error().code == Errc::invalid_argument);
     return {};
   });
+}
+
+TEST_CASE("PreRestore directs the restore of a component") {
+  const auto reply = run(Event::pre_restore, [](Context& context) -> Status {
+    CHECK(context.set_restore_target({"", "c"}, RestoreTarget::directed));
+    CHECK(context.add_directed_target({"", "c"}, {"/a", "f", "0:5", "/b", "g", "0:5"}));
+    CHECK(context.set_restore_metadata({"", "c"}, "m"));
+    CHECK(context.set_failure_message({"", "c"}, "text"));
+    CHECK(context.set_restore_target({"", "x"}, RestoreTarget::directed).error().code ==
+          Errc::object_not_found);
+    CHECK(context.set_backup_stamp({"", "c"}, "1").error().code == Errc::bad_state);
+    return {};
+  });
+  CHECK(reply.ok);
+  REQUIRE(reply.edits.size() == 4);
+  CHECK(reply.edits[0].op == "set_restore_target");
+  CHECK(reply.edits[0].values == std::vector<std::string>{"directed"});
+}
+
+TEST_CASE("PostRestore says what failed and changes nothing else") {
+  const auto reply = run(Event::post_restore, [](Context& context) -> Status {
+    CHECK(context.set_failure_message({"", "c"}, "text"));
+    CHECK(context.set_component_failure({"", "c"}, {}));
+    CHECK(context.set_restore_target({"", "c"}, RestoreTarget::original).error().code ==
+          Errc::bad_state);
+    CHECK(context.set_restore_metadata({"", "c"}, "m").error().code == Errc::bad_state);
+    return {};
+  });
+  CHECK(reply.edits.size() == 2);
+}
+
+TEST_CASE("a PostRestore without umbrad sees what PreRestore noted") {
+  Start start = start_of(Event::post_restore);
+  start.edits = {{"set_restore_metadata", "", "c", {"m"}}};
+  Probe probe([](Context& context) -> Status {
+    CHECK(context.components()->components[0].restore_metadata == "m");
+    CHECK(context.components()->components[0].file_restore_status == FileRestoreStatus::undefined);
+    return {};
+  });
+  CHECK(run_callback(probe, start, {}, system_clock(), nullptr).ok);
 }
 
 }  // namespace

@@ -95,6 +95,100 @@ struct Writer {
 
 using Events = std::vector<Event>;
 
+TEST_CASE("a restore is PreRestore and PostRestore, and then forgotten") {
+  Writer writer;
+  writer.run(Event::pre_restore);
+  CHECK_FALSE(writer.logic.is_idle());
+  writer.run(Event::post_restore);
+  CHECK(writer.started == Events{Event::pre_restore, Event::post_restore});
+  CHECK(writer.ended == 1);
+  CHECK(writer.logic.is_idle());
+  CHECK(writer.failure(writer.send(Event::post_restore)) == Errc::bad_state);
+}
+
+TEST_CASE("after a refused PreRestore there is no PostRestore") {
+  Writer writer;
+  const int refused = writer.send(Event::pre_restore);
+  writer.finish(false);
+  CHECK(writer.failure(refused) == Errc::writererror_nonretryable);
+  CHECK(writer.logic.is_idle());
+  writer.lose();
+  CHECK(writer.started == Events{Event::pre_restore});
+}
+
+TEST_CASE("events of backups and restores do not mix in a session") {
+  Writer writer;
+  writer.run(Event::pre_restore);
+  for (const Event event : {Event::prepare_for_backup, Event::freeze, Event::thaw, Event::abort,
+                            Event::backup_complete, Event::backup_shutdown, Event::pre_restore}) {
+    CHECK(writer.failure(writer.send(event)) == Errc::bad_state);
+  }
+  const int post = writer.send(Event::post_restore);
+  CHECK(writer.failure(writer.send(Event::post_restore)) == Errc::bad_state);
+  writer.finish();
+  CHECK(writer.failure(post) == Errc::ok);
+
+  Writer backup;
+  backup.run(Event::prepare_for_backup);
+  for (const Event event : {Event::pre_restore, Event::post_restore, Event::restore_end}) {
+    CHECK(backup.failure(backup.send(event)) == Errc::bad_state);
+  }
+  CHECK(backup.started == Events{Event::prepare_for_backup});
+}
+
+TEST_CASE("a PostRestore while PreRestore runs is refused") {
+  Writer writer;
+  writer.send(Event::pre_restore);
+  CHECK(writer.failure(writer.send(Event::post_restore)) == Errc::bad_state);
+  writer.finish();
+  writer.run(Event::post_restore);
+}
+
+TEST_CASE("restore_end forgets a restore without a callback") {
+  Writer writer;
+  CHECK(writer.failure(writer.send(Event::restore_end)) == Errc::ok);
+  writer.run(Event::pre_restore);
+  CHECK(writer.failure(writer.send(Event::restore_end)) == Errc::ok);
+  CHECK(writer.started == Events{Event::pre_restore});
+  CHECK(writer.logic.is_idle());
+  CHECK(writer.ended == 1);
+}
+
+TEST_CASE("when umbrad is lost in a restore, PostRestore follows at once") {
+  Writer writer;
+  writer.run(Event::pre_restore);
+  writer.lose();
+  CHECK(writer.running.at(kSession) == Event::post_restore);
+  writer.lose();  // Nothing is repeated.
+  writer.finish();
+  CHECK(writer.started == Events{Event::pre_restore, Event::post_restore});
+  CHECK(writer.logic.is_idle());
+}
+
+TEST_CASE("when umbrad is lost while PreRestore runs, PostRestore follows what succeeds") {
+  const bool succeeds = GENERATE(true, false);
+  Writer writer;
+  writer.send(Event::pre_restore);
+  writer.lose();
+  CHECK(writer.asked_to_stop == 1);
+  writer.finish(succeeds);
+  if (succeeds) writer.finish();
+  CHECK(writer.started ==
+        (succeeds ? Events{Event::pre_restore, Event::post_restore} : Events{Event::pre_restore}));
+  CHECK(writer.logic.is_idle());
+}
+
+TEST_CASE("when umbrad is lost while PostRestore runs, it is not repeated") {
+  Writer writer;
+  writer.run(Event::pre_restore);
+  const int post = writer.send(Event::post_restore);
+  writer.lose();
+  writer.finish();
+  CHECK_FALSE(writer.answers.contains(post));
+  CHECK(writer.started == Events{Event::pre_restore, Event::post_restore});
+  CHECK(writer.logic.is_idle());
+}
+
 TEST_CASE("a whole backup runs its callbacks in order and ends its queue") {
   Writer writer;
   writer.freeze();

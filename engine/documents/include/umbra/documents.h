@@ -145,6 +145,35 @@ struct DifferencedFile {
   friend bool operator==(const DifferencedFile&, const DifferencedFile&) = default;
 };
 
+/// A part of a component that alone is to be restored (AddRestoreSubcomponent).
+struct RestoreSubcomponent {
+  std::string logical_path{};
+  std::string name{};
+
+  friend bool operator==(const RestoreSubcomponent&, const RestoreSubcomponent&) = default;
+};
+
+/// A writer's instruction where byte ranges of a backed up file go. Ranges as in PartialFile, as
+/// many and as long on both sides.
+struct DirectedTarget {
+  std::string source_path{};
+  std::string source_file{};
+  std::string source_ranges{};
+  std::string destination_path{};
+  std::string destination_file{};
+  std::string destination_ranges{};
+
+  friend bool operator==(const DirectedTarget&, const DirectedTarget&) = default;
+};
+
+/// Recover up to where (SetRollForward).
+struct RollForward {
+  RollForwardType type = RollForwardType::undefined;
+  std::string point{};  ///< With `partial`; the writer's own notation.
+
+  friend bool operator==(const RollForward&, const RollForward&) = default;
+};
+
 /// IVssComponentEx2::SetFailure: with writererror_partial_failure, which component failed and how.
 struct ComponentFailure {
   Errc code = Errc::ok;
@@ -171,6 +200,24 @@ struct BackupComponent {
   std::optional<ComponentFailure> failure{};
   std::vector<PartialFile> partial_files{};
   std::vector<DifferencedFile> differenced_files{};
+  // The requester's part of a restore.
+  bool selected_for_restore = false;
+  bool additional_restores = false;  ///< More of a chain follow: do not recover yet.
+  bool authoritative_restore = false;
+  std::optional<std::string> restore_options{};
+  std::optional<RollForward> roll_forward{};
+  std::string restore_name{};  ///< Restore under this name; empty: under its own.
+  /// If there are any, only these parts are restored.
+  std::vector<RestoreSubcomponent> restore_subcomponents{};
+  std::vector<AlternateLocation> new_targets{};          ///< Where the requester puts file sets.
+  std::vector<AlternateLocation> alternate_locations{};  ///< Those that were really used.
+  FileRestoreStatus file_restore_status = FileRestoreStatus::undefined;
+  // The writer's part of a restore.
+  RestoreTarget restore_target = RestoreTarget::original;
+  std::vector<DirectedTarget> directed_targets{};
+  std::optional<std::string> restore_metadata{};
+  std::string pre_restore_failure{};
+  std::string post_restore_failure{};
 
   friend bool operator==(const BackupComponent&, const BackupComponent&) = default;
 };
@@ -192,6 +239,7 @@ struct BackupComponentsDocument {
   bool bootable_system_state = false;
   bool partial_file_support = false;
   BackupType backup_type = BackupType::full;
+  RestoreType restore_type = RestoreType::undefined;
   SnapshotSetId set_id{};  ///< Nil before a set is started.
   std::vector<WriterComponents> writers{};
 

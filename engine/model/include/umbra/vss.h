@@ -89,6 +89,47 @@ enum class WriterRestore : std::uint8_t {
   always = 3,
 };
 
+/// VSS_RESTORE_TYPE. Treat `undefined` as `by_copy`.
+enum class RestoreType : std::uint8_t { undefined = 0, by_copy = 1, import = 2, other = 3 };
+
+/// VSS_RESTORE_TARGET: where a writer, in PreRestore, wants the files of a component.
+enum class RestoreTarget : std::uint8_t {
+  undefined = 0,
+  original = 1,           ///< As the restore method says. The default.
+  alternate = 2,          ///< To the alternate locations, which must exist.
+  directed = 3,           ///< By the writer's directed targets.
+  original_location = 4,  ///< To the original place, whatever the method says.
+};
+
+/// VSS_FILE_RESTORE_STATUS: how the copying of a component's files ended.
+enum class FileRestoreStatus : std::uint8_t {
+  undefined = 0,  ///< Nobody said.
+  none = 1,       ///< Nothing was written; the disk is as before.
+  all = 2,        ///< Every file was restored.
+  failed = 3,     ///< Some were written, some not: what is there is damaged.
+};
+
+/// VSS_ROLLFORWARD_TYPE.
+enum class RollForwardType : std::uint8_t { undefined = 0, none = 1, all = 2, partial = 3 };
+
+/// VSS_BACKUP_SCHEMA, a bit mask: what a writer supports.
+namespace backup_schema {
+inline constexpr std::uint32_t kDifferential = 0x0001;
+inline constexpr std::uint32_t kIncremental = 0x0002;
+inline constexpr std::uint32_t kExclusiveIncrementalDifferential = 0x0004;
+inline constexpr std::uint32_t kLog = 0x0008;
+inline constexpr std::uint32_t kCopy = 0x0010;
+inline constexpr std::uint32_t kTimestamped = 0x0020;
+inline constexpr std::uint32_t kLastModify = 0x0040;
+inline constexpr std::uint32_t kNewTarget = 0x0100;
+inline constexpr std::uint32_t kRestoreWithMove = 0x0200;
+inline constexpr std::uint32_t kIndependentSystemState = 0x0400;
+inline constexpr std::uint32_t kRollForwardRestore = 0x1000;
+inline constexpr std::uint32_t kRestoreRename = 0x2000;
+inline constexpr std::uint32_t kAuthoritativeRestore = 0x4000;
+inline constexpr std::uint32_t kParallelRestores = 0x8000;
+}  // namespace backup_schema
+
 /// VSS_PROVIDER_TYPE.
 enum class ProviderType : std::uint8_t {
   unknown = 0,

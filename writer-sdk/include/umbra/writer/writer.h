@@ -15,6 +15,10 @@
 //   slow work:  yes               yes                      NO   no      yes
 //   may refuse: yes               yes                      yes  (fails) (reported)
 //
+// Those of a restore, for a writer that has a component selected for it:
+//
+//   on_pre_restore -> (the requester puts the files back) -> on_post_restore
+//
 // What to hold on to:
 //   * Between on_freeze and on_thaw every application on these volumes waits for you: do the slow
 //     work in on_prepare_for_snapshot, in on_freeze only stop writing.
@@ -23,6 +27,10 @@
 //     thaws by itself when the freeze window ends. on_abort may follow on_thaw, and may repeat.
 //   * Callbacks of one backup come one after the other, on a thread of the SDK that belongs to that
 //     backup; another backup's may run at the same time. on_identify may come at any moment.
+//   * on_post_restore follows every on_pre_restore that succeeded, whatever happens in between:
+//   what
+//     on_pre_restore took offline comes back there, or stays offline if the files are not whole.
+//     (Not if the restore rules say WriterRestore::if_replace_fails and nothing had to be moved.)
 //   * What a callback throws is caught and reported as a failure that is not worth retrying.
 
 #pragma once
@@ -80,6 +88,8 @@ class UMBRA_WRITER_EXPORT Context {
   [[nodiscard]] bool component_mode() const noexcept;
   [[nodiscard]] bool bootable_system_state() const noexcept;
   [[nodiscard]] bool partial_file_support() const noexcept;
+  /// In a restore; treat `undefined` as `by_copy`.
+  [[nodiscard]] RestoreType restore_type() const noexcept;
 
   /// The volumes of the set, complete from on_prepare_for_snapshot to on_post_snapshot.
   [[nodiscard]] const std::vector<AffectedVolume>& volumes() const noexcept;
@@ -92,11 +102,19 @@ class UMBRA_WRITER_EXPORT Context {
   [[nodiscard]] Result<std::string> snapshot_device(const std::string& volume) const;
 
   /// This writer's part of the backup: the components that were selected. Null in volume mode.
+  ///
+  /// In a restore: the components of the backup that is restored, with what on_post_snapshot noted
+  /// then (backup_metadata, backup_stamp, partial_files) and what is asked now. Only those with
+  /// `selected_for_restore` are to be restored; the requester's wishes are in restore_options,
+  /// restore_subcomponents (if any: only these parts), new_targets, additional_restores (true: more
+  /// of a chain follow, do not recover yet), authoritative_restore, roll_forward and restore_name.
+  /// In on_post_restore also what was done: file_restore_status (only `all` means whole;
+  /// `undefined` that nobody can say, since umbrad was lost), alternate_locations and new_targets.
   [[nodiscard]] const WriterComponents* components() const noexcept;
 
-  // Changes to the part, in on_prepare_for_backup, on_prepare_for_snapshot and on_post_snapshot.
-  // Errors: bad_state (elsewhere, or in volume mode); object_not_found (not selected);
-  // invalid_argument.
+  // Changes to the part, in on_prepare_for_backup, on_prepare_for_snapshot and on_post_snapshot;
+  // those of failures also in on_pre_restore and on_post_restore. Errors: bad_state (elsewhere, or
+  // in volume mode); object_not_found (not selected); invalid_argument.
 
   /// Private text that comes back at restore. Errors: object_already_exists (once only).
   [[nodiscard]] Status set_backup_metadata(const ComponentName& component, std::string metadata);
@@ -109,6 +127,17 @@ class UMBRA_WRITER_EXPORT Context {
   [[nodiscard]] Status add_partial_file(const ComponentName& component, const PartialFile& file);
   [[nodiscard]] Status add_differenced_file(const ComponentName& component,
                                             const DifferencedFile& file);
+
+  // Changes to a component that is to be restored, in on_pre_restore only. Errors: as above.
+
+  /// Where its files go, instead of what the restore method says.
+  [[nodiscard]] Status set_restore_target(const ComponentName& component, RestoreTarget target);
+  /// With RestoreTarget::directed: where byte ranges of a file go. Files that no directed target
+  /// names go to their own place.
+  [[nodiscard]] Status add_directed_target(const ComponentName& component,
+                                           const DirectedTarget& target);
+  /// Private text that on_post_restore sees. Errors: object_already_exists (once only).
+  [[nodiscard]] Status set_restore_metadata(const ComponentName& component, std::string metadata);
 
   /// SetWriterFailure: what the status of this writer shows. With an error returned from the
   /// callback it is the reason of the veto; with success it is reported and the backup goes on; in
@@ -179,6 +208,14 @@ class UMBRA_WRITER_EXPORT Writer {
   [[nodiscard]] virtual Status on_backup_complete(Context& context);
   /// The requester is gone, with or without on_backup_complete. Nil if no set was made.
   virtual void on_backup_shutdown(const SnapshotSetId& set) noexcept;
+
+  /// Files of the selected components will be written: take them offline and close them. An error
+  /// keeps the requester from writing any; on_post_restore does not come then. What was done before
+  /// the error is this callback's to undo.
+  [[nodiscard]] virtual Status on_pre_restore(Context& context);
+  /// The requester is done, or gave up, or is gone: look at file_restore_status, check and recover
+  /// the data, bring it online. An error is shown to the administrator.
+  [[nodiscard]] virtual Status on_post_restore(Context& context);
 };
 
 /// Receives the SDK's log. Called from its threads. `level`: 0 debug, 1 info, 2 warning, 3 error.
