@@ -20,7 +20,7 @@ std::string millis_text(std::chrono::milliseconds duration) {
 }  // namespace
 
 Hold::Hold(Freezer& freezer, const Clock& clock, Setup setup)
-    : freezer_(freezer), clock_(clock), setup_(std::move(setup)) {
+    : freezer_(freezer), clock_(clock), setup_(std::move(setup)), taken_(setup_.layers.size()) {
   // Started before anything is frozen: nothing that could need memory comes later.
   watcher_ = std::thread([this] { watch_lease(); });
 }
@@ -38,9 +38,11 @@ Status Hold::begin() {
     lease_begin_ = clock_.now();
   }
   if (setup_.before_freeze) std::exchange(setup_.before_freeze, nullptr)();
-  Status status = freeze();
-  const bool frozen = status && !setup_.devices.empty();
-  if (status) status = shut_and_drain();
+  Status status;
+  for (std::size_t layer = 0; status && layer < setup_.layers.size(); ++layer) {
+    status = freeze(layer);
+    if (status) status = shut_and_drain(layer);
+  }
   std::unique_lock lock(mutex_);
   if (status && cancel_asked_) status = fail(Errc::bad_state, "the set was aborted");
   if (status) {
@@ -51,40 +53,64 @@ Status Hold::begin() {
   state_ = State::ending;
   cause_ = Cause::cancelled;
   lock.unlock();
-  release_all(frozen);
+  release_all();
   return status;
 }
 
-Status Hold::freeze() {
-  if (setup_.devices.empty()) return {};
-  const auto spent =
-      std::chrono::duration_cast<std::chrono::milliseconds>(lease_begin_ - setup_.called);
-  const auto rest = setup_.limits.flush - spent;
+// The freezer knows one freeze by one id: each layer but the last, usually only, has one of its
+// own.
+SnapshotSetId Hold::freeze_id(std::size_t layer) const noexcept {
+  Guid id = setup_.set;
+  id.bytes[15] ^= static_cast<std::uint8_t>(setup_.layers.size() - 1 - layer);
+  return SnapshotSetId{id};
+}
+
+Status Hold::freeze(std::size_t layer) {
+  const auto& devices = setup_.layers[layer].devices;
+  if (devices.empty()) return {};
+  const auto whole = [](Duration time) {
+    return std::chrono::duration_cast<std::chrono::milliseconds>(time);
+  };
+  const TimePoint now = layer == 0 ? lease_begin_ : clock_.now();
+  const auto rest = setup_.limits.flush - whole(now - setup_.called);
   if (rest.count() <= 0) {
     return fail(Errc::flush_writes_timeout,
                 "flushing took longer than " + millis_text(setup_.limits.flush));
   }
-  return freezer_.freeze(setup_.set, setup_.devices, rest, setup_.limits.hold);
+  const auto lease = whole(lease_end() - now);
+  if (lease.count() <= 0) {
+    return fail(Errc::hold_writes_timeout,
+                "freezing took longer than " + millis_text(setup_.limits.hold));
+  }
+  const Status status = freezer_.freeze(freeze_id(layer), devices, rest, lease);
+  taken_[layer].frozen = status.has_value();
+  return status;
 }
 
-Status Hold::shut_and_drain() {
-  gate_begin_ = clock_.now();
-  for (const auto& member : setup_.members) {
+Status Hold::shut_and_drain(std::size_t layer) {
+  const auto& members = setup_.layers[layer].members;
+  if (layer == 0) gate_begin_ = clock_.now();
+  for (const auto& member : members) {
     member.volume->hold();
-    ++gates_shut_;
+    ++taken_[layer].gates_shut;
   }
+  const bool carried = layer + 1 < setup_.layers.size();
   const bool window_first = window_end() < lease_end();
   const TimePoint deadline = std::min(window_end(), lease_end());
-  for (const auto& member : setup_.members) {
-    const Duration rest = deadline - clock_.now();
-    if (rest > Duration{0} && member.volume->drain(rest)) continue;
+  const auto rest = [&] { return std::max(deadline - clock_.now(), Duration{0}); };
+  for (const auto& member : members) {
+    if (rest() > Duration{0} && member.volume->drain(rest()) &&
+        (!carried || member.volume->quiesce(rest()))) {
+      continue;
+    }
     if (window_first) {
       return fail(Errc::writererror_timeout, "the smallest freeze window, " +
                                                  millis_text(setup_.limits.window) +
                                                  ", ended before the commit");
     }
-    return fail(Errc::hold_writes_timeout,
-                "writes in flight did not end within " + millis_text(setup_.limits.hold));
+    return fail(Errc::hold_writes_timeout, "writes in flight to '" + member.name +
+                                               "' did not end within " +
+                                               millis_text(setup_.limits.hold));
   }
   return {};
 }
@@ -100,8 +126,10 @@ Status Hold::commit(std::int64_t creation_filetime) {
                                                millis_text(setup_.limits.window) +
                                                ", ended before the commit");
   }
-  for (const auto& member : setup_.members) {
-    member.volume->commit(member.snapshot, creation_filetime);
+  for (const auto& layer : setup_.layers) {
+    for (const auto& member : layer.members) {
+      if (!member.snapshot.is_nil()) member.volume->commit(member.snapshot, creation_filetime);
+    }
   }
   return {};
 }
@@ -124,7 +152,7 @@ Result<HoldReport> Hold::end() {
   HoldReport report;
   report.flush = micros(gate_begin_ - setup_.called);
   report.gate = micros(gate_end_ - gate_begin_);
-  if (!setup_.devices.empty()) report.freeze = micros(thawed_ - lease_begin_);
+  if (thawed_ != TimePoint{}) report.freeze = micros(thawed_ - lease_begin_);
   return report;
 }
 
@@ -155,12 +183,17 @@ void Hold::finish(Cause cause) noexcept {
   cause_ = cause == Cause::caller && clock_.now() >= lease_end() ? Cause::lease : cause;
   changed_.notify_all();
   lock.unlock();
-  release_all(!setup_.devices.empty());
+  release_all();
 }
 
-void Hold::release_all(bool frozen) noexcept {
-  open_gates();
-  if (frozen) thaw();
+// The reverse of begin(). A dependant's gate opens when its host is thawed: what waited behind it
+// would wait inside the frozen file system otherwise, where it cannot be killed.
+void Hold::release_all() noexcept {
+  for (std::size_t layer = setup_.layers.size(); layer-- > 0;) {
+    open_gates(layer);
+    if (layer == 0 && setup_.on_gates_open) std::exchange(setup_.on_gates_open, nullptr)();
+    if (taken_[layer].frozen) thaw(layer);
+  }
   if (setup_.after_thaw) {
     std::exchange(setup_.after_thaw, nullptr)(GateTimes{gate_begin_, gate_end_});
   }
@@ -169,17 +202,17 @@ void Hold::release_all(bool frozen) noexcept {
   changed_.notify_all();
 }
 
-void Hold::open_gates() noexcept {
-  if (gates_shut_ > 0) {
-    for (; gates_shut_ > 0; --gates_shut_) setup_.members[gates_shut_ - 1].volume->release();
-    gate_end_ = clock_.now();
-  }
-  if (setup_.on_gates_open) std::exchange(setup_.on_gates_open, nullptr)();
+void Hold::open_gates(std::size_t layer) noexcept {
+  auto& shut = taken_[layer].gates_shut;
+  if (shut == 0) return;
+  for (; shut > 0; --shut) setup_.layers[layer].members[shut - 1].volume->release();
+  gate_end_ = clock_.now();
 }
 
-void Hold::thaw() noexcept {
-  const auto frozen_throughout = freezer_.thaw(setup_.set);
+void Hold::thaw(std::size_t layer) noexcept {
+  const auto frozen_throughout = freezer_.thaw(freeze_id(layer));
   thawed_ = clock_.now();
+  if (!thaw_status_) return;  // The first story is the best.
   if (!frozen_throughout) {
     thaw_status_ = fail(frozen_throughout.error(), "thawing");
   } else if (!*frozen_throughout) {

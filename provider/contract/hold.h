@@ -3,7 +3,11 @@
 // One write hold: the time in which nothing reaches the volumes of a set, and its end, which always
 // comes.
 //
-// The order is always freeze, gates shut, drain, flip, gates open, thaw. Whoever is first ends the
+// The order is always freeze, gates shut, drain, flip, gates open, thaw. Where volumes lie on each
+// other it is taken layer by layer, dependants first, up to the drain, and undone hosts first: a
+// dependant writes to its host until its gate is shut and its copies are done, and can write again
+// only when the host is thawed. All gates are shut when the flip comes, so the instant is one.
+// Docs: design/0004-volumes-on-volumes.md. Whoever is first ends the
 // hold: the caller (end), somebody else (cancel), or the lease, which a thread of the hold's own
 // watches. After begin() has failed and after any end, the gates are open and nothing is frozen; a
 // commit that comes later is refused. The destructor ends what is still held.
@@ -18,6 +22,7 @@
 #include <cstdint>
 #include <functional>
 #include <mutex>
+#include <string>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -33,7 +38,14 @@ namespace umbra::contract {
 
 struct HoldMember {
   cow::Volume* volume = nullptr;  // Outlives the hold, or what `on_gates_open` ends.
-  SnapshotId snapshot;
+  SnapshotId snapshot;            // Nil: writes to the volume are held, and nothing is committed.
+  std::string name;
+};
+
+/// Volumes that do not lie on each other.
+struct HoldLayer {
+  std::vector<HoldMember> members;
+  std::vector<std::uint64_t> devices;  // Block devices that may carry mounted file systems.
 };
 
 /// From before the first gate was shut to after the last was open. Both zero: none was shut.
@@ -47,8 +59,7 @@ class Hold {
  public:
   struct Setup {
     SnapshotSetId set;
-    std::vector<HoldMember> members;
-    std::vector<std::uint64_t> devices;  // Block devices that may carry mounted file systems.
+    std::vector<HoldLayer> layers;  // Dependants before hosts.
     HoldLimits limits;
     TimePoint called{};  // When the limits began to run.
     // Each is called at most once, from any thread, and dropped afterwards; may be null.
@@ -91,12 +102,18 @@ class Hold {
   enum class State : std::uint8_t { idle, starting, held, ending, ended };
   enum class Cause : std::uint8_t { caller, cancelled, lease };
 
-  [[nodiscard]] Status freeze();
-  [[nodiscard]] Status shut_and_drain();
+  struct Taken {
+    bool frozen = false;
+    std::size_t gates_shut = 0;  // Of the first members.
+  };
+
+  [[nodiscard]] Status freeze(std::size_t layer);
+  [[nodiscard]] Status shut_and_drain(std::size_t layer);
   void finish(Cause cause) noexcept;
-  void release_all(bool frozen) noexcept;
-  void open_gates() noexcept;
-  void thaw() noexcept;
+  void release_all() noexcept;
+  void open_gates(std::size_t layer) noexcept;
+  void thaw(std::size_t layer) noexcept;
+  [[nodiscard]] SnapshotSetId freeze_id(std::size_t layer) const noexcept;
   void wait_ended(std::unique_lock<std::mutex>& lock);
   void watch_lease();
   [[nodiscard]] TimePoint lease_end() const noexcept { return lease_begin_ + setup_.limits.hold; }
@@ -118,7 +135,7 @@ class Hold {
   TimePoint gate_begin_{};
   TimePoint gate_end_{};
   TimePoint thawed_{};
-  std::size_t gates_shut_ = 0;
+  std::vector<Taken> taken_;  // Of each layer.
   Status thaw_status_;
   std::thread watcher_;
 };

@@ -7,10 +7,12 @@
 
 #include <algorithm>
 #include <array>
+#include <numeric>
 #include <string>
 
 #include "engine/platform/assert.h"
 #include "provider/contract/set_recovery.h"
+#include "provider/contract/stacking.h"
 #include "provider/contract/system_provider_state.h"
 
 namespace umbra::contract {
@@ -42,11 +44,6 @@ Status check_attributes(std::uint32_t attributes) {
   return {};
 }
 
-bool lies_on(const VolumeDescription& upper, const VolumeDescription& lower) {
-  const auto& hosts = upper.host_devices;
-  return lower.device != 0 && std::find(hosts.begin(), hosts.end(), lower.device) != hosts.end();
-}
-
 Error aborted_error() { return {Errc::bad_state, "the set was aborted"}; }
 
 }  // namespace
@@ -65,6 +62,7 @@ tl::unexpected<Error> provider_error(const Error& error) {
     case Errc::hold_writes_timeout:
     case Errc::writererror_timeout:
     case Errc::freeze_failed:
+    case Errc::nested_volume_limit:
     case Errc::snapshot_lost:
     case Errc::volume_in_use:
     case Errc::provider_veto: return fail(error);
@@ -103,13 +101,19 @@ const char* SystemProvider::state_name(State state) {
 
 // --- turns, and entering and leaving a call -----------------------------------------------------
 
-SystemProvider::Turn SystemProvider::take_turn(std::vector<EntryPtr> entries) {
-  Lock lock(mutex_);
-  changed_.wait(lock, [&] {
-    return std::none_of(entries.begin(), entries.end(), [](const auto& e) { return e->busy; });
-  });
+bool SystemProvider::none_busy(const std::vector<EntryPtr>& entries) {
+  return std::none_of(entries.begin(), entries.end(), [](const auto& e) { return e->busy; });
+}
+
+SystemProvider::Turn SystemProvider::occupy(std::vector<EntryPtr> entries) {
   for (const auto& entry : entries) entry->busy = true;
   return {*this, std::move(entries)};
+}
+
+SystemProvider::Turn SystemProvider::take_turn(std::vector<EntryPtr> entries) {
+  Lock lock(mutex_);
+  changed_.wait(lock, [&] { return none_busy(entries); });
+  return occupy(std::move(entries));
 }
 
 bool SystemProvider::is_aborted(const Set& set) const {
@@ -193,21 +197,20 @@ Status SystemProvider::check_new_member(const PrepareSnapshot& request, const En
     return fail(Errc::maximum_number_of_snapshots_reached,
                 "volume '" + entry->description.name + "'");
   }
-  if (set == nullptr) return {};
-  if (set->members.size() >= kVolumesPerSetMax) {
+  std::vector<EntryPtr> members = set != nullptr ? set->entries() : std::vector<EntryPtr>{};
+  if (members.size() >= kVolumesPerSetMax) {
     return fail(Errc::maximum_number_of_volumes_reached, "");
   }
+  if (std::find(members.begin(), members.end(), entry) != members.end()) {
+    return fail(Errc::object_already_exists,
+                "volume '" + entry->description.name + "' is in the set");
+  }
+  members.push_back(entry);
+  if (const auto layers = layers_of(members); !layers) return fail(layers.error());
+  if (set == nullptr) return {};
   for (const auto& member : set->members) {
-    const auto& other = member.entry->description;
-    if (member.entry == entry) {
-      return fail(Errc::object_already_exists, "volume '" + other.name + "' is in the set");
-    }
     if (member.request.snapshot_id == request.snapshot_id) {
       return fail(Errc::object_already_exists, "another copy of the set has this id");
-    }
-    if (lies_on(entry->description, other) || lies_on(other, entry->description)) {
-      return fail(Errc::nested_volume_limit, "of '" + entry->description.name + "' and '" +
-                                                 other.name + "' one lies on the other");
     }
   }
   return {};
@@ -248,9 +251,62 @@ Status SystemProvider::begin_prepare_snapshot(const PrepareSnapshot& request) {
   return {};
 }
 
+// `members` and all that lie on them, dependants first: while a host is frozen, nobody who lies on
+// it may write to it, in the set or not.
+Result<SystemProvider::Layers> SystemProvider::layers_of(
+    const std::vector<EntryPtr>& members) const {
+  std::vector<EntryPtr> entries = members;
+  for (const auto& [id, entry] : entries_) {
+    if (std::find(members.begin(), members.end(), entry) == members.end()) {
+      entries.push_back(entry);
+    }
+  }
+  std::vector<StackedVolume> volumes;
+  for (const auto& entry : entries) {
+    const auto& description = entry->description;
+    volumes.push_back({description.name, description.device, description.host_devices});
+  }
+  Positions wanted(members.size());
+  std::iota(wanted.begin(), wanted.end(), 0);
+  const auto layers = in_layers(volumes, with_dependants(volumes, wanted));
+  if (!layers) return fail(layers.error());
+  Layers result;
+  for (const auto& layer : *layers) {
+    auto& row = result.emplace_back();
+    for (const std::size_t position : layer) row.push_back(entries[position]);
+  }
+  return result;
+}
+
+Result<std::pair<SystemProvider::Layers, SystemProvider::Turn>> SystemProvider::take_layers(
+    const Set& set) {
+  Lock lock(mutex_);
+  Result<Layers> layers;
+  std::vector<EntryPtr> all;
+  changed_.wait(lock, [&] {
+    // Each time anew: what was attached meanwhile may lie on them as well.
+    layers = layers_of(set.entries());
+    all.clear();
+    if (!layers) return true;
+    for (const auto& layer : *layers) all.insert(all.end(), layer.begin(), layer.end());
+    return none_busy(all);
+  });
+  if (!layers) return fail(layers.error());
+  return std::pair{std::move(*layers), occupy(std::move(all))};
+}
+
 Status SystemProvider::flush_file_systems(const Set& set) {
-  const auto devices = set.devices();
-  return devices.empty() ? Status{} : freezer_.flush(devices);
+  const auto layers = [&] {
+    const std::lock_guard lock(mutex_);
+    return layers_of(set.entries());
+  }();
+  if (!layers) return fail(layers.error());
+  for (const auto& layer : *layers) {  // A dependant's flush makes its host dirty.
+    const auto devices = set.hold_layer(layer).devices;
+    if (devices.empty()) continue;
+    if (const Status flushed = freezer_.flush(devices); !flushed) return flushed;
+  }
+  return {};
 }
 
 Status SystemProvider::end_prepare_snapshots(const SnapshotSetId& id) {
@@ -281,16 +337,15 @@ Status SystemProvider::pre_commit_snapshots(const SnapshotSetId& id) {
 Status SystemProvider::start_hold(const SetPtr& set, const HoldLimits& limits) {
   const TimePoint called = clock_.now();
   if (const auto flushed = flush_file_systems(*set); !flushed) return flushed;
+  auto taken = take_layers(*set);
+  if (!taken) return fail(taken.error());
   // Shared with the hold, which ends the turn when the gates are open.
-  auto turn = std::make_shared<Turn>(take_turn(set->entries()));
+  auto turn = std::make_shared<Turn>(std::move(taken->second));
   Hold::Setup setup;
   setup.set = set->id;
-  setup.devices = set->devices();
+  for (const auto& layer : taken->first) setup.layers.push_back(set->hold_layer(layer));
   setup.limits = limits;
   setup.called = called;
-  for (const auto& member : set->members) {
-    setup.members.push_back({member.entry->volume.get(), member.request.snapshot_id});
-  }
   setup.before_freeze = options_.before_freeze;
   setup.on_gates_open = [turn = std::move(turn)]() mutable { turn.reset(); };
   setup.after_thaw = [this, id = set->id, volumes = set->members.size()](const GateTimes& gates) {

@@ -7,7 +7,8 @@
 //     recovery decides is in set_recovery.h);
 //   - what is frozen or held is released on every path, at the latest at the end of its lease
 //     (hold.h);
-//   - nothing is logged, and nothing of ours writes to a volume, between freeze and thaw.
+//   - nothing is logged, and nothing of ours writes to a volume, between freeze and thaw; also not
+//     through a volume that lies on one of the set and is not in it: its writes wait as well.
 //
 // One set is made at a time. Its states, and what each call wants (any other order is answered with
 // provider_veto and discards the set, except that a created set is left as it is):
@@ -36,6 +37,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "engine/platform/clock.h"
@@ -59,7 +61,8 @@ struct VolumeDescription {
   std::string nbd_uri;
   std::uint64_t device = 0;  // Number of that block device; 0 without one.
   /// Device numbers that the origin and the diff area lie on: of a file, the file system's device;
-  /// of a block device, itself; and whatever those are stacked on.
+  /// of a block device, itself; and whatever those are stacked on. A volume whose `device` is among
+  /// them is a host of this one (stacking.h).
   std::vector<std::uint64_t> host_devices;
 };
 
@@ -144,7 +147,13 @@ class SystemProvider final : public Provider {
 
   [[nodiscard]] Result<EntryPtr> find_entry(const VolumeRef& volume) const;
   [[nodiscard]] VolumeProperties describe(const Entry& entry) const;
+  [[nodiscard]] static bool none_busy(const std::vector<EntryPtr>& entries);  // mutex_
+  [[nodiscard]] Turn occupy(std::vector<EntryPtr> entries);                   // mutex_
   [[nodiscard]] Turn take_turn(std::vector<EntryPtr> entries);
+  using Layers = std::vector<std::vector<EntryPtr>>;  // Dependants before hosts.
+  /// Errors: nested_volume_limit.
+  [[nodiscard]] Result<Layers> layers_of(const std::vector<EntryPtr>& members) const;  // mutex_
+  [[nodiscard]] Result<std::pair<Layers, Turn>> take_layers(const Set& set);
   /// Copies of all volumes, without those of the set in the making that are not prepared for good.
   /// `surfaced_too`: with those, once its copies are surfaced. `wanted` is called with mutex_ held.
   [[nodiscard]] std::vector<Copy> copies_where(

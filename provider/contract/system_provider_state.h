@@ -57,12 +57,19 @@ struct SystemProvider::Set {
     for (const auto& member : members) all.push_back(member.entry);
     return all;
   }
-  [[nodiscard]] std::vector<std::uint64_t> devices() const {
-    std::vector<std::uint64_t> all;
-    for (const auto& member : members) {
-      if (member.entry->description.device != 0) all.push_back(member.entry->description.device);
+  /// Of volumes that are not in the set, writes are held only.
+  [[nodiscard]] HoldLayer hold_layer(const std::vector<EntryPtr>& entries) const {
+    HoldLayer layer;
+    for (const auto& entry : entries) {
+      auto& held =
+          layer.members.emplace_back(HoldMember{entry->volume.get(), {}, entry->description.name});
+      for (const auto& member : members) {
+        if (member.entry != entry) continue;
+        held.snapshot = member.request.snapshot_id;
+        if (entry->description.device != 0) layer.devices.push_back(entry->description.device);
+      }
     }
-    return all;
+    return layer;
   }
 };
 

@@ -136,6 +136,7 @@ class Volume::Impl : public std::enable_shared_from_this<Volume::Impl> {
   void submit_live(block::Request& first) noexcept;
   void hold() noexcept;
   [[nodiscard]] bool drain(Duration limit) noexcept;
+  [[nodiscard]] bool quiesce(Duration limit) noexcept;
   void release() noexcept;
 
   // snapshot.cc

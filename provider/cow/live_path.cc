@@ -152,6 +152,13 @@ bool Volume::Impl::drain(Duration limit) noexcept {
   return quiet_;
 }
 
+bool Volume::Impl::quiesce(Duration limit) noexcept {
+  std::unique_lock lock(mutex_);
+  UMBRA_ASSERT(holds_ > 0 && quiet_);
+  // Nobody claims a copy behind a shut gate. Jobs that were posted and have not begun count.
+  return idle_.wait_for(lock, limit, [this] { return busy_ == 0 && !growing_ && !settling_; });
+}
+
 void Volume::Impl::release() noexcept {
   RequestQueue waiting;
   {

@@ -180,6 +180,7 @@ VolumeId Volume::id() const noexcept { return impl_->id(); }
 Status Volume::prepare(const PrepareRequest& request) { return impl_->prepare(request); }
 void Volume::hold() noexcept { impl_->hold(); }
 bool Volume::drain(Duration limit) noexcept { return impl_->drain(limit); }
+bool Volume::quiesce(Duration limit) noexcept { return impl_->quiesce(limit); }
 void Volume::commit(const SnapshotId& snapshot, std::int64_t creation_filetime) noexcept {
   impl_->commit(snapshot, creation_filetime);
 }

@@ -186,6 +186,10 @@ class Volume {
   void hold() noexcept;
   /// Waits until no write issued before hold() is in flight. False: not within `limit`.
   [[nodiscard]] bool drain(Duration limit) noexcept;
+  /// Requires hold() and drain(): waits until no copy is on its way into the diff area either and
+  /// it is not growing. From then to release() the volume writes to neither device, control calls
+  /// apart, so that what they lie on may be frozen. False: not within `limit`.
+  [[nodiscard]] bool quiesce(Duration limit) noexcept;
   /// The point in time. Requires hold() and drain(): then it does no I/O, takes microseconds, and
   /// cannot fail (unknown ids are our caller's bug). Several volumes are committed together by
   /// holding all, draining all, committing all, releasing all.

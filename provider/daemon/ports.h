@@ -127,7 +127,7 @@ struct Registration {
   Exposed exposed;
   std::uint64_t size_bytes = 0;
   /// Device numbers of what origin and diff area lie on: a volume whose own device is among them
-  /// cannot be in one set with this one.
+  /// is a host of this one.
   std::vector<std::uint64_t> host_devices;
 };
 

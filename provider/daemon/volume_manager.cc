@@ -250,7 +250,7 @@ void VolumeManager::note_nesting(Volume& volume) const {
     const std::uint64_t device = other->exposed.device;
     if (contains(volume.origin.stands_on, device) || contains(volume.diff.stands_on, device)) {
       volume.notes.push_back("it lies on the volume " + quoted(other->config.name) +
-                             ": the two cannot be in one set, and the host cannot be detached");
+                             ", which cannot be detached before this one");
     }
   }
 }

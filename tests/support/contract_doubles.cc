@@ -33,12 +33,12 @@ void Events::clear() {
 
 bool FakeFreezer::is_frozen() const {
   const std::lock_guard lock(mutex_);
-  return frozen_.has_value();
+  return !frozen_.empty();
 }
 
-std::vector<std::uint64_t> FakeFreezer::devices() const {
+std::vector<std::vector<std::uint64_t>> FakeFreezer::freezes() const {
   const std::lock_guard lock(mutex_);
-  return devices_;
+  return freezes_;
 }
 
 void FakeFreezer::block() {
@@ -69,14 +69,15 @@ Status FakeFreezer::flush(const std::vector<std::uint64_t>&) {
 }
 
 Status FakeFreezer::freeze(const SnapshotSetId& set, const std::vector<std::uint64_t>& devices,
-                           std::chrono::milliseconds, std::chrono::milliseconds) {
+                           std::chrono::milliseconds, std::chrono::milliseconds lease) {
   events_.add("freeze");
+  if (on_lease) on_lease(lease);
   if (on_freeze) {
     if (auto status = on_freeze(); !status) return status;
   }
   const std::lock_guard lock(mutex_);
-  frozen_ = set;
-  devices_ = devices;
+  if (!frozen_.emplace(set, devices).second) return fail(Errc::freeze_failed, "the id is in use");
+  freezes_.push_back(devices);
   return {};
 }
 
@@ -84,7 +85,7 @@ Result<bool> FakeFreezer::thaw(const SnapshotSetId& set) {
   events_.add("thaw");
   {
     const std::lock_guard lock(mutex_);
-    if (frozen_ == set) frozen_.reset();
+    frozen_.erase(set);
   }
   return on_thaw ? on_thaw() : true;
 }

@@ -42,9 +42,11 @@ class FakeFreezer final : public contract::Freezer {
 
   std::function<Status()> on_flush;
   std::function<Status()> on_freeze;
-  std::function<Result<bool>()> on_thaw;  // Called after the thaw.
+  std::function<void(std::chrono::milliseconds)> on_lease;  // Of each freeze.
+  std::function<Result<bool>()> on_thaw;                    // Called after the thaw.
   [[nodiscard]] bool is_frozen() const;
-  [[nodiscard]] std::vector<std::uint64_t> devices() const;  // Of the last freeze.
+  /// Of every freeze since the start.
+  [[nodiscard]] std::vector<std::vector<std::uint64_t>> freezes() const;
 
   /// flush() blocks from now on, until let().
   void block();
@@ -61,8 +63,8 @@ class FakeFreezer final : public contract::Freezer {
   Events& events_;
   mutable std::mutex mutex_;
   std::condition_variable changed_;
-  std::optional<SnapshotSetId> frozen_;
-  std::vector<std::uint64_t> devices_;
+  std::map<SnapshotSetId, std::vector<std::uint64_t>> frozen_;
+  std::vector<std::vector<std::uint64_t>> freezes_;
   bool blocking_ = false;
   int blocked_ = 0;
 };

@@ -158,6 +158,13 @@ bool Volume::drain(Duration) noexcept {
   return disk.failures_.erase("drain") == 0;
 }
 
+bool Volume::quiesce(Duration) noexcept {
+  auto& disk = impl_->disk;
+  const std::lock_guard lock(disk.mutex_);
+  if (disk.events_ != nullptr) disk.events_->add(disk.name + ".quiesce");
+  return disk.failures_.erase("quiesce") == 0;
+}
+
 void Volume::commit(const SnapshotId& snapshot, std::int64_t creation_filetime) noexcept {
   auto& disk = impl_->disk;
   const std::lock_guard lock(disk.mutex_);

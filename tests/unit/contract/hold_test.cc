@@ -34,13 +34,15 @@ struct Stage {
   std::unique_ptr<Hold> hold(const Clock& clock) {
     Hold::Setup setup;
     setup.set = SnapshotSetId::random();
+    HoldLayer layer;
     for (auto* volume : {volume_a.get(), volume_b.get()}) {
       cow::PrepareRequest request;
       request.id = SnapshotId::random();
       REQUIRE(volume->prepare(request));
-      setup.members.push_back({volume, request.id});
+      layer.members.push_back({volume, request.id, volume == volume_a.get() ? "a" : "b"});
     }
-    if (frozen_devices) setup.devices = {1, 2};
+    if (frozen_devices) layer.devices = {1, 2};
+    setup.layers = {std::move(layer)};
     setup.limits = limits;
     setup.called = clock.now();
     setup.before_freeze = [this] { events.add("quiet"); };
@@ -99,6 +101,84 @@ TEST_CASE("a freeze that fails leaves nothing held", "[contract]") {
   CHECK(stage.events.all() == Story{"quiet", "freeze", "open", "loud"});
   CHECK(stage.gates.end == TimePoint{});
   CHECK(hold->commit(7).error().code == Errc::hold_writes_timeout);
+}
+
+// b lies on a.
+std::unique_ptr<Hold> stacked_hold(Stage& stage) {
+  Hold::Setup setup;
+  setup.set = SnapshotSetId::random();
+  setup.layers = {{{{stage.volume_b.get(), {}, "b"}}, {2}},
+                  {{{stage.volume_a.get(), {}, "a"}}, {1}}};
+  setup.limits = stage.limits;
+  setup.called = stage.manual.now();
+  setup.on_gates_open = [&stage] { stage.events.add("open"); };
+  setup.after_thaw = [&stage](const GateTimes& times) { stage.gates = times; };
+  stage.events.clear();
+  return std::make_unique<Hold>(stage.freezer, stage.manual, std::move(setup));
+}
+
+TEST_CASE("layers are taken one after the other and let go the other way round", "[contract]") {
+  Stage stage;
+  const auto hold = stacked_hold(stage);
+  REQUIRE(hold->begin());
+  stage.manual.advance(3ms);
+  REQUIRE(hold->commit(7));  // Nobody has a copy to make here.
+  REQUIRE(hold->end());
+  CHECK(stage.events.all() == Story{"freeze", "b.hold", "b.drain", "b.quiesce", "freeze", "a.hold",
+                                    "a.drain", "a.release", "thaw", "b.release", "open", "thaw"});
+  CHECK(stage.gates.end - stage.gates.begin == 3ms);
+}
+
+TEST_CASE("a layer that fails lets go of those before it, and of nothing else", "[contract]") {
+  Stage stage;
+  Errc expected = Errc::hold_writes_timeout;
+  Story story{"freeze", "b.hold", "b.drain", "b.quiesce"};
+  const Story undo{"b.release", "open", "thaw"};
+  SECTION("copies do not end") { stage.b.fail_next("quiesce"); }
+  SECTION("the host cannot be frozen") {
+    expected = Errc::freeze_failed;
+    stage.freezer.on_freeze = [&] {
+      if (!stage.freezer.is_frozen()) return Status{};
+      return Status(fail(Errc::freeze_failed, "busy"));
+    };
+    story.emplace_back("freeze");
+  }
+  SECTION("the time for flushing is over") {
+    expected = Errc::flush_writes_timeout;
+    stage.freezer.on_freeze = [&] {
+      stage.manual.advance(stage.limits.flush);
+      return Status{};
+    };
+    stage.limits.hold = stage.limits.window = stage.limits.flush * 2;
+  }
+  SECTION("the lease is over, for which nothing more is frozen") {
+    stage.freezer.on_freeze = [&] {
+      stage.manual.advance(stage.limits.hold);
+      return Status{};
+    };
+    stage.limits.flush = stage.limits.hold * 2;
+    story = {"freeze", "b.hold"};
+  }
+  story.insert(story.end(), undo.begin(), undo.end());
+  const auto hold = stacked_hold(stage);
+  CHECK(hold->begin().error().code == expected);
+  CHECK(stage.events.all() == story);
+  CHECK(stage.nothing_held());
+}
+
+TEST_CASE("the lease of a later layer is what is left of the first one's", "[contract]") {
+  Stage stage;
+  std::vector<std::chrono::milliseconds> leases;
+  stage.freezer.on_lease = [&](auto lease) { leases.push_back(lease); };
+  stage.freezer.on_freeze = [&] {
+    stage.manual.advance(30ms);
+    return Status{};
+  };
+  const auto hold = stacked_hold(stage);
+  REQUIRE(hold->begin());
+  REQUIRE(leases.size() == 2);
+  CHECK(leases[0] == stage.limits.hold);
+  CHECK(leases[1] == stage.limits.hold - 30ms);
 }
 
 TEST_CASE("a flush that used up its time fails before anything is frozen", "[contract]") {

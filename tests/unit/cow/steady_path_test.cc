@@ -164,6 +164,62 @@ TEST_CASE("a copy claimed before a commit does not let its writer through after 
   f.world.check_snapshot(second);
 }
 
+TEST_CASE("a quiet volume writes to neither device until its gate opens", "[cow]") {
+  Fixture f;
+  const SnapshotId first = f.take(true);
+  f.write(0);  // Waits for its copy, and that for a flush.
+  f.write(kChunk);
+  f.world.volume->hold();
+  REQUIRE(f.world.volume->drain(Duration::zero()));
+  const auto quiet = [&] { return f.world.volume->quiesce(Duration::zero()); };
+  std::size_t steps = 0;
+  const auto all_of = [&](const SimDisk& disk, block::Op op) {
+    while (f.queued(disk, op) > 0) {
+      CHECK_FALSE(quiet());
+      REQUIRE(f.step(disk, op));
+      ++steps;
+    }
+  };
+  all_of(f.world.origin, block::Op::read);
+  all_of(f.world.diff, block::Op::write);
+  all_of(f.world.diff, block::Op::flush);
+  CHECK(steps == 2 * (1 + 2 + 1));
+  f.world.machine.run_until_idle();  // The diff area's growth ahead.
+  CHECK(quiet());
+  CHECK(f.completed == 0);
+  f.write(2 * kChunk);
+  CHECK(f.world.machine.queued() == 0);
+  CHECK(quiet());
+  f.world.volume->release();
+  f.world.machine.run_until_idle();
+  CHECK(f.completed == 3);
+  f.world.check_snapshot(first);
+}
+
+TEST_CASE("a volume whose diff area grows is not quiet", "[cow]") {
+  CowWorldOptions options;
+  options.chunk_bytes = 256U << 10U;
+  options.origin_bytes = 24U << 20U;  // 96 chunks; a segment holds 16.
+  options.segments = 2;
+  options.segments_max = 8;
+  Fixture f(options);
+  (void)f.take(false);
+  const std::uint64_t before = f.world.diff.geometry().size_bytes;
+  f.write(0);  // Few segments are free: a job is posted.
+  f.world.volume->hold();
+  REQUIRE(f.world.volume->drain(Duration::zero()));
+  while (f.step(f.world.origin, block::Op::read) || f.step(f.world.diff, block::Op::write)) {
+  }
+  CHECK(f.world.diff.geometry().size_bytes == before);
+  CHECK_FALSE(f.world.volume->quiesce(Duration::zero()));
+  f.world.machine.run_until_idle();
+  CHECK(f.world.diff.geometry().size_bytes > before);
+  CHECK(f.world.volume->quiesce(Duration::zero()));
+  f.world.volume->release();
+  f.world.machine.run_until_idle();
+  CHECK(f.completed == 1);
+}
+
 TEST_CASE("removing the newest snapshot does not preserve its predecessor's chunks again",
           "[cow]") {
   Fixture f;

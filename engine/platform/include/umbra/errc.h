@@ -84,7 +84,7 @@ enum class Remedy : std::uint8_t {
   X(snapshot_not_in_set, 0x8004232BU, "VSS_E_SNAPSHOT_NOT_IN_SET", fix_the_call,                   \
     "the snapshot is not in this set")                                                             \
   X(nested_volume_limit, 0x8004232CU, "VSS_E_NESTED_VOLUME_LIMIT", fix_the_call,                   \
-    "volumes that lie on each other cannot be in one set; split it")                               \
+    "volumes lie on each other in a circle; move an origin or a diff area")                        \
   X(not_supported, 0x8004232FU, "VSS_E_NOT_SUPPORTED", fix_the_call, "not supported")              \
   X(writererror_partial_failure, 0x80042336U, "VSS_E_WRITERERROR_PARTIAL_FAILURE", give_up,        \
     "some components of the writer failed")                                                        \

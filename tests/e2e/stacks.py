@@ -1,0 +1,253 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Volumes on volumes: the origin and the diff area of `guest` are files in the file system on `host`.
+
+What must hold: sets with both, with the host alone and with the guest alone are made under load;
+their copies are of one instant, to the byte; nothing hangs, whoever is killed.
+"""
+
+import contextlib
+import ctypes
+import hashlib
+import os
+import re
+import signal
+import sys
+import threading
+import time
+
+import harness
+from coordinator import CONTEXT_BACKUP, Refused
+from cowd import IN_USE, kill_cowd, read_file, refused, start, start_cowd, stop_clean, write_file
+from harness import expect, mounts, require_fuse_and_loop, run_command, wait_until
+
+DRILL_MS = 2500
+FROZEN_S_MAX = 20  # Lease, flush and restart.
+KILLS = 6 if os.environ.get("UMBRA_LONG") != "1" else 40
+GUEST_MIB = 96
+
+
+def digest(path):
+    total = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            total.update(block)
+    return total.hexdigest()
+
+
+class Tower:
+    """Volumes on top of each other, all mounted, each from files on the one below."""
+
+    def __init__(self, world, names, *arguments):
+        require_fuse_and_loop()
+        self.world = world
+        self.coordinator, self.guardian = start(world, *arguments)
+        self.names = names  # Host first.
+        self.directories = {}
+        self.volumes = {}
+        folder = world.top
+        for level, name in enumerate(names):
+            origin = os.path.join(folder, f"{name}.img")
+            with open(origin, "wb") as image:
+                # Dense enough below, so that nobody runs out of space.
+                image.truncate((GUEST_MIB << 20) * 5 ** (len(names) - 1 - level))
+            self.volumes[name] = self.coordinator.attach(origin, os.path.join(folder, f"{name}.diff"), name)
+            self.directories[name] = world.mkfs_and_mount(self.volumes[name]["device_path"], name)
+            folder = self.directories[name]
+        self.loads = []
+
+    def attach_again(self, name):
+        volume = self.volumes[name]
+        return self.coordinator.attach(volume["origin_path"], volume["diff_area_path"], name)
+
+    def take_down(self):
+        for name in reversed(self.names):
+            run_command("umount", self.directories[name])
+            run_command("e2fsck", "-fn", self.volumes[name]["device_path"])
+            for snapshot in self.coordinator.snapshots():
+                if snapshot["original_volume"] == name:
+                    self.coordinator.delete(snapshot["snapshot_id"])
+            self.coordinator.detach(name)
+        stop_clean(self.world, self.guardian)
+
+    @contextlib.contextmanager
+    def load(self, *names):
+        """Writers of their own process, which a volume that hangs cannot take along."""
+        world = self.world
+        seed = world.random.randrange(1 << 30)
+        loads = [
+            world.start(sys.executable, "-B", __file__, "--load", self.directories[name], seed, name=f"load-{name}")
+            for name in names
+        ]
+        for name in names:
+            wait_until(lambda: os.path.exists(f"{self.directories[name]}/load"), f"the load on {name} runs")
+        yield loads
+        for process in loads:
+            expect(process.poll() is None, f"a load ended: {process.args}")
+            process.kill()
+        for process in loads:
+            process.wait(FROZEN_S_MAX)
+
+    @contextlib.contextmanager
+    def counting(self):
+        """A number that is written to every volume, one after the other, durably: whatever the first
+        has, each of the next has it or the one before."""
+        stop = threading.Event()
+        failed = []
+
+        def count():
+            try:
+                number = 0
+                while not stop.is_set():
+                    number += 1
+                    for name in self.names:
+                        directory = self.directories[name]
+                        write_file(f"{directory}/next", b"%d" % number)
+                        os.replace(f"{directory}/next", f"{directory}/number")
+            except OSError as error:
+                failed.append(error)
+
+        writer = threading.Thread(target=count, daemon=True)
+        writer.start()
+        last = self.directories[self.names[-1]]
+        wait_until(lambda: os.path.exists(f"{last}/number"), "the counter counts")
+        yield
+        stop.set()
+        writer.join(FROZEN_S_MAX)
+        expect(not writer.is_alive(), "the counter hangs")
+        expect(not failed, f"a write failed: {failed}")
+
+    def check(self, snapshots):
+        """Each copy is a clean file system, and they are of one instant."""
+        numbers = {}
+        for snapshot in snapshots:
+            run_command("e2fsck", "-fn", snapshot["device_object"])
+            mounted = self.coordinator.mount(snapshot["snapshot_id"])["path"]
+            with contextlib.suppress(FileNotFoundError):
+                numbers[snapshot["original_volume"]] = int(read_file(f"{mounted}/number"))
+            self.coordinator.unmount(snapshot["snapshot_id"])
+        in_order = [numbers[name] for name in self.names if name in numbers]
+        for earlier, later in zip(in_order, in_order[1:]):
+            expect(earlier - later in (0, 1), f"the copies are of several instants: {numbers}")
+        expect(not in_order or in_order[0] - in_order[-1] in (0, 1), f"of several instants: {numbers}")
+
+    def held_ms(self, set_id):
+        pattern = re.compile(r"writes were held set=%s begin_ns=(\d+) end_ns=(\d+)" % set_id)
+        match = wait_until(lambda: pattern.search(self.world.log_text("umbra-cowd")), "the hold is logged")
+        return (int(match[2]) - int(match[1])) / 1e6
+
+
+def by_volume(snapshots):
+    return {snapshot["original_volume"]: snapshot for snapshot in snapshots}
+
+
+def run_load(directory, seed):
+    """Random overwrites in one file, synced now and then. Its first error ends it."""
+    random = harness.random.Random(seed)
+    size = 8 << 20
+    with open(f"{directory}/load", "wb", buffering=0) as file:
+        file.truncate(size)
+        while True:
+            for _ in range(20):
+                file.seek(random.randrange(size // 4096) * 4096)
+                file.write(random.randbytes(4096 * random.randrange(1, 9)))
+            os.fsync(file.fileno())
+
+
+# --- cases -----------------------------------------------------------------------------------------
+
+
+def sets_of_both_are_of_one_instant(world):
+    """Under load on both; the copy of the host contains the guest's origin as the guest's own copy
+    of the set shows it, to the byte, and the guest's older copies in its diff area."""
+    tower = Tower(world, ["host", "guest"])
+    coordinator = tower.coordinator
+    kept = []
+    with tower.load("host", "guest"):
+        with tower.counting():
+            for round_ in range(4):
+                names = ["host", "guest"] if round_ % 2 == 0 else ["guest", "host"]
+                snapshots = coordinator.snapshot(*names)
+                tower.check(snapshots)
+                print(f"held for {tower.held_ms(snapshots[0]['set_id']):.1f} ms")
+                kept.append(by_volume(snapshots))
+    first, last = kept[0], kept[-1]
+    first_digest = digest(first["guest"]["device_object"])
+    mounted = coordinator.mount(last["host"]["snapshot_id"])["path"]
+    expect(
+        digest(f"{mounted}/guest.img") == digest(last["guest"]["device_object"]),
+        "the host's copy shows the guest at another instant than the guest's own copy",
+    )
+    # The copied-out pair is a volume as after a crash: its older copies are there, its newest, which
+    # was not recorded yet, is not.
+    inner = world.path("inner")
+    os.mkdir(inner)
+    for name in ("guest.img", "guest.diff"):
+        run_command("cp", "--sparse=always", f"{mounted}/{name}", f"{inner}/{name}")
+    coordinator.unmount(last["host"]["snapshot_id"])
+    for snapshots in kept:
+        for snapshot in snapshots.values():
+            coordinator.delete(snapshot["snapshot_id"])
+    tower.take_down()
+
+    coordinator.close()
+    world.run_dir, world.state_dir = world.path("run2"), world.path("state2")
+    coordinator, guardian = start(world)
+    volume = coordinator.attach(f"{inner}/guest.img", f"{inner}/guest.diff", "guest")
+    recovered = {s["snapshot_id"]: s for s in coordinator.snapshots()}
+    # Sets whose other members are nowhere are not shown as whole; the copies are there all the same.
+    ids = {snapshots["guest"]["snapshot_id"] for snapshots in kept[:-1]}
+    expect(set(recovered) == ids, f"recovered {sorted(recovered)}, expected {sorted(ids)}")
+    again = recovered[first["guest"]["snapshot_id"]]
+    expect(not again["lost"], f"lost: {again}")
+    expect(digest(again["device_object"]) == first_digest, "a recovered copy shows something else")
+    run_command("e2fsck", "-fn", volume["device_path"])
+    coordinator.detach("guest")
+    stop_clean(world, guardian)
+
+
+def three_levels(world):
+    """A set of all three, of the two outer ones (across the one between), of each alone."""
+    tower = Tower(world, ["host", "middle", "guest"])
+    with tower.load(*tower.names):
+        with tower.counting():
+            for names in (["middle", "guest", "host"], ["host", "guest"], ["middle"], ["guest"], ["host"]):
+                snapshots = tower.coordinator.snapshot(*names)
+                expect(len(snapshots) == len(names), f"{snapshots}")
+                tower.check(snapshots)
+                print(f"{'+'.join(names)}: held for {tower.held_ms(snapshots[0]['set_id']):.1f} ms")
+                for snapshot in snapshots:
+                    tower.coordinator.delete(snapshot["snapshot_id"])
+    tower.take_down()
+
+
+def host_alone_under_load_of_its_guest(world):
+    """The guest is not in the set: its writes wait for the time of the hold, and no error comes."""
+    tower = Tower(world, ["host", "guest"], "--drill-hold-ms", "300")
+    with tower.load("host", "guest"):
+        for context in (0x09, CONTEXT_BACKUP, 0x09):
+            (snapshot,) = tower.coordinator.snapshot("host", context=context)
+            held = tower.held_ms(snapshot["set_id"])
+            print(f"held for {held:.1f} ms")
+            expect(300 <= held < 10000, f"held for {held} ms")
+            tower.check([snapshot])
+        # And a persistent copy of the guest, whose copies of old data are flushed to the host.
+        (snapshot,) = tower.coordinator.snapshot("guest")
+        (other,) = tower.coordinator.snapshot("host")
+        tower.check([snapshot])
+        tower.check([other])
+    tower.take_down()
+
+
+CASES = {
+    case.__name__: case
+    for case in (
+        sets_of_both_are_of_one_instant,
+        three_levels,
+        host_alone_under_load_of_its_guest,
+    )
+}
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["--load"]:
+        run_load(sys.argv[2], int(sys.argv[3]))
+    sys.exit(harness.run(CASES))
