@@ -230,6 +230,11 @@ class Cluster:
         """Starts pgbench in the background, for so many seconds or until its stop()."""
         return Load(self, clients, seconds, arguments)
 
+    def amcheck(self):
+        """Every table and index of its database is sound, as pg_amcheck sees it."""
+        self.psql("CREATE EXTENSION IF NOT EXISTS amcheck")
+        self._run("pg_amcheck", "--heapallindexed", "-h", self.socket_dir, "-p", self.port, "-U", USER, USER)
+
     def sums(self, **options):
         """pgbench's four sums, which agree in every consistent state, and the number of rows in its
         history: the number of committed transactions."""
