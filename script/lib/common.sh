@@ -7,6 +7,7 @@ packages_build=(build-essential cmake ninja-build ccache pkg-config libboost1.81
   libblkid-dev libsqlite3-dev libnbd-dev libpq-dev catch2)
 packages_clang=(clang-14 clang-tidy-14 libclang-rt-14-dev)
 packages_format=(clang-format-14)
+packages_coverage=(gcovr)
 packages_mingw=(g++-mingw-w64-x86-64-posix)
 packages_demo=(e2fsprogs util-linux sqlite3)
 packages_test=(git e2fsprogs util-linux xfsprogs fio libnbd-bin nbdkit qemu-utils sqlite3 python3 socat procps
