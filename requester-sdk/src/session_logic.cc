@@ -427,8 +427,13 @@ Result<SnapshotSetInfo> SessionLogic::create_steps(const CreateOptions& options)
   info.report = report_;
   for (const SnapshotId& member : members) {
     auto properties = snapshot_properties(member);
-    if (!properties) return fail(properties.error());
-    info.snapshots.push_back(std::move(*properties));
+    if (!properties && (state_ == lost || is_auto_release(context_))) {
+      return fail(properties.error());
+    }
+    // A persistent set stays, so it is no failure that its provider is away now.
+    info.snapshots.push_back(
+        std::move(properties)
+            .value_or(SnapshotProperties{.snapshot_id = member, .set_id = info.set_id}));
   }
   return info;
 }

@@ -338,6 +338,30 @@ TEST_CASE("an auto-release creation stays open for copying") {
   CHECK(session.logic.state() == SessionState::snapshot_created);
 }
 
+TEST_CASE("a persistent set is a success although nothing can be asked about its copies") {
+  Session session;
+  session.link.errors["query.snapshots"] = {Errc::limit_reached, "as asked"};
+  const auto info = session.logic.create_snapshot_set(creation());
+  REQUIRE(info);
+  CHECK(info->set_id == kSet);
+  CHECK(info->snapshots.at(0).snapshot_id == kSnapshot);
+  CHECK(info->snapshots.at(0).set_id == kSet);
+  CHECK(info->snapshots.at(0).device_object.empty());
+  CHECK(session.logic.state() == SessionState::completed);
+  CHECK(session.sent("session.abort_backup") == 0);
+
+  // Copies that go with the session are of no use without a place to read them from.
+  Session copying;
+  copying.link.errors["query.snapshots"] = {Errc::limit_reached, "as asked"};
+  CreateOptions options = creation();
+  options.context = context::kBackup;
+  CHECK(copying.logic.create_snapshot_set(options).error().code == Errc::limit_reached);
+
+  Session dead;
+  dead.link.errors["query.snapshots"] = {Errc::coordinator_lost, "gone"};
+  CHECK(dead.logic.create_snapshot_set(creation()).error().code == Errc::coordinator_lost);
+}
+
 TEST_CASE("a creation that fails at any call is aborted and leaves the session failed") {
   Session good;
   good.link.writers = {writer_with("/data")};
@@ -345,6 +369,7 @@ TEST_CASE("a creation that fails at any call is aborted and leaves the session f
   std::vector<std::string> calls = good.link.calls;
   std::sort(calls.begin(), calls.end());
   calls.erase(std::unique(calls.begin(), calls.end()), calls.end());
+  std::erase(calls, "query.snapshots");  // Asked after the set is created.
   for (const std::string& call : calls) {
     INFO(call);
     Session session;

@@ -77,7 +77,9 @@ class UMBRA_REQUESTER_EXPORT BackupSession {
 
   /// From `created` to `snapshot_created` in one call: writers are asked for their components,
   /// those that lie wholly on the volumes are selected, the set is created under the policy. A
-  /// persistent set is then completed too (state `completed`): nothing more need be called.
+  /// persistent set is then completed too (state `completed`): nothing more need be called. If its
+  /// provider went away right after the creation, only the ids of its copies are filled in;
+  /// list_snapshots() tells the rest once it is back.
   ///
   /// Blocks at most options.time_limit plus the time that undoing takes. After a failure no copy is
   /// left behind, every frozen writer has been thawed or aborted, the state is `failed`, and
