@@ -37,6 +37,11 @@ struct FileDeviceOptions {
   /// Create the file if it is missing (empty; resize() gives it a size).
   bool create = false;
   unsigned threads = 4;  // Of the thread engine; 1 to kFileThreadsMax.
+  /// For what may lie on a device that this process serves itself. Blocking calls are made by
+  /// threads whose descriptor table holds nothing but this file: one that waits for the device, and
+  /// cannot end when the process is killed, keeps no lock and no session of the process but this
+  /// file's. Costs a hand-over per request; always the thread engine; holes are not told.
+  bool apart = false;
 };
 
 inline constexpr unsigned kFileThreadsMax = 64;

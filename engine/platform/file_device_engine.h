@@ -25,9 +25,9 @@ class Base : public FileDevice {
   explicit Base(OpenFile file);
 
   [[nodiscard]] block::Geometry geometry() const noexcept final;
-  [[nodiscard]] Status resize(std::uint64_t size_bytes) final;
+  [[nodiscard]] Status resize(std::uint64_t size_bytes) override;
   [[nodiscard]] std::size_t extents(std::uint64_t offset_bytes, std::uint64_t size_bytes,
-                                    std::span<block::Extent> out) const noexcept final;
+                                    std::span<block::Extent> out) const noexcept override;
   [[nodiscard]] const std::string& path() const noexcept final { return file_.path; }
   [[nodiscard]] FileIdentity identity() const noexcept final { return file_.identity; }
 
@@ -67,6 +67,9 @@ class Base : public FileDevice {
 [[nodiscard]] std::uint64_t read_cached(int fd, const block::Request& request) noexcept;
 /// The file system keeps its files in memory: no request waits for storage.
 [[nodiscard]] bool lies_in_memory(int fd) noexcept;
+/// The calling thread has a descriptor table of its own from now on, with `fd` in it and nothing
+/// else.
+void keep_only(int fd) noexcept;
 /// Null: this kernel offers no io_uring (or not to us).
 [[nodiscard]] std::unique_ptr<FileDevice> make_uring_device(OpenFile& file);
 

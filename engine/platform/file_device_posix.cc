@@ -44,11 +44,24 @@ alignas(4096) const std::byte g_zeroes[kZeroesBytes] = {};
   }
 }
 
-// The class of thread-pool devices.
+// The class of thread-pool devices. If `apart`, some threads make the blocking calls and others,
+// which have the process's descriptors, complete the requests.
 class ThreadDevice final : public Base {
  public:
-  ThreadDevice(OpenFile file, unsigned threads) : Base(std::move(file)) {
-    for (unsigned i = 0; i < threads; ++i) threads_.emplace_back([this] { serve(); });
+  ThreadDevice(OpenFile file, unsigned threads, bool apart) : Base(std::move(file)), apart_(apart) {
+    for (unsigned i = 0; i < threads; ++i) {
+      if (!apart_) {
+        threads_.emplace_back([this] { serve(); });
+        continue;
+      }
+      threads_.emplace_back([this] {
+        keep_only(fd());
+        serve();
+        // The lock goes with the last descriptor: not after whoever joins us.
+        (void)::close(fd());
+      });
+      threads_.emplace_back([this] { complete(); });
+    }
   }
   ~ThreadDevice() override {
     {
@@ -56,9 +69,27 @@ class ThreadDevice final : public Base {
       stopping_ = true;
     }
     arrived_.notify_all();
+    done_.notify_all();
     for (std::thread& thread : threads_) thread.join();
   }
   [[nodiscard]] const char* engine_name() const noexcept override { return "threads"; }
+
+  [[nodiscard]] Status resize(std::uint64_t size_bytes) override {
+    if (!apart_) return Base::resize(size_bytes);
+    Resize job{size_bytes};
+    std::unique_lock lock(mutex_);
+    resizes_.push_back(&job);
+    arrived_.notify_all();
+    resized_.wait(lock, [&] { return job.done; });
+    return std::move(job.status);
+  }
+
+  // Looking for holes may wait as well, and callers do it on any thread.
+  [[nodiscard]] std::size_t extents(std::uint64_t offset_bytes, std::uint64_t size_bytes,
+                                    std::span<block::Extent> out) const noexcept override {
+    return apart_ ? Device::extents(offset_bytes, size_bytes, out)
+                  : Base::extents(offset_bytes, size_bytes, out);
+  }
 
   void submit(block::Request& first) noexcept override {
     const block::Geometry shape = geometry();
@@ -71,8 +102,7 @@ class ThreadDevice final : public Base {
         block::finish(*request, error);
       } else if (!finish_here(*request)) {
         const std::lock_guard lock(mutex_);
-        (tail_ != nullptr ? tail_->next : head_) = request;
-        tail_ = request;
+        waiting_.push(*request);
         ++added;
       }
       request = next;
@@ -105,22 +135,73 @@ class ThreadDevice final : public Base {
   void serve() noexcept {
     std::unique_lock lock(mutex_);
     for (;;) {
-      arrived_.wait(lock, [this] { return stopping_ || head_ != nullptr; });
-      if (head_ == nullptr) return;
-      block::Request& request = *head_;
-      head_ = std::exchange(request.next, nullptr);
-      if (head_ == nullptr) tail_ = nullptr;
+      arrived_.wait(lock, [this] { return stopping_ || waiting_.head || !resizes_.empty(); });
+      if (!resizes_.empty()) {
+        Resize& job = *resizes_.back();
+        resizes_.pop_back();
+        lock.unlock();
+        job.status = Base::resize(job.size_bytes);
+        lock.lock();
+        job.done = true;
+        resized_.notify_all();
+        continue;
+      }
+      if (waiting_.head == nullptr) return;
+      block::Request& request = waiting_.pop();
       lock.unlock();
-      block::finish(request, perform(request));
+      const int error = perform(request);
+      if (!apart_) block::finish(request, error);
+      lock.lock();
+      if (!apart_) continue;
+      request.error = error;
+      finished_.push(request);
+      done_.notify_one();
+    }
+  }
+
+  void complete() noexcept {
+    std::unique_lock lock(mutex_);
+    for (;;) {
+      done_.wait(lock, [this] { return stopping_ || finished_.head != nullptr; });
+      if (finished_.head == nullptr) return;
+      block::Request& request = finished_.pop();
+      lock.unlock();
+      block::finish(request, request.error);
       lock.lock();
     }
   }
 
-  const bool in_memory_ = lies_in_memory(fd());
+  struct Queue {
+    block::Request* head = nullptr;
+    block::Request* tail = nullptr;
+    void push(block::Request& request) noexcept {
+      request.next = nullptr;
+      (tail != nullptr ? tail->next : head) = &request;
+      tail = &request;
+    }
+    [[nodiscard]] block::Request& pop() noexcept {
+      block::Request& first = *head;
+      head = std::exchange(first.next, nullptr);
+      if (head == nullptr) tail = nullptr;
+      return first;
+    }
+  };
+  struct Resize {
+    std::uint64_t size_bytes = 0;
+    Status status{};
+    bool done = false;
+  };
+
+  const bool apart_;
+  const bool in_memory_ = !apart_ && lies_in_memory(fd());
   std::mutex mutex_;
   std::condition_variable arrived_;
-  block::Request* head_ = nullptr;
-  block::Request* tail_ = nullptr;
+  Queue waiting_;
+  // If apart:
+  std::condition_variable done_;
+  std::condition_variable resized_;
+  Queue finished_;
+  std::vector<Resize*> resizes_;
   bool stopping_ = false;
   std::vector<std::thread> threads_;
 };
@@ -296,7 +377,7 @@ Result<std::unique_ptr<FileDevice>> open_file_device(const std::string& path,
     return fail(Errc::volume_attached, path + ": locked by another program");
   }
   // In the page cache a pool is faster (io_uring hands buffered writes to threads of the kernel's).
-  const bool ring_is_better = file.geometry.alignment_bytes > 1;
+  const bool ring_is_better = file.geometry.alignment_bytes > 1 && !options.apart;
   if (options.engine == FileEngine::io_uring ||
       (options.engine == FileEngine::automatic && ring_is_better)) {
     if (auto device = file_device::make_uring_device(file)) return device;
@@ -305,7 +386,7 @@ Result<std::unique_ptr<FileDevice>> open_file_device(const std::string& path,
     }
   }
   return std::unique_ptr<FileDevice>(
-      std::make_unique<file_device::ThreadDevice>(std::move(file), options.threads));
+      std::make_unique<file_device::ThreadDevice>(std::move(file), options.threads, options.apart));
 }
 
 Status check_distinct(const FileDevice& origin, const FileDevice& diff) {

@@ -75,6 +75,7 @@ Result<DiffArea> open_diff_area(const OpenStore& request) {
   }
   FileDeviceOptions options;
   options.create = !exists;
+  options.apart = request.apart;
   if (exists && request.may_format) {
     if (const Status usable = check_file_size(request); !usable) return fail(usable.error());
   }
@@ -138,7 +139,9 @@ Result<OpenedStore> open_parts(const OpenStore& request, const FileStoresOptions
 }  // namespace
 
 Result<OpenedStore> FileStores::open(const OpenStore& request) {
-  auto origin = open_patiently(request.origin_path, {}, request.lock_patience);
+  FileDeviceOptions origin_options;
+  origin_options.apart = request.apart;
+  auto origin = open_patiently(request.origin_path, origin_options, request.lock_patience);
   if (!origin) return fail(origin.error(), "the origin");
   auto area = open_diff_area(request);
   if (!area) return fail(area.error());

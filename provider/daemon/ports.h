@@ -31,7 +31,8 @@ struct PathFacts {
       0;                    // Block device: its own number. File: that of the file system it is on.
   std::uint64_t inode = 0;  // Files only.
   /// Device numbers of all that it lies on, as far as the system tells: the file system's device,
-  /// the disk of a partition, what is below LUKS and LVM, the host of a loop device's file.
+  /// the disk of a partition, what is below LUKS and LVM, the host of a loop device's file. Of a
+  /// missing path, what it would lie on.
   std::vector<std::uint64_t> stands_on;
   /// Why nobody else may have it: "it is mounted at /srv", "it is the backing file of /dev/loop3".
   std::vector<std::string> uses;
@@ -73,6 +74,7 @@ struct OpenStore {
   std::uint32_t chunk_bytes = cow::kChunkBytesDefault;
   std::uint64_t diff_initial_bytes = cow::kDiffBytesInitialDefault;
   std::uint64_t diff_maximum_bytes = 0;
+  bool apart = false;  // Lies on a volume of ours: see FileDeviceOptions.
   /// How long to wait for the locks: what a killed process had in flight keeps them for seconds.
   std::chrono::milliseconds lock_patience{0};
 };

@@ -81,10 +81,15 @@ std::optional<std::uint64_t> block_device_at(const std::string& path) {
   return status.st_rdev;
 }
 
-// The file system that a path is on, by the mount table alone: stat() would wait for whoever
+// The block device below a mount; file systems like btrfs show a number of their own making.
+std::uint64_t disk_of(const MountEntry& mount) {
+  return major(mount.device) != 0 ? mount.device
+                                  : block_device_at(mount.source).value_or(mount.device);
+}
+
+// The mount that a path is on, by the mount table alone: stat() would wait for whoever
 // serves it, and that may be another umbra-cowd that is waiting for us.
-std::optional<std::uint64_t> file_system_of(const std::string& path,
-                                            const std::vector<MountEntry>& mounts) {
+const MountEntry* mount_of(const std::string& path, const std::vector<MountEntry>& mounts) {
   const MountEntry* best = nullptr;
   for (const MountEntry& mount : mounts) {
     const bool covers =
@@ -92,7 +97,7 @@ std::optional<std::uint64_t> file_system_of(const std::string& path,
     // The later one hides the earlier.
     if (covers && (best == nullptr || mount.target.size() >= best->target.size())) best = &mount;
   }
-  return best == nullptr ? std::nullopt : std::optional(best->device);
+  return best;
 }
 
 // What the file of a loop device stands on.
@@ -101,7 +106,8 @@ std::optional<std::uint64_t> host_of_loop(std::uint64_t device, const std::strin
   if (!backing || is_inside(*backing, own_directory)) return std::nullopt;
   if (const auto block = block_device_at(*backing)) return block;
   const auto mounts = read_mounts();
-  return mounts ? file_system_of(*backing, *mounts) : std::nullopt;
+  const MountEntry* mount = mounts ? mount_of(*backing, *mounts) : nullptr;
+  return mount != nullptr ? std::optional(disk_of(*mount)) : std::nullopt;
 }
 
 void add_once(std::vector<std::uint64_t>& stack, std::uint64_t device) {
@@ -153,7 +159,8 @@ std::vector<std::string> uses_of_file(const std::string& path, const struct stat
   const auto mounts = read_mounts();
   if (!mounts) return uses;
   const auto same_file_system = [&](const std::string& other) {
-    return file_system_of(other, *mounts) == file.st_dev;
+    const MountEntry* mount = mount_of(other, *mounts);
+    return mount != nullptr && mount->device == file.st_dev;
   };
   for (const LoopEntry& loop : read_loops()) {
     struct stat status {};
@@ -207,8 +214,7 @@ std::vector<std::string> mount_points_of(std::uint64_t device) {
   const auto mounts = read_mounts();
   if (!mounts) return targets;
   for (const MountEntry& mount : *mounts) {
-    std::uint64_t on = mount.device;
-    if (major(on) == 0) on = block_device_at(mount.source).value_or(on);
+    const std::uint64_t on = disk_of(mount);
     if (major(on) == 0) continue;
     const auto stack = stack_of(on);
     if (std::find(stack.begin(), stack.end(), device) != stack.end()) {
@@ -242,6 +248,13 @@ std::string device_name(std::uint64_t device) {
   return std::to_string(major(device)) + ":" + std::to_string(minor(device));
 }
 
+std::vector<std::uint64_t> LinuxHost::hosts_of_file(const std::string& path,
+                                                    std::uint64_t st_dev) const {
+  auto hosts = full_stack_of(device_of_file_system(path, st_dev), own_directory_);
+  if (hosts.front() != st_dev) hosts.push_back(st_dev);
+  return hosts;
+}
+
 Result<PathFacts> LinuxHost::look_at(const std::string& path) const {
   if (is_inside(path, own_directory_)) {
     return fail(Errc::invalid_argument,
@@ -250,7 +263,14 @@ Result<PathFacts> LinuxHost::look_at(const std::string& path) const {
   PathFacts facts;
   struct stat status {};
   if (::stat(path.c_str(), &status) != 0) {
-    if (errno == ENOENT || errno == ENOTDIR) return facts;
+    if (errno == ENOENT || errno == ENOTDIR) {
+      // Whoever makes it makes it there.
+      const std::string folder = path.substr(0, path.find_last_of('/') + 1);
+      if (errno == ENOENT && ::stat(folder.c_str(), &status) == 0) {
+        facts.stands_on = hosts_of_file(folder, status.st_dev);
+      }
+      return facts;
+    }
     const Errc code = errno == EACCES || errno == EPERM ? Errc::access_denied : Errc::io_error;
     return fail(code, printable(path) + ": " + reason(errno));
   }
@@ -261,8 +281,7 @@ Result<PathFacts> LinuxHost::look_at(const std::string& path) const {
     facts.device = status.st_dev;
     facts.inode = status.st_ino;
     facts.uses = uses_of_file(path, status);
-    facts.stands_on = full_stack_of(device_of_file_system(path, status.st_dev), own_directory_);
-    if (facts.stands_on.front() != status.st_dev) facts.stands_on.push_back(status.st_dev);
+    facts.stands_on = hosts_of_file(path, status.st_dev);
   } else if (S_ISBLK(status.st_mode)) {
     constexpr std::uint64_t kSysfsSectorBytes = 512;
     const auto sectors = first_line(sysfs_of(status.st_rdev) / "size");

@@ -48,6 +48,8 @@ class LinuxHost final : public Host {
   [[nodiscard]] Result<PathFacts> look_at(const std::string& path) const override;
 
  private:
+  [[nodiscard]] std::vector<std::uint64_t> hosts_of_file(const std::string& path,
+                                                         std::uint64_t st_dev) const;
   std::string own_directory_;
 };
 

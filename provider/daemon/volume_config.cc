@@ -105,6 +105,21 @@ Result<std::string> path_member(const boost::json::object& object, std::string_v
   return check_path(*bytes, key);
 }
 
+Result<std::vector<VolumeId>> hosts_member(const boost::json::object& object) {
+  std::vector<VolumeId> hosts;
+  const auto* member = object.if_contains("hosts");
+  if (member == nullptr) return hosts;  // A record of an older umbra-cowd.
+  const Error bad{Errc::invalid_argument, "hosts: expected ids of volumes"};
+  if (!member->is_array() || member->get_array().size() > kVolumesMax) return fail(bad);
+  for (const auto& value : member->get_array()) {
+    const auto id = value.is_string() ? VolumeId::parse(std::string_view(value.get_string()))
+                                      : Result<VolumeId>(fail(bad));
+    if (!id) return fail(bad);
+    hosts.push_back(*id);
+  }
+  return hosts;
+}
+
 Status check_format(const boost::json::object& object) {
   const auto* format = object.if_contains("umbra_volume");
   if (format == nullptr || !format->is_int64()) {
@@ -132,6 +147,9 @@ std::string to_text(const VolumeConfig& config) {
   object["diff_area_path"] = escape_bytes(config.diff_area_path);
   object["expose"] = expose_text(config.expose);
   object["order"] = static_cast<std::int64_t>(config.order);
+  boost::json::array hosts;
+  for (const VolumeId& host : config.hosts) hosts.emplace_back(host.to_string());
+  object["hosts"] = std::move(hosts);
   return rpc::serialize(object) + "\n";
 }
 
@@ -169,6 +187,9 @@ Result<VolumeConfig> parse_config(std::string_view text) {
     return fail(Errc::invalid_argument, "order: expected a number");
   }
   config.order = static_cast<std::uint64_t>(order->get_int64());
+  auto hosts = hosts_member(object);
+  if (!hosts) return fail(hosts.error());
+  config.hosts = std::move(*hosts);
   return config;
 }
 

@@ -12,6 +12,7 @@
 #include <cstdint>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "engine/rpc/messages.h"
 #include "umbra/ids.h"
@@ -39,6 +40,9 @@ struct VolumeConfig {
   /// Grows with every attach. Re-attaching follows it: a volume that lies on another one was
   /// attached after it.
   std::uint64_t order = 0;
+  /// The volumes that it lay on when it was attached. Without them its paths must not be looked at:
+  /// whoever does so waits for them.
+  std::vector<VolumeId> hosts;
 
   friend bool operator==(const VolumeConfig&, const VolumeConfig&) = default;
 };

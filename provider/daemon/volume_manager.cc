@@ -245,13 +245,38 @@ void VolumeManager::take_down(Volume& volume) {
   volume.live.reset();
 }
 
-void VolumeManager::note_nesting(Volume& volume) const {
+// --- volumes on volumes -------------------------------------------------------------------------
+
+std::vector<VolumeManager::VolumePtr> VolumeManager::hosts_of(const Volume& volume) const {
+  std::vector<VolumePtr> hosts;
   for (const VolumePtr& other : table()) {
     const std::uint64_t device = other->exposed.device;
     if (contains(volume.origin.stands_on, device) || contains(volume.diff.stands_on, device)) {
-      volume.notes.push_back("it lies on the volume " + quoted(other->config.name) +
-                             ", which cannot be detached before this one");
+      hosts.push_back(other);
     }
+  }
+  return hosts;
+}
+
+Status VolumeManager::check_hosts(const VolumeConfig& config) const {
+  const std::vector<VolumePtr> rows = table();
+  for (const VolumeId& host : config.hosts) {
+    const auto row = std::find_if(rows.begin(), rows.end(), [&](const VolumePtr& other) {
+      return other->config.volume_id == host;
+    });
+    if (row != rows.end() && (*row)->store != nullptr) continue;
+    const std::string name = row != rows.end() ? quoted((*row)->config.name) : host.to_string();
+    return fail(Errc::object_not_found, "it lies on the volume " + name +
+                                            ", which is not attached; attach and mount that first, "
+                                            "then attach this one again");
+  }
+  return {};
+}
+
+void VolumeManager::note_hosts(Volume& volume) const {
+  for (const VolumePtr& host : hosts_of(volume)) {
+    volume.notes.push_back("it lies on the volume " + quoted(host->config.name) +
+                           ", which cannot be detached before this one");
   }
 }
 
@@ -357,6 +382,10 @@ Result<rpc::AttachedVolume> VolumeManager::attach(const rpc::AttachVolume& reque
     open.diff_initial_bytes = std::min(open.diff_initial_bytes, request.diff_maximum_bytes);
   }
   open.diff_maximum_bytes = request.diff_maximum_bytes;
+  for (const VolumePtr& host : hosts_of(*volume)) {
+    volume->config.hosts.push_back(host->config.volume_id);
+  }
+  open.apart = !volume->config.hosts.empty();
   Undo undo;
   if (const Status up = bring_up(*volume, open, undo); !up) return fail(up.error());
   if (const Status saved = ports_.configs.save(volume->config); !saved) {
@@ -366,7 +395,7 @@ Result<rpc::AttachedVolume> VolumeManager::attach(const rpc::AttachVolume& reque
   if (*replaced && (*replaced)->config.volume_id != volume->config.volume_id) {
     (void)ports_.configs.forget((*replaced)->config.volume_id);  // At worst it is listed as failed.
   }
-  note_nesting(*volume);
+  note_hosts(*volume);
   put(volume, replaced->get());
   tell_if_complete();
   log_.info("volume attached", {{"volume", volume->config.name},
@@ -390,6 +419,12 @@ Status VolumeManager::detach(const VolumeRef& ref) {
   const VolumeId id = volume.config.volume_id;
   if (volume.store != nullptr) {
     const std::string name = "volume " + quoted(volume.config.name);
+    for (const VolumePtr& other : table()) {
+      const auto hosts = other->store != nullptr ? hosts_of(*other) : std::vector<VolumePtr>{};
+      if (std::find(hosts.begin(), hosts.end(), *found) == hosts.end()) continue;
+      return fail(Errc::volume_in_use, "the volume " + quoted(other->config.name) + " lies on " +
+                                           name + "; detach that first");
+    }
     if (const auto who = users(volume); !who.empty()) {
       return fail(Errc::volume_in_use,
                   name + " is in use: " + joined(who) + "; unmount or close it, then detach");
@@ -440,8 +475,10 @@ Status VolumeManager::reattach() {
     open.diff_area_path = volume->config.diff_area_path;
     open.volume_id = volume->config.volume_id;
     open.lock_patience = kLockPatience;
-    Status up = look(*volume);
+    Status up = check_hosts(volume->config);
+    if (up) up = look(*volume);
     if (up) {
+      open.apart = !hosts_of(*volume).empty();
       Undo undo;
       up = bring_up(*volume, open, undo);
       if (up) undo.dismiss();

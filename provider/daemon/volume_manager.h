@@ -58,11 +58,13 @@ class VolumeManager {
   [[nodiscard]] Result<rpc::AttachedVolume> attach(const rpc::AttachVolume& request);
 
   /// Snapshots stay in the diff area and come back when it is attached again. Errors:
-  /// object_not_found; volume_in_use (mounted, open, in a set, or a copy of it is: says who; still
-  /// attached); io_error (detached, but the record could not be removed: repeat it).
+  /// object_not_found; volume_in_use (mounted, open, in a set, or a copy of it is, or another
+  /// volume lies on it: says who; still attached); io_error (detached, but the record could not be
+  /// removed: repeat it).
   [[nodiscard]] Status detach(const VolumeRef& ref);
 
-  /// Attaches what is recorded, once, at start. A volume that fails is logged and kept as above.
+  /// Attaches what is recorded, once, at start; hosts first. A volume that fails is logged and kept
+  /// as above, and so are those that lie on it.
   /// Errors: io_error (the records cannot be listed).
   [[nodiscard]] Status reattach();
 
@@ -94,7 +96,9 @@ class VolumeManager {
   [[nodiscard]] Status bring_up(Volume& volume, const OpenStore& request, Undo& undo);
   [[nodiscard]] Result<bool> wants_block_device(Volume& volume) const;
   [[nodiscard]] Registration registration(const Volume& volume) const;
-  void note_nesting(Volume& volume) const;
+  [[nodiscard]] std::vector<VolumePtr> hosts_of(const Volume& volume) const;
+  [[nodiscard]] Status check_hosts(const VolumeConfig& config) const;
+  void note_hosts(Volume& volume) const;
   void tell_if_complete();
   void put(VolumePtr volume, const Volume* instead_of);
   void drop(const Volume& volume);

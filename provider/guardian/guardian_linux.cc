@@ -24,7 +24,8 @@ namespace {
 using std::chrono::milliseconds;
 
 constexpr int kExecFailed = 127;
-constexpr milliseconds kHolderGrace{200};  // After a lease: the holder's own timer comes first.
+constexpr milliseconds kDyingPatience{200};  // For the last thread of a process that was killed.
+constexpr milliseconds kHolderGrace{200};    // After a lease: the holder's own timer comes first.
 
 std::string reason(int error) { return std::generic_category().message(error); }
 
@@ -124,6 +125,7 @@ bool Guardian::start_child() {
 
 void Guardian::on_child_end(Ending ending) {
   child_ = -1;
+  dying_at_.reset();
   serve_by_.reset();
   channel_.reset();
   for (auto& worker : workers_) {
@@ -173,6 +175,20 @@ void Guardian::on_not_serving() {
   (void)kill(child_, SIGKILL);
 }
 
+// Where volumes lie on each other, a thread of a killed umbra-cowd may wait in the kernel for a
+// volume that only the successor serves. It has nothing open but the file it works on
+// (FileDeviceOptions::apart): all else is closed, which is how we know, and can be taken over.
+void Guardian::look_at_dying() {
+  const auto fields = stat_fields(child_);
+  const bool main_thread_is_gone = !fields.empty() && fields[0] == "Z";
+  dying_at_ = now() + kDyingPatience;
+  reap();
+  if (!dying_at_ || !main_thread_is_gone) return;
+  log_.warning("umbra-cowd was killed and cannot end before its successor serves",
+               {{"pid", child_}});
+  on_child_end({.status = 128 + SIGKILL, .by_signal = true});
+}
+
 void Guardian::on_signals() {
   signalfd_siginfo signal{};
   while (read(signals_, &signal, sizeof(signal)) == static_cast<ssize_t>(sizeof(signal))) {
@@ -217,6 +233,7 @@ void Guardian::on_child_message() {
   if (*arrival == Arrival::nothing) return;
   if (*arrival == Arrival::end) {
     channel_.reset();  // It is dying, or has closed its end: either way it thaws nothing more.
+    dying_at_ = now() + kDyingPatience;
     return thaw_all();
   }
   dispatch(received);
@@ -477,6 +494,7 @@ void Guardian::act_on_time() {
   const auto time = now();
   if (start_at_ && time >= *start_at_) (void)start_child();
   if (serve_by_ && time >= *serve_by_) on_not_serving();
+  if (dying_at_ && time >= *dying_at_) look_at_dying();
   for (auto worker = workers_.begin(); worker != workers_.end();) {
     const auto current = worker++;
     if (current->stage == Stage::working && time >= current->answer_by) {
@@ -528,6 +546,7 @@ int Guardian::poll_timeout_ms() const {
   };
   consider(start_at_);
   consider(serve_by_);
+  consider(dying_at_);
   consider(over_by_);
   for (const auto& worker : workers_) {
     if (worker.stage == Stage::working) consider(worker.answer_by);

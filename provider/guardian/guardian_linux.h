@@ -90,6 +90,7 @@ class Guardian {
   void finish(int status);
   void give_up();
   void on_not_serving();
+  void look_at_dying();
 
   void on_signals();
   void reap();
@@ -124,6 +125,7 @@ class Guardian {
   pid_t child_ = -1;
   UniqueFd channel_;
   std::optional<TimePoint> start_at_;
+  std::optional<TimePoint> dying_at_;  // Its channel has ended: whether it can die is seen then.
   std::optional<TimePoint> serve_by_;  // Until the successor serves what is kept.
   bool killed_ = false;                // The child, for not serving.
   std::optional<int> status_;          // Set: over, once the holders are done.

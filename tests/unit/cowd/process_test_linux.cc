@@ -46,6 +46,7 @@ TEST_CASE("the host tells files, missing paths and others apart", "[cowd]") {
   fs::create_symlink("file", top / "link");
   CHECK(host.look_at(top / "link")->same_as(*facts));
   CHECK(host.look_at(top / "none")->kind == PathKind::missing);
+  CHECK(host.look_at(top / "none")->stands_on == facts->stands_on);
   CHECK(host.look_at(top / "file/below")->kind == PathKind::missing);
   CHECK(host.look_at(top.path().string())->kind == PathKind::other);
   CHECK(host.look_at("/dev/null")->kind == PathKind::other);

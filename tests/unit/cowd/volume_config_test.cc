@@ -16,6 +16,7 @@ VolumeConfig sample() {
   config.diff_area_path = "/var/diff/data";
   config.expose = Expose::nbd;
   config.order = 7;
+  config.hosts = {VolumeId::random(), VolumeId::random()};
   return config;
 }
 
@@ -58,6 +59,11 @@ TEST_CASE("text that is torn, foreign or newer is refused with what is wrong", "
   CHECK(replaced("\"umbra_volume\":1", "\"umbra_volume\":2").error().code ==
         Errc::version_mismatch);
   CHECK(replaced("\"order\":7", "\"order\":-7").error().context.find("order") != std::string::npos);
+  CHECK(replaced("\"hosts\":[", "\"hosts\":[7,").error().context.find("hosts") !=
+        std::string::npos);
+  CHECK(replaced("\"hosts\":[\"", "\"hosts\":[\"x").error().context.find("hosts") !=
+        std::string::npos);
+  CHECK(replaced("\"hosts\"", "\"other\"")->hosts.empty());  // An older record.
   CHECK(replaced("\"/var", "\"var").error().context.find("absolute") != std::string::npos);
   CHECK(replaced("\"nbd\"", "\"ublk\"").error().context.find("expose") != std::string::npos);
   CHECK(replaced("\"data\"", "\"../data\"").error().context.find("name") != std::string::npos);

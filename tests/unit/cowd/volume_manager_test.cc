@@ -36,6 +36,7 @@ struct World {
   std::string why_no_block_device;
   std::vector<std::uint64_t> last_host_devices;
   OpenStore last_open;
+  std::set<std::string> looked_at;
   int next_device = 0x700;
 
   bool step(const std::string& name) {
@@ -98,6 +99,7 @@ class Doubles final : public Host,
 
   Result<PathFacts> look_at(const std::string& path) const override {
     if (world_.failing == "look") return failure("look");
+    world_.looked_at.insert(path);
     const auto found = world_.paths.find(path);
     return found == world_.paths.end() ? PathFacts{} : found->second;
   }
@@ -218,6 +220,7 @@ struct Bench {
     world.exposed.clear();
     world.registered.clear();
     world.steps.clear();
+    world.looked_at.clear();
     next.emplace(VolumeManager::Ports{doubles, doubles, doubles, doubles, doubles, null_log()});
   }
 
@@ -393,6 +396,57 @@ TEST_CASE("a volume that lies on another one knows it, and says so", "[cowd]") {
   CHECK(nested->notes.back().find("lies on the volume \"data.img\"") != std::string::npos);
   const auto& devices = bench.world.last_host_devices;
   CHECK(std::count(devices.begin(), devices.end(), host->volume.device) == 1);
+  CHECK(bench.world.last_open.apart);
+  CHECK(bench.world.recorded[nested->volume.volume_id].hosts ==
+        std::vector{host->volume.volume_id});
+
+  const auto detached = bench.manager.detach(Bench::named("data.img"));
+  REQUIRE_FALSE(detached);
+  CHECK(detached.error().code == Errc::volume_in_use);
+  CHECK(mentions(detached.error(), "\"other.img\" lies on volume \"data.img\""));
+  REQUIRE(bench.manager.detach(Bench::named("other.img")));
+  REQUIRE(bench.manager.detach(Bench::named("data.img")));
+}
+
+TEST_CASE("a volume is not looked at while the one that it lies on is not attached", "[cowd]") {
+  Bench bench;
+  REQUIRE(bench.manager.attach(Bench::request()));
+  const auto host = bench.manager.list().front();
+  bench.world.paths["/srv/other.img"].stands_on = {host.device};
+  REQUIRE(bench.manager.attach(Bench::request("/srv/other.img", "/var/other.diff")));
+  bench.restart();
+  SECTION("it is attached again after its host") {
+    bench.world.paths["/srv/other.img"].stands_on = {
+        static_cast<std::uint64_t>(bench.world.next_device)};
+    REQUIRE(bench.next->reattach());
+    CHECK(bench.next->not_attached().empty());
+    CHECK(bench.world.last_open.origin_path == "/srv/other.img");
+    CHECK(bench.world.last_open.apart);
+  }
+  SECTION("it waits for its host") {
+    const PathFacts origin = bench.world.paths["/srv/data.img"];
+    bench.world.paths.erase("/srv/data.img");
+    REQUIRE(bench.next->reattach());
+    CHECK(bench.world.looked_at.count("/srv/other.img") == 0);
+    const auto missing = bench.next->not_attached();
+    REQUIRE(missing.size() == 2);
+    for (const auto& volume : missing) {
+      if (volume.name != "other.img") continue;
+      CHECK(volume.state.find("lies on the volume \"data.img\"") != std::string::npos);
+    }
+    // By hand, once the cause has gone.
+    bench.world.paths["/srv/data.img"] = origin;
+    REQUIRE(bench.next->attach(Bench::request()));
+    REQUIRE(bench.next->attach(Bench::request("/srv/other.img", "/var/other.diff")));
+    CHECK(bench.next->not_attached().empty());
+  }
+  SECTION("also if that is forgotten altogether") {
+    bench.world.recorded.erase(host.volume_id);
+    REQUIRE(bench.next->reattach());
+    const auto missing = bench.next->not_attached();
+    REQUIRE(missing.size() == 1);
+    CHECK(missing.front().state.find(host.volume_id.to_string()) != std::string::npos);
+  }
 }
 
 TEST_CASE("a volume is found by name, id and device, if all agree", "[cowd]") {

@@ -5,6 +5,7 @@
 #include <array>
 #include <atomic>
 #include <cerrno>
+#include <chrono>
 #include <cstring>
 #include <filesystem>
 #include <fstream>
@@ -51,11 +52,12 @@ Errc open_error(const std::string& path, const FileDeviceOptions& options = {}) 
   return opened ? Errc::ok : opened.error().code;
 }
 
-void write_and_read_back(FileEngine engine, bool direct) {
+void write_and_read_back(FileEngine engine, bool direct, bool apart = false) {
   Fixture fixture;
   FileDeviceOptions options;
   options.engine = engine;
   options.direct = direct;
+  options.apart = apart;
   auto opened = open_file_device(fixture.make("file", kSizeBytes), options);
   REQUIRE(opened);
   FileDevice& device = **opened;
@@ -100,6 +102,52 @@ TEST_CASE("what a file device wrote is in the file", "[file_device]") {
   write_and_read_back(FileEngine::threads, true);
 }
 
+TEST_CASE("a file apart is written and read by threads that have nothing else open",
+          "[file_device]") {
+  write_and_read_back(FileEngine::automatic, false, true);
+  write_and_read_back(FileEngine::automatic, true, true);
+  Fixture fixture;
+  FileDeviceOptions options;
+  options.apart = true;
+  options.threads = 3;
+  const std::string path = fixture.make("file", 4096);
+  // Threads that were there before.
+  const std::filesystem::path tasks = "/proc/self/task";
+  if (!std::filesystem::is_directory(tasks)) return test::skip("needs /proc");
+  const auto with_one_descriptor = [&] {
+    std::size_t count = 0;
+    for (const auto& task : std::filesystem::directory_iterator(tasks)) {
+      std::error_code ended;
+      std::size_t descriptors = 0;
+      std::string target;
+      for (const auto& fd : std::filesystem::directory_iterator(task.path() / "fd", ended)) {
+        ++descriptors;
+        target = std::filesystem::read_symlink(fd, ended).string();
+      }
+      if (descriptors == 1 && target == std::filesystem::canonical(path)) ++count;
+    }
+    return count;
+  };
+  for (int round = 0; round < 20; ++round) {
+    auto device = open_file_device(path, options);  // The lock was free at once.
+    REQUIRE(device);
+    CHECK((*device)->engine_name() == std::string("threads"));
+    std::vector<std::byte> bytes(512, std::byte{1});
+    REQUIRE((*device)->resize(kSizeBytes));
+    REQUIRE(run(**device, block::Op::write, kSizeBytes - 512, bytes) == 0);
+    CHECK((*device)->resize(1000).error().code == Errc::invalid_argument);
+    std::array<block::Extent, 8> extents;
+    REQUIRE((*device)->extents(0, kSizeBytes, extents) == 1);
+    CHECK_FALSE(extents[0].zero);
+    REQUIRE((*device)->resize(4096));
+    const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds{20};
+    while (with_one_descriptor() != 3 && std::chrono::steady_clock::now() < deadline) {
+      std::this_thread::yield();
+    }
+    CHECK(with_one_descriptor() == 3);
+  }
+}
+
 TEST_CASE("what a file device wrote through io_uring is in the file", "[file_device]") {
   Fixture fixture;
   FileDeviceOptions options;
@@ -115,10 +163,13 @@ TEST_CASE("what a file device wrote through io_uring is in the file", "[file_dev
 }
 
 TEST_CASE("many chained requests all complete, in either engine", "[file_device]") {
-  for (const FileEngine engine : {FileEngine::threads, FileEngine::automatic}) {
+  for (const auto& [engine, apart] :
+       {std::pair{FileEngine::threads, false}, std::pair{FileEngine::automatic, false},
+        std::pair{FileEngine::automatic, true}}) {
     Fixture fixture;
     FileDeviceOptions options;
     options.engine = engine;
+    options.apart = apart;
     auto opened = open_file_device(fixture.make("file", kSizeBytes), options);
     REQUIRE(opened);
     constexpr std::size_t kRequests = 1000;  // More than a ring takes.
