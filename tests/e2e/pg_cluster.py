@@ -129,7 +129,7 @@ class Cluster:
 
     def is_ready(self):
         done = run_command(
-            self._program("pg_isready"), "-q", "-h", self.socket_dir, "-p", self.port, check=False
+            self._program("pg_isready"), "-q", "-d", self.conninfo(), check=False
         )
         return done.returncode == 0
 
