@@ -261,6 +261,42 @@ def expect_refused(status, *words):
         expect(word.lower() in text.lower(), f"'{word}' is not in: {text}")
 
 
+def a_point_in_time_after_the_copy(world):
+    """Without backup mode: the server replays the WAL in the copy, then goes on from the archive."""
+    (data,) = start_world(world, "data")
+    archive = world.path("archive")
+    os.makedirs(archive)
+    pg_cluster.own(archive)
+    cluster = make_cluster(world, "shop", data, archive_mode="on", archive_command=f"'cp %p {archive}/%f'")
+    cluster.pgbench_init(1)
+    start_writer(world, address(cluster))
+    load = cluster.pgbench()
+    made = json.loads(create(world, data).stdout)
+    load.gets_on(50)
+    load.stop()
+    # All is at rest between the named point and the rows that must not come back.
+    wanted = cluster.sums()
+    cluster.psql("SELECT pg_create_restore_point('before the mistake')")
+    cluster.psql("TRUNCATE pgbench_history")
+    last = cluster.psql("SELECT pg_walfile_name(pg_switch_wal())")
+    wait_until(lambda: os.path.exists(os.path.join(archive, last)), "the WAL is archived", 30)
+    copy = copy_of(cluster, "copy", os.path.join(mount_copies(world)["data"], "shop"))
+    with open(os.path.join(copy.data, "postgresql.auto.conf"), "a", encoding="utf-8") as settings:
+        settings.write(f"restore_command = 'cp {archive}/%f %p'\n")
+        settings.write("recovery_target_name = 'before the mistake'\nrecovery_target_action = 'promote'\n")
+    open(os.path.join(copy.data, "recovery.signal"), "w", encoding="ascii").close()
+    pg_cluster.own(os.path.join(copy.data, "recovery.signal"))
+    copy.start()
+    wait_until(lambda: copy.psql("SELECT pg_is_in_recovery()") == "f", "the copy is promoted", 30)
+    expect("recovery stopping at restore point" in copy.log(), "recovery did not stop at the point")
+    expect(copy.sums() == wanted, f"{copy.sums()} instead of {wanted}")
+    copy.stop()
+    cluster.stop()
+    world.umbra("unmount", made["snapshots"][0]["snapshot_id"])
+    world.umbra("delete", "shadows", "--all")
+    end_world(world, "data")
+
+
 def a_stopped_cluster_is_given_up(world):
     """SIGSTOP of the postmaster, then of every process in the middle of PrepareForSnapshot: the
     writer gives up within its limit, and afterwards no session of it is left in the cluster."""
@@ -391,6 +427,7 @@ CASES = {
     "copies_recover_under_load": copies_recover_under_load,
     "a_cluster_that_is_down_fails_alone": a_cluster_that_is_down_fails_alone,
     "a_cluster_partly_outside_is_refused": a_cluster_partly_outside_is_refused,
+    "a_point_in_time_after_the_copy": a_point_in_time_after_the_copy,
     "a_stopped_cluster_is_given_up": a_stopped_cluster_is_given_up,
     "a_stopped_writer_blocks_nobody": a_stopped_writer_blocks_nobody,
     "configuration_and_roles": configuration_and_roles,

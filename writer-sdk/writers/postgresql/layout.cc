@@ -98,7 +98,7 @@ std::vector<FileSet> describe_excludes(const Layout& layout, bool keep_replicati
 RestoreRules describe_restore() {
   RestoreRules rules;
   rules.method = RestoreMethod::restore_if_can_replace;
-  rules.writer_restore = WriterRestore::never;
+  rules.writer_restore = WriterRestore::always;
   return rules;
 }
 

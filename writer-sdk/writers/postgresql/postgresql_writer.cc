@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "writer-sdk/writers/postgresql/restore_work.h"
+
 namespace umbra::postgresql {
 
 namespace {
@@ -38,6 +40,18 @@ Status answer(writer::Context& context, const BackupRound& round, bool may_edit)
   return {};
 }
 
+// Marks the components that failed; all of it in one error.
+Status failed(writer::Context& context, const std::vector<RestoreFailure>& failures) {
+  if (failures.empty()) return {};
+  std::string text;
+  for (const auto& [component, error] : failures) {
+    (void)context.set_component_failure({.name = component}, failure_of(error));
+    (void)context.set_failure_message({.name = component}, error.context);
+    text += (text.empty() ? "cluster " : "; cluster ") + component + ": " + error.context;
+  }
+  return fail(Errc::writererror_nonretryable, std::move(text));
+}
+
 }  // namespace
 
 WriterClassId writer_class_id() {
@@ -49,6 +63,7 @@ PostgresqlWriter::PostgresqlWriter(Options options, Log log)
     : options_(std::move(options)), log_(std::move(log)), clusters_(options_, log_) {}
 
 Status PostgresqlWriter::on_identify(writer::MetadataBuilder& metadata) {
+  metadata.set_backup_schema(backup_schema::kNewTarget | backup_schema::kRollForwardRestore);
   if (auto set = metadata.set_restore_rules(describe_restore()); !set) return set;
   for (const auto& cluster : clusters_.refresh()) {
     const Layout* layout = cluster.layout ? &*cluster.layout : nullptr;
@@ -149,6 +164,14 @@ void PostgresqlWriter::on_abort(writer::Context& context) noexcept { end(context
 Status PostgresqlWriter::on_backup_complete(writer::Context& context) {
   end(context.session_id());
   return {};
+}
+
+Status PostgresqlWriter::on_pre_restore(writer::Context& context) {
+  return context.components() ? failed(context, before_restore(*context.components())) : Status();
+}
+
+Status PostgresqlWriter::on_post_restore(writer::Context& context) {
+  return context.components() ? failed(context, after_restore(*context.components())) : Status();
 }
 
 writer::Options PostgresqlWriter::session_options() const {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The events of the writer SDK, carried to the clusters (backup_round.h) and back. Which clusters
+// The events of the writer SDK, carried to the clusters (backup_round.h) or to the files of those
+// that are restored (restore_work.h), and back. Which clusters
 // take part: with selected components those that are selected; otherwise those with something on a
 // volume of the set, and those of which nobody knows where their files are.
 
@@ -32,6 +33,8 @@ class PostgresqlWriter final : public writer::Writer {
   [[nodiscard]] Status on_post_snapshot(writer::Context& context) override;
   void on_abort(writer::Context& context) noexcept override;
   [[nodiscard]] Status on_backup_complete(writer::Context& context) override;
+  [[nodiscard]] Status on_pre_restore(writer::Context& context) override;
+  [[nodiscard]] Status on_post_restore(writer::Context& context) override;
 
   /// What the SDK is to be told of this writer, without the log.
   [[nodiscard]] writer::Options session_options() const;

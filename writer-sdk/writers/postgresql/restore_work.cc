@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: Apache-2.0
+
+#include "writer-sdk/writers/postgresql/restore_work.h"
+
+#include <utility>
+
+#include "writer-sdk/writers/postgresql/restore_files.h"
+#include "writer-sdk/writers/postgresql/restore_plan.h"
+
+namespace umbra::postgresql {
+
+namespace {
+
+Result<RestorePlan> plan_of(const BackupComponent& component) {
+  if (!component.backup_metadata) {
+    return fail(Errc::invalid_argument,
+                "the backup holds no metadata of it: it failed then, or nobody kept what the "
+                "writer left. See Restoring by hand in docs/writer-postgresql.md");
+  }
+  const auto record = parse_backup_record(*component.backup_metadata);
+  if (!record) return fail(record.error());
+  return plan_restore(*record, component);
+}
+
+Status finish(const BackupComponent& component) {
+  if (component.file_restore_status != FileRestoreStatus::all) {
+    return fail(Errc::writererror_nonretryable,
+                "its files were not all restored; do not start a server on them, restore it again");
+  }
+  const auto plan = plan_of(component);
+  if (!plan) return fail(plan.error());
+  return finish_restored(*plan);
+}
+
+}  // namespace
+
+std::vector<RestoreFailure> before_restore(const WriterComponents& part) {
+  std::vector<RestoreFailure> failures;
+  std::vector<std::pair<std::string, RestorePlan>> plans;
+  for (const auto& component : part.components) {
+    if (!component.selected_for_restore) continue;
+    auto plan = plan_of(component);
+    auto checked = plan ? check_destination(*plan) : Status(fail(plan.error()));
+    if (!checked) {
+      failures.push_back({component.name, std::move(checked.error())});
+    } else {
+      plans.emplace_back(component.name, std::move(*plan));
+    }
+  }
+  if (!failures.empty()) return failures;
+  for (const auto& [name, plan] : plans) {
+    auto cleared = clear_destination(plan);
+    if (!cleared) failures.push_back({name, std::move(cleared.error())});
+  }
+  return failures;
+}
+
+std::vector<RestoreFailure> after_restore(const WriterComponents& part) {
+  std::vector<RestoreFailure> failures;
+  for (const auto& component : part.components) {
+    if (!component.selected_for_restore || component.additional_restores) continue;
+    auto finished = finish(component);
+    if (!finished) failures.push_back({component.name, std::move(finished.error())});
+  }
+  return failures;
+}
+
+}  // namespace umbra::postgresql
