@@ -205,8 +205,9 @@ Daemon::~Daemon() {
   parts.server.reset();
   if (parts.volumes) parts.flush_what_is_used();
   parts.provider.reset();
-  if (parts.front_ends) parts.front_ends->shut_down();
+  if (parts.front_ends) parts.front_ends->end_copies();
   if (parts.volumes) parts.volumes->close();
+  if (parts.front_ends) parts.front_ends->shut_down();
   if (parts.nbd) parts.log.info("umbra-cowd stopped");
 }
 

@@ -251,12 +251,10 @@ void SystemFrontEnds::finish_start() {
   take_dead_apart();
 }
 
-void SystemFrontEnds::shut_down() {
-  std::map<VolumeId, Live> live;
+void SystemFrontEnds::end_copies() {
   std::map<SnapshotId, std::shared_ptr<block::Device>> copies;
   {
     const std::lock_guard lock(mutex_);
-    live.swap(live_);
     copies.swap(surfaced_);
   }
   for (const auto& [id, device] : copies) {
@@ -266,11 +264,20 @@ void SystemFrontEnds::shut_down() {
                    {{"snapshot", id.to_string()}, {"reason", unmounted.error().context}});
     }
   }
-  for (auto& [id, volume] : live) end_live(id, volume);
   if (copies_) {
     copies_.reset();
     drop_kept(kKeptCopies);
   }
+}
+
+void SystemFrontEnds::shut_down() {
+  end_copies();
+  std::map<VolumeId, Live> live;
+  {
+    const std::lock_guard lock(mutex_);
+    live.swap(live_);
+  }
+  for (auto& [id, volume] : live) end_live(id, volume);
 }
 
 // --- live volumes -------------------------------------------------------------------------------
@@ -379,6 +386,15 @@ Status SystemFrontEnds::conceal(const VolumeId& volume) {
     end_live(volume, live);
   }
   return {};
+}
+
+void SystemFrontEnds::cut_off(const VolumeId& volume) {
+  std::map<VolumeId, Live>::node_type live;
+  {
+    const std::lock_guard lock(mutex_);
+    live = live_.extract(volume);
+  }
+  if (!live.empty()) end_live(volume, live.mapped());
 }
 
 // Loop device, session, mount point; whoever uses them is cut off.

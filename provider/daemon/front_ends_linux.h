@@ -53,7 +53,9 @@ class SystemFrontEnds final : public FrontEnds, public contract::Surfaces {
   /// When everything recorded is attached and every copy surfaced: requests for copies that wait
   /// since the last process are answered now; what nobody took over is given up.
   void finish_start();
-  /// Ends everything, in use or not; says in the log what was in use. Unmounts copies.
+  /// Ends the copies, in use or not; unmounts them first. Nobody surfaces any more.
+  void end_copies();
+  /// Ends everything that is left, in use or not.
   void shut_down();
 
   // FrontEnds
@@ -64,6 +66,7 @@ class SystemFrontEnds final : public FrontEnds, public contract::Surfaces {
   [[nodiscard]] std::vector<std::string> users(const VolumeId& volume) const override;
   [[nodiscard]] std::vector<std::string> users(const SnapshotId& snapshot) const override;
   [[nodiscard]] Status conceal(const VolumeId& volume) override;
+  void cut_off(const VolumeId& volume) override;
 
   // contract::Surfaces
   [[nodiscard]] Result<contract::Surfaced> surface(const SnapshotId& snapshot,

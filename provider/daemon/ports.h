@@ -118,6 +118,8 @@ class FrontEnds {
   [[nodiscard]] virtual std::vector<std::string> users(const SnapshotId& snapshot) const = 0;
   /// Takes it away; an unknown one is no error. Errors: volume_in_use (still served then).
   [[nodiscard]] virtual Status conceal(const VolumeId& volume) = 0;
+  /// The same from whoever uses it, who gets errors from now on.
+  virtual void cut_off(const VolumeId& volume) = 0;
 };
 
 /// What the provider must know of a volume beside its store.

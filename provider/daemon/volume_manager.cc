@@ -504,7 +504,10 @@ void VolumeManager::close() {
   std::vector<VolumePtr> rows = table();
   std::reverse(rows.begin(), rows.end());
   for (const VolumePtr& row : rows) {
-    if (row->store != nullptr) take_down(*row);
+    if (row->store != nullptr) {
+      ports_.front_ends.cut_off(row->config.volume_id);
+      take_down(*row);
+    }
     drop(*row);
   }
 }

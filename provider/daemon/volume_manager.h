@@ -68,8 +68,8 @@ class VolumeManager {
   /// Errors: io_error (the records cannot be listed).
   [[nodiscard]] Status reattach();
 
-  /// Closes every store cleanly, newest first; nothing is served any more, records stay. Whoever
-  /// uses the front ends must have ended.
+  /// Takes every volume away from its users and closes its store cleanly, newest first: a host
+  /// takes what its dependants flush. Records stay. Nobody uses the copies any more.
   void close();
 
   /// By name.

@@ -9,6 +9,7 @@ import contextlib
 import hashlib
 import os
 import re
+import signal
 import sys
 import threading
 import time
@@ -16,7 +17,8 @@ import time
 import harness
 from coordinator import CONTEXT_BACKUP, Refused
 from cowd import IN_USE, kill_cowd, read_file, refused, start, start_cowd, stop_clean, write_file
-from harness import expect, is_frozen, require_fuse_and_loop, run_command, wait_until
+from harness import expect, is_frozen, loop_devices, mounts, require_fuse_and_loop, require_programs, run_command, wait_until
+from load import Stamp, hold_of
 
 DRILL_MS = 2500
 FROZEN_S_MAX = 20  # Lease, flush and restart.
@@ -47,7 +49,7 @@ class Tower:
             origin = os.path.join(folder, f"{name}.img")
             with open(origin, "wb") as image:
                 # Dense enough below, so that nobody runs out of space.
-                image.truncate((GUEST_MIB << 20) * 5 ** (len(names) - 1 - level))
+                image.truncate((GUEST_MIB << 20) * 5 ** (max(len(names), 2) - 1 - level))
             self.volumes[name] = self.coordinator.attach(origin, os.path.join(folder, f"{name}.diff"), name)
             self.directories[name] = world.mkfs_and_mount(self.volumes[name]["device_path"], name)
             folder = self.directories[name]
@@ -262,37 +264,176 @@ def killed_under_load(world):
     tower.take_down()
 
 
+def hit_in_the_hold(tower, names, hit):
+    """A set of `names` is hit while its file systems are frozen; a write to each volume goes through
+    in time, and nothing is left of the set."""
+    world, coordinator = tower.world, tower.coordinator
+    records = os.path.join(world.run_dir, "frozen")
+
+    def create():
+        with contextlib.suppress(harness.Failure, Refused):
+            coordinator.snapshot(*names)
+
+    creation = threading.Thread(target=create, daemon=True)
+    creation.start()
+    wait_until(lambda: os.path.isdir(records) and len(os.listdir(records)) == len(names), "all are being frozen")
+    wait_until(lambda: is_frozen(tower.directories["host"]), "the host is frozen", 5)
+    begin = time.monotonic()
+    hit()
+    for name in tower.names:
+        writer = world.start(
+            "dd", "if=/dev/zero", f"of={tower.directories[name]}/probe", "bs=4k", "count=1", "conv=fsync",
+            name=f"probe-{name}",
+        )  # fmt: skip
+        expect(writer.wait(FROZEN_S_MAX) == 0, f"a write to {name} failed")
+    took = time.monotonic() - begin
+    print(f"{'+'.join(names)}: thawed {took:.2f} s after the hit")
+    expect(took < FROZEN_S_MAX, "frozen for too long")
+    creation.join(harness.DEADLINE_S)
+    wait_until(lambda: coordinator.snapshots() == [], "the set is gone")
+    wait_until(lambda: os.listdir(records) == [], "no record of a freeze is left")
+
+
 def killed_in_the_hold(world):
     """kill -9 while both are frozen, and while the host is and the guest's writes wait."""
     tower = Tower(world, ["host", "guest"], "--drill-hold-ms", str(DRILL_MS))
-    coordinator = tower.coordinator
-    records = os.path.join(world.run_dir, "frozen")
     with tower.load("host", "guest"):
         for round_, names in enumerate((["host", "guest"], ["host"])):
 
-            def create():
-                with contextlib.suppress(harness.Failure, Refused):
-                    coordinator.snapshot(*names)
+            def hit():
+                kill_cowd(world)
+                wait_until(lambda: tower.coordinator.registrations == round_ + 2, "umbra-cowd registers again")
 
-            creation = threading.Thread(target=create, daemon=True)
-            creation.start()
-            wait_until(lambda: os.path.isdir(records) and len(os.listdir(records)) == len(names), "all are being frozen")
-            wait_until(lambda: is_frozen(tower.directories["host"]), "the host is frozen", 5)
-            begin = time.monotonic()
+            hit_in_the_hold(tower, names, hit)
+        tower.check(tower.coordinator.snapshot("host", "guest"))
+    tower.take_down()
+
+
+def stopped_in_the_hold(world):
+    """umbra-cowd stands still with both frozen: the leases end, the guardian lets it go on."""
+    tower = Tower(world, ["host", "guest"], "--drill-hold-ms", str(DRILL_MS))
+    with tower.load("host", "guest"):
+        for names in (["host", "guest"], ["host"]):
+            hit_in_the_hold(tower, names, lambda: os.kill(world.cowd_pid(), signal.SIGSTOP))
+        tower.check(tower.coordinator.snapshot("host", "guest"))
+    expect(tower.coordinator.registrations == 1, "umbra-cowd was replaced")
+    tower.take_down()
+
+
+def stamped_guest(world):
+    """The guest is written over NBD, which nothing freezes: every sector of its copies is of the time
+    of the hold, and so is the guest's image within the host's copy."""
+    require_programs("nbdkit")
+    tower = Tower(world, ["host"])
+    coordinator = tower.coordinator
+    host = tower.directories["host"]
+    origin = world.make_image("mnt/host/raw.img", 32 << 20)
+    raw = coordinator.attach(origin, f"{host}/raw.diff", "raw", expose="nbd")
+    load = Stamp(world, raw["nbd_uri"], "--seed", str(world.random.randrange(1, 1 << 30)))
+    with tower.load("host"):
+        for names in (["host", "raw"], ["host"], ["raw", "host"], ["raw"]):
+            snapshots = by_volume(coordinator.snapshot(*names))
+            shown = [snapshots["raw"]["nbd_uri"]] if "raw" in snapshots else []
+            if "host" in snapshots:
+                tower.check([snapshots["host"]])
+                # As it lies in the host's copy: served from there by nbdkit.
+                mounted = coordinator.mount(snapshots["host"]["snapshot_id"])["path"]
+                socket = world.path("inner.sock")
+                server = world.start("nbdkit", "-f", "-r", "-U", socket, "file", f"{mounted}/raw.img")
+                wait_until(lambda: os.path.exists(socket), "nbdkit listens")
+                shown.append(f"nbd+unix:///?socket={socket}")
+            begin, end = hold_of(world, next(iter(snapshots.values())))
+            for number, uri in enumerate(shown):
+                verdict = load.ask(f"verify {'+'.join(names)}-{number} {uri} {begin} {end}")
+                expect(verdict["wrong"] == 0, f"wrong: {verdict}")
+                expect(verdict["sectors"] == 32 << 11, f"not every sector was seen: {verdict}")
+            if "host" in snapshots:
+                world.stop(server)
+                os.unlink(socket)
+                coordinator.unmount(snapshots["host"]["snapshot_id"])
+    print(f"{load.ask('count')['completed']} requests")
+    load.stop()
+    for snapshot in coordinator.snapshots():
+        coordinator.delete(snapshot["snapshot_id"])
+    coordinator.detach("raw")
+    tower.take_down()
+
+
+def through_loop_devices(world):
+    """Origin and diff area are block devices, loop devices over files on the host."""
+    tower = Tower(world, ["host"])
+    coordinator = tower.coordinator
+    host = tower.directories["host"]
+    devices = []
+    for name in ("origin", "diff"):
+        image = world.make_image(f"mnt/host/{name}.img", 64 << 20)
+        devices.append(run_command("losetup", "-f", "--show", image).stdout.strip())
+    tower.volumes["guest"] = coordinator.attach(*devices, "guest")
+    tower.directories["guest"] = world.mkfs_and_mount(tower.volumes["guest"]["device_path"], "guest")
+    tower.names = ["host", "guest"]
+    why = refused(IN_USE, coordinator.detach, "host")
+    expect('"guest" lies on volume "host"' in why, why)
+    with tower.load("host", "guest"):
+        with tower.counting():
+            for _ in range(2):
+                tower.check(coordinator.snapshot("host", "guest"))
+                tower.check(coordinator.snapshot("host"))
+        last = by_volume(coordinator.snapshot("guest", "host"))
+        mounted = coordinator.mount(last["host"]["snapshot_id"])["path"]
+        expect(
+            digest(f"{mounted}/origin.img") == digest(last["guest"]["device_object"]),
+            "the host's copy shows the guest at another instant than the guest's own copy",
+        )
+        coordinator.unmount(last["host"]["snapshot_id"])
+        for round_ in range(2):
+            at = time.monotonic() + world.random.uniform(0.2, 1.0)
+            wait_until(lambda: time.monotonic() >= at, "the moment of the kill")
             kill_cowd(world)
-            for name in tower.names:
-                writer = world.start(
-                    "dd", "if=/dev/zero", f"of={tower.directories[name]}/probe", "bs=4k", "count=1", "conv=fsync",
-                    name=f"probe-{name}",
-                )  # fmt: skip
-                expect(writer.wait(FROZEN_S_MAX) == 0, f"a write to {name} failed")
-            print(f"{'+'.join(names)}: thawed {time.monotonic() - begin:.2f} s after the kill")
-            expect(time.monotonic() - begin < FROZEN_S_MAX, "frozen for too long")
-            creation.join(harness.DEADLINE_S)
             wait_until(lambda: coordinator.registrations == round_ + 2, "umbra-cowd registers again")
-            wait_until(lambda: coordinator.snapshots() == [], "the set is gone")
-            expect(os.listdir(records) == [], "a record of a freeze is left")
-        tower.check(coordinator.snapshot("host", "guest"))
+            states = {v["name"]: v["state"] for v in coordinator.volumes().values()}
+            expect(states == {"host": "ok", "guest": "ok"}, f"{states}")
+        tower.check(coordinator.snapshot("guest", "host"))
+    run_command("umount", tower.directories["guest"])
+    run_command("e2fsck", "-fn", tower.volumes["guest"]["device_path"])
+    for snapshot in coordinator.snapshots():
+        coordinator.delete(snapshot["snapshot_id"])
+    coordinator.detach("guest")
+    for device in devices:
+        run_command("losetup", "-d", device)
+    wait_until(lambda: not any(b.startswith(host) for b in loop_devices()), "the loop devices go")
+    tower.names = ["host"]
+    tower.take_down()
+
+
+def stopped_while_in_use(world):
+    """SIGTERM with both mounted: the guest is flushed and closed while its host still takes it."""
+    tower = Tower(world, ["host", "guest"])
+    coordinator = tower.coordinator
+    (copy,) = coordinator.snapshot("guest")
+    shown = digest(copy["device_object"])
+    content = world.random.randbytes(4 << 20)
+    for name in tower.names:
+        with open(f"{tower.directories[name]}/file", "wb") as file:
+            file.write(content)  # Not synced.
+    expect(world.stop(tower.guardian) == 0, "umbra-guardian did not stop cleanly")
+    log = world.log_text("umbra-cowd")
+    expect("in use while umbra-cowd stops" in log, "nothing was said")
+    for trouble in ("could not be closed cleanly", "could not be flushed", "a loop device stays"):
+        expect(trouble not in log, f"the log says: {trouble}")
+    for name in reversed(tower.names):
+        run_command("umount", tower.directories[name], check=False)
+    wait_until(lambda: not any(d in tower.directories.values() for _, d in mounts()), "the dead mounts go")
+    world.assert_clean()
+
+    tower.guardian = start_cowd(world)
+    wait_until(lambda: coordinator.registrations == 2, "umbra-cowd registers again")
+    # The guest's files are not there before its host is mounted.
+    run_command("mount", coordinator.volumes()["host"]["device_path"], tower.directories["host"])
+    run_command("mount", tower.attach_again("guest")["device_path"], tower.directories["guest"])
+    for name in tower.names:
+        expect(read_file(f"{tower.directories[name]}/file") == content, f"what was written to {name} is gone")
+    (again,) = coordinator.snapshots()
+    expect(digest(again["device_object"]) == shown, "the copy changed")
     tower.take_down()
 
 
@@ -342,6 +483,10 @@ CASES = {
         host_alone_under_load_of_its_guest,
         killed_under_load,
         killed_in_the_hold,
+        stopped_in_the_hold,
+        stamped_guest,
+        through_loop_devices,
+        stopped_while_in_use,
         detached_in_order,
     )
 }
