@@ -10,6 +10,7 @@ packages_format=(clang-format-14)
 packages_coverage=(gcovr)
 packages_mingw=(g++-mingw-w64-x86-64-posix)
 packages_demo=(e2fsprogs util-linux sqlite3)
+packages_postgres=(postgresql-15)
 packages_test=(git e2fsprogs util-linux xfsprogs fio libnbd-bin nbdkit qemu-utils sqlite3 python3 socat procps
   postgresql)
 
@@ -39,27 +40,26 @@ install_packages() {
     as_root=(sudo)
   fi
   say "umbra: installing ${missing[*]}"
-  local log
+  apt_install "${missing[@]}"
+}
+
+# apt_install PACKAGE...: prints what apt-get says only if it fails. Needs $as_root. A subshell, for its
+# trap.
+apt_install() (
   log=$(mktemp)
   # Debian makes and starts a cluster when it installs a server. Nobody asked for one.
-  local no_cluster=/etc/postgresql-common/createcluster.d/umbra-scripts.conf
-  if [[ " ${missing[*]} " == *" postgresql"* ]]; then
-    "${as_root[@]}" mkdir -p "${no_cluster%/*}"
-    echo "create_main_cluster = false" | "${as_root[@]}" tee "$no_cluster" >/dev/null
-  else
-    no_cluster=
-  fi
-  local failed=
+  no_cluster=/etc/postgresql-common/createcluster.d/umbra-scripts.conf
+  trap 'rm -f "$log"; ! [ -e $no_cluster ] || "${as_root[@]}" sh -c \
+    "rm $no_cluster; rmdir --ignore-fail-on-non-empty ${no_cluster%/*}"' EXIT
+  [[ " $*" != *" postgresql"* ]] || "${as_root[@]}" sh -c \
+    "mkdir -p ${no_cluster%/*} && echo 'create_main_cluster = false' >$no_cluster"
   if ! { "${as_root[@]}" apt-get update -qq && "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive \
-    apt-get install -y -qq --no-install-recommends "${missing[@]}"; } >"$log" 2>&1; then
+    apt-get install -y -qq --no-install-recommends "$@"; } >"$log" 2>&1; then
     say "umbra: apt-get failed:"
     tail -n 20 "$log" >&2
-    failed=1
+    return 1
   fi
-  rm -f "$log"
-  [ -z "$no_cluster" ] || "${as_root[@]}" rm -f "$no_cluster"
-  [ -z "$failed" ]
-}
+)
 
 # One build at a time on a machine: two at once only make both slow.
 configure_and_build() {

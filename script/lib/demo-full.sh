@@ -2,6 +2,7 @@
 # shellcheck shell=bash disable=SC2034,SC2154
 
 step_count=8
+start_world 700
 database=$top/mnt/ledger.db
 
 # count: the load's own figures: the last commit acknowledged, and the longest transaction of all.
@@ -34,13 +35,8 @@ start_daemons
 step "Make a volume" \
   "A plain image file becomes a block device that Umbra serves. A real disk works the same way." \
   "While there is no snapshot, reads and writes just pass through."
-truncate -s 512M "$top/disk.img"
-umbra_or_die attach "$top/disk.img" --diff "$top/disk.diff" --name demo
-device=$(json "$top/umbra.json" '$.device_path')
-[ -b "$device" ] || die "umbra attach named no block device"
-mkdir "$top/mnt" "$top/copy"
-mkfs.ext4 -q -F "$device"
-mount "$device" "$top/mnt"
+mkdir "$top/copy"
+make_volume disk 512M "$top/mnt"
 good "disk.img is attached as $device, formatted with ext4 and mounted"
 
 step "Start an application that never stops writing" \
@@ -108,9 +104,7 @@ line=$(load_says)
 exec 4<&-
 stop "$writer_pid" 20 || die "the writer did not stop"
 "$(bin umbra-ledger)" check "$database" --in-place >"$top/check.json" || die "the live database is damaged"
-umount "$top/mnt"
-umbra_or_die detach demo
-e2fsck -fn "$top/disk.img" >"$top/e2fsck.log" 2>&1 || die "e2fsck found errors in the volume"
+put_away disk "$top/mnt"
 good "the live database is sound at commit $(json "$top/check.json" '$.commits'), and so is its file system (e2fsck)"
 end_world
 good "unmounted, detached, stopped; nothing is left"

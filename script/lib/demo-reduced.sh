@@ -2,6 +2,7 @@
 # shellcheck shell=bash disable=SC2034,SC2154
 
 step_count=6
+start_world 300
 
 # ask LINE: a command to umbra-stamp; the answer in $answer.
 ask() {
@@ -26,8 +27,7 @@ start_daemons
 step "Make a volume and a load on it" \
   "An image file, served over NBD on a local socket. Four connections keep 32 requests in flight; each" \
   "sector they write carries its place and its number, so any state of the volume can be judged."
-truncate -s 64M "$top/disk.img"
-umbra_or_die attach "$top/disk.img" --diff "$top/disk.diff" --name demo --expose nbd
+attach disk 64M --expose nbd
 live=$(json "$top/umbra.json" '$.nbd_uri')
 mkfifo "$top/ask" "$top/answer"
 input=$top/ask output=$top/answer start stamp "$(bin umbra-stamp)" "$live"
@@ -44,10 +44,10 @@ writer_pid=$started
 wait_for 20 writer_is_there || die "the writer did not register with umbrad"
 good "registered: $(json "$top/umbra.json" '$.writers[0].name')"
 
-step "Create a shadow copy, under load" "umbra create shadow demo"
+step "Create a shadow copy, under load" "umbra create shadow disk"
 now_ns
 before=$now
-umbra_or_die create shadow demo
+umbra_or_die create shadow disk
 cp "$top/umbra.json" "$top/created.json"
 now_ns
 after=$now
@@ -84,6 +84,6 @@ exec 3>&- 4<&-
 wait_for 20 eval "! is_running $stamp_pid" || die "the load did not end"
 good "the live volume is exactly what was acknowledged"
 stop "$writer_pid" 20 || die "the writer did not stop"
-umbra_or_die detach demo
+umbra_or_die detach disk
 end_world
 good "detached, stopped; nothing is left"

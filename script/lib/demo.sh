@@ -1,15 +1,20 @@
-# What both forms of script/demo share: a private world of daemons, its orderly end whatever happens,
+# What all forms of script/demo share: a private world of daemons, its orderly end whatever happens,
 # and the printing. Sourced by script/demo, after common.sh.
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2034,SC2016
 
 top=            # The world's directory.
 step_number=0
 step_count=0    # Set by the form.
 finished=no     # yes: the end is orderly.
-pids=()         # Everything started here, in order.
-bold='' dim='' green='' red='' plain=''
+pids=()         # Everything started here, in order; the daemons first.
+servers=()      # The process of each database server started here.
+volumes=()      # Names of what is attached, in order.
+declare -A end_signal=() # By pid: what ends it at once, where that is not TERM.
+bold='' dim='' green='' red='' yellow='' plain=''
+terminal=no     # yes: someone looks, with colours and lines that change.
 if [ -t 1 ] && [ -z "${NO_COLOR:-}" ] && [ "${TERM:-dumb}" != dumb ]; then
-  bold=$'\e[1m' dim=$'\e[2m' green=$'\e[32m' red=$'\e[31m' plain=$'\e[0m'
+  bold=$'\e[1m' dim=$'\e[2m' green=$'\e[32m' red=$'\e[31m' yellow=$'\e[33m' plain=$'\e[0m'
+  terminal=yes
 fi
 
 # --- what is shown ---------------------------------------------------------------------------------
@@ -107,27 +112,55 @@ start() {
   started=$!
   pids+=("$started")
 }
+# forget PID: it has ended, and the number may be somebody else's soon.
+forget() {
+  local pid kept=()
+  for pid in "${pids[@]}"; do [ "$pid" = "$1" ] || kept+=("$pid"); done
+  pids=("${kept[@]}")
+}
 
-# stop PID SECONDS: SIGTERM, and SIGKILL if that does not help. False if it did not.
+# run SECONDS NAME COMMAND...: the same, and waits for its end. Its exit status; 124 after the seconds.
+# A signal to this script is heeded at once.
+run() {
+  local status=0
+  start "$2" timeout -k 5 "$1" "${@:3}"
+  wait "$started" || status=$?
+  forget "$started"
+  return $status
+}
+
+# stop PID SECONDS [SIGNAL]: SIGTERM or that, and SIGKILL if it does not help. False if it did not.
 stop() {
+  local status=0
   [ -n "${1:-}" ] || return 0
-  is_running "$1" || return 0
-  kill -TERM "$1" 2>/dev/null || true
-  if wait_for "$2" eval "! is_running $1"; then return 0; fi
-  kill -KILL "$1" 2>/dev/null || true
-  return 1
+  if is_running "$1"; then
+    kill -"${3:-TERM}" "$1" 2>/dev/null || true
+    if ! wait_for "$2" eval "! is_running $1"; then
+      kill -KILL "$1" 2>/dev/null || true
+      status=1
+    fi
+  fi
+  forget "$1"
+  return $status
 }
 
 provider_is_there() { umbra list providers && [ "$(json "$top/umbra.json" '$.providers[0].connected')" = 1 ]; }
 writer_is_there() { umbra list writers && [ -n "$(json "$top/umbra.json" '$.writers[0].name')" ]; }
 
+# start_world MIB: in $TMPDIR or /tmp, which must have so much room.
 start_world() {
+  local directory=${TMPDIR:-/tmp} free
+  # The path of a socket has room for 107 bytes, and these names go into SQL and configurations.
+  [[ $directory =~ ^/[A-Za-z0-9/._+-]{0,59}$ ]] ||
+    die "TMPDIR=$directory cannot be used: choose a path of at most 60 letters, digits and /._+-"
+  free=$(df --output=avail --block-size=1M "$directory" | tail -n 1) || die "there is no directory $directory"
+  ((free >= $1)) ||
+    die "$1 MiB of free space are needed in $directory, and there are $((free)): set TMPDIR to a place with more"
   trap 'on_exit $?' EXIT
   trap 'interrupted INT 130' INT
   trap 'interrupted TERM 143' TERM
   trap 'interrupted HUP 129' HUP
-  # In /tmp: the path of a socket has room for 107 bytes.
-  top=$(mktemp -d /tmp/umbra-demo.XXXXXX)
+  top=$(mktemp -d "${directory%/}/umbra-demo.XXXXXX")
 }
 
 start_daemons() {
@@ -141,20 +174,48 @@ start_daemons() {
   good "umbra-cowd, the provider: copy-on-write (and its guardian: whatever it freezes, it thaws)"
 }
 
+# attach NAME SIZE OPTION...: a new volume, on a sparse file.
+attach() {
+  truncate -s "$2" "$top/$1.img"
+  volumes+=("$1")
+  umbra_or_die attach "$top/$1.img" --diff "$top/$1.diff" --name "$1" "${@:3}"
+}
+
+# make_volume NAME SIZE DIRECTORY: the same, with ext4, and mounted. Sets device.
+make_volume() {
+  attach "$1" "$2"
+  device=$(json "$top/umbra.json" '$.device_path')
+  [ -b "$device" ] || die "umbra attach named no block device"
+  mkdir -p "$3"
+  mkfs.ext4 -q -F "$device"
+  mount "$device" "$3"
+}
+
+# put_away NAME DIRECTORY: the opposite; the image must be a sound file system by itself.
+put_away() {
+  umount "$2"
+  umbra_or_die detach "$1"
+  e2fsck -fn "$top/$1.img" >"$top/e2fsck.log" 2>&1 || die "e2fsck found errors in the volume $1"
+}
+
 interrupted() {
   printf '\n%sInterrupted; cleaning up.%s\n' "$bold" "$plain"
   exit "$2"
 }
 
-# Our processes by their command line: those that name the world's directory.
+# Our processes: those that name the world's directory, or work in it.
 own_processes() {
   local entry words
   for entry in /proc/[0-9]*; do
     [ "${entry#/proc/}" != "$$" ] || continue
     words=$({ tr '\0' ' ' <"$entry/cmdline"; } 2>/dev/null) || continue
-    [[ $words == *"$top"* && $words == *umbra* ]] && is_running "${entry#/proc/}" && echo "${entry#/proc/}"
+    [[ $words == *"${top##*/}"* ]] && is_running "${entry#/proc/}" && echo "${entry#/proc/}"
   done
-  return 0
+  working_in_it
+}
+# A server's children: their command lines tell nothing.
+working_in_it() {
+  find /proc -maxdepth 2 -path '/proc/[0-9]*/cwd' -lname "$top/*" 2>/dev/null | cut -d/ -f3 || true
 }
 own_mounts() { awk -v top="$top/" 'index($2, top) == 1 { print $2 }' /proc/self/mounts | tac; }
 own_loops() {
@@ -164,11 +225,16 @@ own_loops() {
   done
   return 0
 }
+# System V shared memory that a killed server left.
+own_memory() {
+  awk -v pids=" ${servers[*]:-} " '$7 == 0 && index(pids, " " $5 " ") { print $2 }' /proc/sysvipc/shm
+}
 leftovers() {
   local name
   for name in $(own_mounts); do echo "mount $name"; done
   for name in $(own_loops); do echo "loop device /dev/$name"; done
   for name in $(own_processes); do echo "process $name"; done
+  for name in $(own_memory); do echo "shared memory $name"; done
 }
 
 # Stops the daemons. False if one would not stop.
@@ -204,20 +270,26 @@ on_exit() {
 force_end() {
   local name pid
   stop "${umbra_pid:-}" 15 # It undoes a creation under way.
-  for ((pid = ${#pids[@]} - 1; pid >= 2; pid--)); do stop "${pids[pid]}" 5; done
-  for name in "$top/copy" "$top/mnt"; do
-    mountpoint -q "$name" || continue
+  for pid in $(printf '%s\n' "${pids[@]}" | tac); do
+    [ "$pid" = "${umbrad_pid:-}" ] || [ "$pid" = "${cowd_pid:-}" ] || stop "$pid" 10 "${end_signal[$pid]:-TERM}"
+  done
+  wait_for 5 eval '[ -z "$(working_in_it)" ]'
+  for name in $(own_mounts); do
+    [[ $name != "$top/run/"* ]] || continue
     timeout 5 fsfreeze -u "$name" 2>/dev/null
     timeout 10 umount "$name" 2>/dev/null || umount -l "$name" 2>/dev/null
   done
   if is_running "${umbrad_pid:-}" && is_running "${cowd_pid:-}"; then
     timeout --foreground 20 "$(bin umbra)" --run-dir "$top/run" delete shadows --all --force
-    timeout --foreground 20 "$(bin umbra)" --run-dir "$top/run" detach demo
+    for name in "${volumes[@]}"; do
+      timeout --foreground 20 "$(bin umbra)" --run-dir "$top/run" detach "$name"
+    done
   fi >/dev/null 2>&1
   stop_daemons
   for pid in $(own_processes); do kill -CONT "$pid"; kill -KILL "$pid"; done 2>/dev/null
   for name in $(own_loops); do losetup -d "/dev/$name" 2>/dev/null; done
   for name in $(own_mounts); do umount -l "$name" 2>/dev/null; done
+  for name in $(own_memory); do ipcrm -m "$name"; done
 }
 
 show_logs() {
