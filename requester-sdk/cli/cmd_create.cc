@@ -90,11 +90,14 @@ ExitCode create_shadow(Service& service, Output& output, const CreateShadow& arg
   print_set(output, *set);
   const auto finished = service.finish(*set, true);
   if (!finished) return output.error(finished.error());
-  // Under every other policy a failure that matters has failed the set.
+  // Under every other policy an earlier failure that matters has failed the set.
+  const auto unnoticed = [&](const requester::WriterStatus& writer) {
+    return writer.state == WriterState::failed_at_backup_complete ||
+           (arguments.policy == WriterPolicy::none && has_failed(writer));
+  };
   const auto& writers = set->report.writers;
-  const bool unnoticed = arguments.policy == WriterPolicy::none &&
-                         std::any_of(writers.begin(), writers.end(), has_failed);
-  return unnoticed ? ExitCode::in_part : ExitCode::done;
+  return std::any_of(writers.begin(), writers.end(), unnoticed) ? ExitCode::in_part
+                                                                : ExitCode::done;
 }
 
 }  // namespace umbra::cli

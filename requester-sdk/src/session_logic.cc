@@ -462,7 +462,12 @@ Result<SnapshotSetInfo> SessionLogic::create_snapshot_set(const CreateOptions& o
     if (const Status told = set_backup_succeeded(component, true); !told) return fail(told.error());
   }
   const Status done = backup_complete(BackupSession::kCompleteLimit, options.on_progress);
-  if (!done) return fail(done.error());
+  if (done) return info;
+  if (done.error().code != Errc::unexpected_writer_error) return fail(done.error());
+  // The copies were good before and stay; what the writer missed is its own affair, and told.
+  if (auto writers = gather_writer_status()) info->report.writers = std::move(*writers);
+  if (state_ == lost) return fail(Errc::coordinator_lost, "while asking for the writers' status");
+  state_ = completed;
   return info;
 }
 

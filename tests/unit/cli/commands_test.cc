@@ -152,6 +152,12 @@ TEST_CASE("with --writers none a failed writer makes the creation partial", "[cl
   CHECK(umbra(state, {"create", "shadow", "db"}).status == 0);
 }
 
+TEST_CASE("a writer that failed at BackupComplete makes the creation partial", "[cli]") {
+  auto state = a_set();
+  state.set.report.writers[0].state = WriterState::failed_at_backup_complete;
+  CHECK(umbra(state, {"create", "shadow", "db"}).status == 3);
+}
+
 TEST_CASE("exec hands the copies to the command and its status on", "[cli]") {
   for (const int command_status : {0, 7, 143}) {
     auto state = a_set();

@@ -362,6 +362,22 @@ TEST_CASE("a persistent set is a success although nothing can be asked about its
   CHECK(dead.logic.create_snapshot_set(creation()).error().code == Errc::coordinator_lost);
 }
 
+TEST_CASE("a writer that fails at BackupComplete is told and does not fail the set") {
+  Session session;
+  session.link.errors["session.backup_complete"] = {Errc::unexpected_writer_error, "as asked"};
+  const auto info = session.logic.create_snapshot_set(creation());
+  REQUIRE(info);
+  CHECK(info->snapshots.at(0).snapshot_id == kSnapshot);
+  CHECK(session.sent("session.get_writer_status") == 1);
+  CHECK(session.sent("session.abort_backup") == 0);
+  CHECK(session.logic.state() == SessionState::completed);
+
+  Session dead;
+  dead.link.errors = {{"session.backup_complete", {Errc::unexpected_writer_error, "as asked"}},
+                      {"session.get_writer_status", {Errc::coordinator_lost, "gone"}}};
+  CHECK(dead.logic.create_snapshot_set(creation()).error().code == Errc::coordinator_lost);
+}
+
 TEST_CASE("a creation that fails at any call is aborted and leaves the session failed") {
   Session good;
   good.link.writers = {writer_with("/data")};

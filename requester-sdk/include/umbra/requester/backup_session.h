@@ -79,7 +79,8 @@ class UMBRA_REQUESTER_EXPORT BackupSession {
   /// those that lie wholly on the volumes are selected, the set is created under the policy. A
   /// persistent set is then completed too (state `completed`): nothing more need be called. If its
   /// provider went away right after the creation, only the ids of its copies are filled in;
-  /// list_snapshots() tells the rest once it is back.
+  /// list_snapshots() tells the rest once it is back. A writer that fails at BackupComplete shows
+  /// in report.writers and is no failure of the set.
   ///
   /// Blocks at most options.time_limit plus the time that undoing takes. After a failure no copy is
   /// left behind, every frozen writer has been thawed or aborted, the state is `failed`, and
