@@ -40,6 +40,7 @@ Status Hold::begin() {
   if (setup_.before_freeze) std::exchange(setup_.before_freeze, nullptr)();
   Status status;
   for (std::size_t layer = 0; status && layer < setup_.layers.size(); ++layer) {
+    if (is_cancelled()) break;
     status = freeze(layer);
     if (status) status = shut_and_drain(layer);
   }
@@ -57,8 +58,13 @@ Status Hold::begin() {
   return status;
 }
 
-// The freezer knows one freeze by one id: each layer but the last, usually only, has one of its
-// own.
+bool Hold::is_cancelled() {
+  const std::lock_guard lock(mutex_);
+  return cancel_asked_;
+}
+
+// The freezer knows one freeze by one id: each layer but the last, mostly the only one, has an id
+// of its own.
 SnapshotSetId Hold::freeze_id(std::size_t layer) const noexcept {
   Guid id = setup_.set;
   id.bytes[15] ^= static_cast<std::uint8_t>(setup_.layers.size() - 1 - layer);

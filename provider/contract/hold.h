@@ -107,6 +107,7 @@ class Hold {
     std::size_t gates_shut = 0;  // Of the first members.
   };
 
+  [[nodiscard]] bool is_cancelled();
   [[nodiscard]] Status freeze(std::size_t layer);
   [[nodiscard]] Status shut_and_drain(std::size_t layer);
   void finish(Cause cause) noexcept;

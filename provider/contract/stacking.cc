@@ -17,21 +17,20 @@ bool lies_on(const StackedVolume& upper, const StackedVolume& lower) {
   return lower.device != 0 && std::find(hosts.begin(), hosts.end(), lower.device) != hosts.end();
 }
 
-// Each of `rest` carries another one: up from anywhere until one comes twice, told downwards.
+// Each of `rest` lies on another one: down from anywhere until one comes twice.
 std::string circle_in(const std::vector<StackedVolume>& volumes, const Positions& rest) {
   Positions path;
   std::size_t at = rest.front();
   while (!contains(path, at)) {
     path.push_back(at);
     at = *std::find_if(rest.begin(), rest.end(),
-                       [&](std::size_t upper) { return lies_on(volumes[upper], volumes[at]); });
+                       [&](std::size_t below) { return lies_on(volumes[at], volumes[below]); });
   }
-  std::string text = "'" + volumes[at].name + "'";
-  for (std::size_t step = path.size(); step-- > 0;) {
-    text += " lies on '" + volumes[path[step]].name + "'";
-    if (path[step] == at) break;
+  std::string text;
+  for (auto step = std::find(path.begin(), path.end(), at); step != path.end(); ++step) {
+    text += "'" + volumes[*step].name + "' lies on ";
   }
-  return text;
+  return text + "'" + volumes[at].name + "'";
 }
 
 }  // namespace
@@ -51,20 +50,21 @@ Positions with_dependants(const std::vector<StackedVolume>& volumes, const Posit
 
 Result<std::vector<Positions>> in_layers(const std::vector<StackedVolume>& volumes,
                                          const Positions& chosen) {
-  std::vector<Positions> layers;
+  std::vector<Positions> layers;  // Hosts first, at first.
   for (Positions rest = chosen; !rest.empty();) {
     Positions layer;
-    Positions below;
+    Positions above;
     for (const std::size_t position : rest) {
-      const bool carries = std::any_of(rest.begin(), rest.end(), [&](std::size_t upper) {
-        return lies_on(volumes[upper], volumes[position]);
+      const bool lies = std::any_of(rest.begin(), rest.end(), [&](std::size_t lower) {
+        return lies_on(volumes[position], volumes[lower]);
       });
-      (carries ? below : layer).push_back(position);
+      (lies ? above : layer).push_back(position);
     }
     if (layer.empty()) return fail(Errc::nested_volume_limit, circle_in(volumes, rest));
     layers.push_back(std::move(layer));
-    rest = std::move(below);
+    rest = std::move(above);
   }
+  std::reverse(layers.begin(), layers.end());
   return layers;
 }
 

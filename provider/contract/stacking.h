@@ -34,9 +34,10 @@ using Positions = std::vector<std::size_t>;
                                         const Positions& chosen);
 
 /// `chosen` (each once) in layers, dependants first: whoever lies on another one, directly or not,
-/// is in an earlier layer, and each is as early as that allows. A layer keeps the order of
-/// `chosen`. Whoever lies between two of the chosen must be chosen too (with_dependants sees to
-/// it). Errors: nested_volume_limit (they lie on each other in a circle, which the context names).
+/// is in an earlier layer, and each is as late as that allows, so that it is held no longer than it
+/// must be. A layer keeps the order of `chosen`. Whoever lies between two of the chosen must be
+/// chosen too (with_dependants sees to it). Errors: nested_volume_limit (they lie on each other in
+/// a circle, which the context names).
 [[nodiscard]] Result<std::vector<Positions>> in_layers(const std::vector<StackedVolume>& volumes,
                                                        const Positions& chosen);
 

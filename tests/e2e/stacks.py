@@ -16,7 +16,7 @@ import time
 
 import harness
 from coordinator import CONTEXT_BACKUP, Refused
-from cowd import IN_USE, kill_cowd, read_file, refused, start, start_cowd, stop_clean, write_file
+from cowd import IN_USE, kill_cowd, kill_everything, read_file, refused, start, start_cowd, stop_clean, write_file
 from harness import expect, is_frozen, loop_devices, mounts, require_fuse_and_loop, require_programs, run_command, wait_until
 from load import Stamp, hold_of
 
@@ -264,6 +264,38 @@ def killed_under_load(world):
     tower.take_down()
 
 
+def unit_killed_under_load(world):
+    """Guardian and umbra-cowd at once: the devices are dead, but nothing waits for them for ever. The
+    next start serves the host, and names what is missing; by hand the guest comes back, with its copy."""
+    tower = Tower(world, ["host", "guest"])
+    coordinator = tower.coordinator
+    copies = {s["snapshot_id"]: digest(s["device_object"]) for s in coordinator.snapshot("guest", "host")}
+    write_file(f"{tower.directories['guest']}/file", b"synced")
+    with contextlib.suppress(harness.Failure):  # The loads end.
+        with tower.load("host", "guest"):
+            at = time.monotonic() + world.random.uniform(0.5, 2)
+            wait_until(lambda: time.monotonic() >= at, "the moment of the kill")
+            kill_everything(world, tower.guardian)
+    tower.guardian = start_cowd(world)
+    wait_until(lambda: coordinator.registrations == 2, "umbra-cowd registers again", 100)
+    volumes = coordinator.volumes()
+    expect(volumes["host"]["state"] == "ok", f"{volumes}")
+    expect("not attached" in volumes["guest"]["state"], f"{volumes}")
+    for name in reversed(tower.names):
+        run_command("umount", tower.directories[name], check=False)
+    wait_until(lambda: not any(d in tower.directories.values() for _, d in mounts()), "the dead mounts go")
+    run_command("mount", volumes["host"]["device_path"], tower.directories["host"])
+    run_command("mount", tower.attach_again("guest")["device_path"], tower.directories["guest"])
+    expect(read_file(f"{tower.directories['guest']}/file") == b"synced", "a synced write is gone")
+    for snapshot in coordinator.snapshots():
+        expect(not snapshot["lost"], f"lost: {snapshot}")
+        expect(digest(snapshot["device_object"]) == copies.pop(snapshot["snapshot_id"]), f"changed: {snapshot}")
+    expect(not copies, f"gone: {copies}")
+    tower.volumes = coordinator.volumes()
+    tower.check(coordinator.snapshot("host", "guest"))
+    tower.take_down()
+
+
 def hit_in_the_hold(tower, names, hit):
     """A set of `names` is hit while its file systems are frozen; a write to each volume goes through
     in time, and nothing is left of the set."""
@@ -482,6 +514,7 @@ CASES = {
         three_levels,
         host_alone_under_load_of_its_guest,
         killed_under_load,
+        unit_killed_under_load,
         killed_in_the_hold,
         stopped_in_the_hold,
         stamped_guest,

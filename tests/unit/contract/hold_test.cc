@@ -166,6 +166,21 @@ TEST_CASE("a layer that fails lets go of those before it, and of nothing else", 
   CHECK(stage.nothing_held());
 }
 
+TEST_CASE("an abort between two layers freezes nothing more", "[contract]") {
+  Stage stage;
+  const auto hold = stacked_hold(stage);
+  std::future<void> abort;
+  stage.freezer.on_freeze = [&] {
+    if (abort.valid()) return Status{};
+    abort = std::async(std::launch::async, [&] { hold->cancel(); });
+    return Status{};
+  };
+  const auto begun = hold->begin();
+  REQUIRE(abort.wait_for(kNever) == std::future_status::ready);
+  if (!begun) CHECK(begun.error().code == Errc::bad_state);  // Or it came after the last.
+  CHECK(stage.nothing_held());
+}
+
 TEST_CASE("the lease of a later layer is what is left of the first one's", "[contract]") {
   Stage stage;
   std::vector<std::chrono::milliseconds> leases;
