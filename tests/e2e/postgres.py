@@ -332,6 +332,33 @@ def a_stopped_cluster_is_given_up(world):
     end_world(world, "data")
 
 
+def a_session_lost_before_freeze_is_a_refusal(world):
+    """Another writer is slow to prepare; meanwhile an administrator ends the writer's session."""
+    (data,) = start_world(world, "data")
+    cluster = make_cluster(world, "shop", data)
+    start_writer(world, address(cluster))
+    slow = world.start(
+        world.binary("umbra-test-writer"), "--socket", world.socket(), "--name", "slow",
+        "--record", world.path("slow.events"), "--component", f"slow={data}",
+        "--at=prepare_for_snapshot=delay:2000",
+    )  # fmt: skip
+    wait_until(lambda: len(world.umbra("list", "writers")["writers"]) == 2, "both writers are registered")
+    creation = in_background(world, "create", "shadow", data)
+    wait_until(lambda: "redo_lsn" in sessions(cluster), "the cluster is prepared", 20)
+    cluster.psql(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name LIKE 'umbra%'"
+    )
+    _, text = creation.communicate(timeout=30)
+    expect(creation.returncode == EXIT_WRITER_FAILED, f"exit {creation.returncode}: {text}")
+    expect("RETRYABLE" in text and address(cluster) in text, f"not told: {text}")
+    expect(world.umbra("list", "shadows")["snapshots"] == [], "a copy is left")
+    expect(world.stop(slow) == 0, "the slow writer ended badly")
+    create(world, data)
+    cluster.stop()
+    world.umbra("delete", "shadows", "--all")
+    end_world(world, "data")
+
+
 def in_background(world, *arguments):
     process = subprocess.Popen(
         [world.binary("umbra"), "--run-dir", world.run_dir, *arguments],
@@ -429,6 +456,7 @@ CASES = {
     "a_cluster_partly_outside_is_refused": a_cluster_partly_outside_is_refused,
     "a_point_in_time_after_the_copy": a_point_in_time_after_the_copy,
     "a_stopped_cluster_is_given_up": a_stopped_cluster_is_given_up,
+    "a_session_lost_before_freeze_is_a_refusal": a_session_lost_before_freeze_is_a_refusal,
     "a_stopped_writer_blocks_nobody": a_stopped_writer_blocks_nobody,
     "configuration_and_roles": configuration_and_roles,
 }

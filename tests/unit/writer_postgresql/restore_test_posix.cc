@@ -9,6 +9,7 @@
 #include <cstring>
 #include <filesystem>
 #include <fstream>
+#include <iterator>
 #include <string>
 #include <vector>
 
@@ -118,9 +119,9 @@ void check_refused(const umbra::Result<RestorePlan>& plan, const std::string& pa
 
 TEST_CASE("options of a restore are read") {
   const auto options = parse_restore_options(
-      R"( "existing"="remove", restore_command = "cp \"/a, b\"/%f %p" , recovery_target_lsn=1/20 )");
+      R"( "existing"="replace", restore_command = "cp \"/a, b\"/%f %p" , recovery_target_lsn=1/20 )");
   REQUIRE(options);
-  CHECK(*options == Settings{{"existing", "remove"},
+  CHECK(*options == Settings{{"existing", "replace"},
                              {"restore_command", "cp \"/a, b\"/%f %p"},
                              {"recovery_target_lsn", "1/20"}});
   CHECK(parse_restore_options("")->empty());
@@ -153,7 +154,7 @@ TEST_CASE("a point in time becomes settings and a signal") {
   scene.component.restore_options = "recovery_target_tmie=x";
   check_refused(scene.plan(), "there is no restore option 'recovery_target_tmie'");
   scene.component.restore_options = "existing=keep";
-  check_refused(scene.plan(), "refuse or remove");
+  check_refused(scene.plan(), "refuse or replace");
   scene.component.restore_options.reset();
   scene.component.restore_subcomponents = {{"shop", "data"}};
   check_refused(scene.plan(), "a part of a cluster");
@@ -186,7 +187,7 @@ TEST_CASE("nothing is restored over a running server") {
         std::to_string(::getpid()) + "\n");
   const auto before = fs::current_path();
   fs::current_path(scene.record.data_directory);
-  scene.component.restore_options = "existing=remove";
+  scene.component.restore_options = "existing=replace";
   check_failed(scene.before(), "stop it first: pg_ctl stop -D");
   check_failed(scene.after(), "stop it first");
   fs::current_path(before);
@@ -199,7 +200,7 @@ TEST_CASE("files that are there are kept unless they may go and are this cluster
   scene.old_cluster();
   const fs::path data = scene.record.data_directory;
   check_failed(scene.before(), "is not empty");
-  scene.component.restore_options = "existing=remove";
+  scene.component.restore_options = "existing=replace";
   write(data / "global/pg_control", control(4));
   check_failed(scene.before(), "not known to be of cluster shop");
   write(data / "global/pg_control", control(7711));
@@ -212,17 +213,49 @@ TEST_CASE("files that are there are kept unless they may go and are this cluster
   fs::create_directory_symlink(scene.record.wal_directory, data / "pg_wal");
   write(scene.dir / "fast/precious", "not PostgreSQL's");
   CHECK(scene.before().empty());
-  CHECK(fs::is_empty(data));
-  CHECK(fs::is_empty(scene.record.wal_directory));
-  CHECK(fs::is_empty(scene.dir / "fast/PG_15_202209061"));
+  const auto only_aside = [](const fs::path& directory) {
+    return fs::exists(directory / ".umbra-replaced") &&
+           std::distance(fs::directory_iterator(directory), fs::directory_iterator()) == 1;
+  };
+  CHECK(only_aside(data));
+  CHECK(only_aside(scene.record.wal_directory));
+  CHECK(only_aside(scene.dir / "fast/PG_15_202209061"));
   CHECK(read(scene.dir / "fast/precious") == "not PostgreSQL's");
+}
+
+TEST_CASE("what was there goes when the new is complete, and not before") {
+  Scene scene;
+  scene.old_cluster();
+  const fs::path data = scene.record.data_directory;
+  write(data / "base/1/new-since", "rows");
+  scene.component.restore_options = "existing=replace";
+  REQUIRE(scene.before().empty());
+  SECTION("nothing was restored: it is back") {
+    check_failed(scene.after(FileRestoreStatus::none), "as it was before");
+    CHECK(read(data / "base/1/new-since") == "rows");
+    CHECK(fs::is_symlink(data / "pg_wal"));
+    CHECK_FALSE(fs::exists(data / ".umbra-replaced"));
+  }
+  SECTION("a part was restored: it is kept, and in the way of the next") {
+    scene.restore_files();
+    check_failed(scene.after(FileRestoreStatus::failed), "is in .umbra-replaced");
+    CHECK(read(data / ".umbra-replaced/base/1/new-since") == "rows");
+    check_failed(scene.before(), "an earlier restore");
+  }
+  SECTION("all was restored: it is gone") {
+    scene.restore_files();
+    CHECK(scene.after().empty());
+    CHECK_FALSE(fs::exists(data / ".umbra-replaced"));
+    CHECK_FALSE(fs::exists(data / "base/1/new-since"));
+    CHECK(fs::exists(data / "base/1/1259"));
+  }
 }
 
 TEST_CASE("leftover WAL alone is refused too: it would be replayed") {
   Scene scene;
   write(fs::path(scene.record.wal_directory) / "000000010000000000000009", "newer");
   check_failed(scene.before(), "wal is not empty");
-  scene.component.restore_options = "existing=remove";
+  scene.component.restore_options = "existing=replace";
   check_failed(scene.before(), "not known to be of cluster shop");
   CHECK(fs::exists(fs::path(scene.record.wal_directory) / "000000010000000000000009"));
 }
@@ -266,8 +299,7 @@ TEST_CASE("links of another place are set right") {
 TEST_CASE("what is not whole is not made a data directory") {
   Scene scene;
   scene.restore_files();
-  for (const auto status :
-       {FileRestoreStatus::undefined, FileRestoreStatus::none, FileRestoreStatus::failed}) {
+  for (const auto status : {FileRestoreStatus::undefined, FileRestoreStatus::failed}) {
     check_failed(scene.after(status), "not all restored");
   }
   CHECK_FALSE(fs::exists(scene.dir / "data/pg_wal"));

@@ -131,11 +131,9 @@ void Clusters::report(State& state, bool was_up) const {
 }
 
 void for_all(std::size_t count, const std::function<void(std::size_t index)>& action) {
-  std::vector<std::thread> others;
-  others.reserve(count);
+  std::vector<std::jthread> others;  // Joined also when one of them cannot be started.
   for (std::size_t i = 1; i < count; ++i) others.emplace_back(action, i);
   if (count > 0) action(0);
-  for (auto& other : others) other.join();
 }
 
 }  // namespace umbra::postgresql

@@ -13,6 +13,7 @@
 #include <map>
 #include <mutex>
 #include <optional>
+#include <set>
 #include <string>
 #include <thread>
 #include <vector>
@@ -66,6 +67,7 @@ class Clusters {
   std::mutex refresh_mutex_;  // One refresh at a time.
   mutable std::mutex mutex_;  // Guards what follows; never held while waiting for a server.
   std::map<std::string, State> states_;  // By name.
+  std::set<std::string> left_out_;       // Named in the log already.
   std::condition_variable ended_;
   bool end_ = false;
   std::thread watcher_;

@@ -132,7 +132,7 @@ Status ask_control(Connection& connection, const Limit& limit, BackupRecord& rec
 const std::string& position_sql() {
   static const std::string sql =
       "SELECT CASE WHEN pg_is_in_recovery() THEN"
-      " coalesce(pg_last_wal_receive_lsn(), pg_last_wal_replay_lsn())"
+      " greatest(pg_last_wal_receive_lsn(), pg_last_wal_replay_lsn())"
       " ELSE pg_current_wal_insert_lsn() END,"
       " CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn()"
       " ELSE pg_current_wal_flush_lsn() END, clock_timestamp()";

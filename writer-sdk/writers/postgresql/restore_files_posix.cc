@@ -22,6 +22,8 @@ namespace fs = std::filesystem;
 
 namespace {
 
+constexpr const char* kAside = ".umbra-replaced";
+
 constexpr std::array kDirectories = {
     "pg_commit_ts", "pg_dynshmem", "pg_logical",  "pg_logical/mappings", "pg_logical/snapshots",
     "pg_multixact", "pg_notify",   "pg_replslot", "pg_serial",           "pg_snapshots",
@@ -140,6 +142,20 @@ Status make_directory(const std::string& directory) {
   return wrong(directory, {errno, std::generic_category()});
 }
 
+// Into the directory `to` of the same file system; what is there already is not replaced.
+Status move_all(const std::vector<fs::path>& entries, const fs::path& to) {
+  for (const auto& entry : entries) {
+    const auto place = to / entry.filename();
+    std::error_code error;
+    if (fs::exists(fs::symlink_status(place, error))) {
+      return wrong(place.string() + " is in the way of " + entry.string());
+    }
+    fs::rename(entry, place, error);
+    if (error) return wrong(entry.string(), error);
+  }
+  return {};
+}
+
 // `link` leads to `target`, which is a directory.
 Status set_link(const std::string& link, const std::string& target) {
   std::error_code error;
@@ -177,36 +193,58 @@ Status check_destination(const RestorePlan& plan) {
     const auto entries = content(directory);
     if (!entries) return fail(entries.error());
     if (entries->empty()) continue;
-    if (!plan.remove_existing) {
+    std::error_code error;
+    if (fs::exists(fs::path(directory) / kAside, error)) {
+      return wrong((fs::path(directory) / kAside).string() +
+                   " holds what an earlier restore was to replace; move it back or remove it");
+    }
+    if (!plan.replace_existing) {
       return wrong(directory +
                    " is not empty; what is left there would be mixed with the restored files. Move "
-                   "it away, or give the restore option existing=remove");
+                   "it away, or give the restore option existing=replace");
     }
-    std::error_code error;
     if (own.contains(fs::canonical(directory, error).string())) continue;
     return wrong(directory + " holds files that are not known to be of cluster " + plan.cluster +
-                 " and are not removed; move them away");
+                 " and are not replaced; move them away");
   }
   return {};
 }
 
-Status clear_destination(const RestorePlan& plan) {
-  if (!plan.remove_existing) return {};
-  // What says whose the files are goes last, so that a second try still knows.
-  static const std::set<std::string> last{"global", "PG_VERSION", "pg_wal", "pg_tblspc"};
-  auto directories = directories_of(plan);
-  directories.push_back(plan.data);
-  for (std::size_t i = 0; i < directories.size(); ++i) {
-    const auto entries = content(directories[i]);
+Status set_aside(const RestorePlan& plan) {
+  if (!plan.replace_existing) return {};
+  for (const auto& directory : directories_of(plan)) {
+    const auto entries = content(directory);
     if (!entries) return fail(entries.error());
-    for (const auto& entry : *entries) {
-      const bool is_last_round = i + 1 == directories.size();
-      if (directories[i] == plan.data && !is_last_round && last.contains(entry.filename()))
-        continue;
-      std::error_code error;
-      (void)fs::remove_all(entry, error);
-      if (error) return wrong(entry.string(), error);
-    }
+    if (entries->empty()) continue;
+    const auto aside = fs::path(directory) / kAside;
+    auto moved = make_directory(aside.string());
+    if (moved) moved = move_all(*entries, aside);
+    if (moved) continue;
+    auto back = put_back(plan);
+    return back ? moved : fail(std::move(back.error()), moved.error().context);
+  }
+  return {};
+}
+
+Status put_back(const RestorePlan& plan) {
+  for (const auto& directory : directories_of(plan)) {
+    const auto aside = fs::path(directory) / kAside;
+    const auto entries = content(aside.string());
+    if (!entries) return fail(entries.error());
+    if (auto moved = move_all(*entries, directory); !moved) return moved;
+    std::error_code error;
+    (void)fs::remove(aside, error);
+    if (error) return wrong(aside.string(), error);
+  }
+  return {};
+}
+
+Status remove_replaced(const RestorePlan& plan) {
+  for (const auto& directory : directories_of(plan)) {
+    const auto aside = fs::path(directory) / kAside;
+    std::error_code error;
+    (void)fs::remove_all(aside, error);
+    if (error) return wrong(aside.string(), error);
   }
   return {};
 }

@@ -60,10 +60,10 @@ std::optional<std::uint64_t> parse_lsn(std::string_view text) {
 
 Status read_option(const std::string& name, const std::string& value, RestorePlan& plan) {
   if (name == "existing") {
-    if (value != "refuse" && value != "remove") {
-      return fail(Errc::invalid_argument, "existing must be refuse or remove");
+    if (value != "refuse" && value != "replace") {
+      return fail(Errc::invalid_argument, "existing must be refuse or replace");
     }
-    plan.remove_existing = value == "remove";
+    plan.replace_existing = value == "replace";
     return {};
   }
   if (std::find(kSettings.begin(), kSettings.end(), name) == kSettings.end()) {

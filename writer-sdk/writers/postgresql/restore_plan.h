@@ -7,7 +7,8 @@
 // (quotes may be left out where a value holds no comma; \" and \\ inside of quotes).
 //
 //   existing                  refuse (default): the directories must be empty or missing.
-//                             remove: this cluster's old files are removed first
+//                             replace: this cluster's old files are moved aside first, and removed
+//                             when the restored ones are complete
 //   restore_command, recovery_target, recovery_target_time, recovery_target_lsn,
 //   recovery_target_xid, recovery_target_name, recovery_target_inclusive,
 //   recovery_target_timeline, recovery_target_action
@@ -39,7 +40,7 @@ struct RestorePlan {
   std::string wal{};
   std::vector<Tablespace> tablespaces{};
   std::string tablespace_directory{};
-  bool remove_existing = false;
+  bool replace_existing = false;
   bool recover_to_target = false;  ///< Make recovery.signal.
   Settings settings{};             ///< For postgresql.auto.conf.
 };

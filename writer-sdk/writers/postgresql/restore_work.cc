@@ -23,13 +23,23 @@ Result<RestorePlan> plan_of(const BackupComponent& component) {
 }
 
 Status finish(const BackupComponent& component) {
-  if (component.file_restore_status != FileRestoreStatus::all) {
-    return fail(Errc::writererror_nonretryable,
-                "its files were not all restored; do not start a server on them, restore it again");
-  }
   const auto plan = plan_of(component);
   if (!plan) return fail(plan.error());
-  return finish_restored(*plan);
+  const auto status = component.file_restore_status;
+  if (status == FileRestoreStatus::none) {
+    if (auto back = put_back(*plan); !back) return back;
+    return fail(Errc::writererror_nonretryable, "nothing was restored; all is as it was before");
+  }
+  auto finished = status == FileRestoreStatus::all
+                      ? finish_restored(*plan)
+                      : Status(fail(Errc::writererror_nonretryable,
+                                    "its files were not all restored; do not start a server on "
+                                    "them, restore it again"));
+  if (finished) return remove_replaced(*plan);
+  if (plan->replace_existing) {
+    finished.error().context += " (what was there before is in .umbra-replaced in each directory)";
+  }
+  return finished;
 }
 
 }  // namespace
@@ -49,8 +59,14 @@ std::vector<RestoreFailure> before_restore(const WriterComponents& part) {
   }
   if (!failures.empty()) return failures;
   for (const auto& [name, plan] : plans) {
-    auto cleared = clear_destination(plan);
-    if (!cleared) failures.push_back({name, std::move(cleared.error())});
+    if (!failures.empty()) break;
+    auto moved = set_aside(plan);
+    if (!moved) failures.push_back({name, std::move(moved.error())});
+  }
+  if (failures.empty()) return failures;
+  for (const auto& [name, plan] : plans) {
+    auto back = put_back(plan);
+    if (!back) failures.push_back({name, std::move(back.error())});
   }
   return failures;
 }

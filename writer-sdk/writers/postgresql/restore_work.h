@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // PreRestore and PostRestore, without the SDK: all clusters that are to be restored are looked at
-// before anything of one is removed.
+// before anything of one is moved, and what was there is removed only when the new is complete.
 
 #pragma once
 
@@ -19,11 +19,12 @@ struct RestoreFailure {
 };
 
 /// Before the files come. Any failure: no file may be written. Errors: as plan_restore(),
-/// check_destination(), clear_destination(); invalid_argument (no metadata of ours).
+/// check_destination(), set_aside(); invalid_argument (no metadata of ours).
 [[nodiscard]] std::vector<RestoreFailure> before_restore(const WriterComponents& part);
 
-/// After them. A cluster whose files are not whole, or to which more will be restored, is left as
-/// it is; the former is a failure. Errors: as plan_restore(), finish_restored().
+/// After them. A cluster to which more will be restored is left as it is. One whose files are not
+/// whole is a failure: if nothing was written the old files are back, else they are still aside.
+/// Errors: as plan_restore(), finish_restored(), put_back(), remove_replaced().
 [[nodiscard]] std::vector<RestoreFailure> after_restore(const WriterComponents& part);
 
 }  // namespace umbra::postgresql
