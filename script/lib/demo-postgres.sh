@@ -11,7 +11,7 @@
 # - pgbench reads a steady clock, shifted once to the time of day. clock_was_set() sees to it that this is
 #   still the time of day.
 
-step_count=8
+step_count=9
 postgres_bin=/usr/lib/postgresql/15/bin
 if [ "$quick" = yes ]; then
   scale=2 seconds=3
@@ -19,6 +19,7 @@ else
   scale=10 seconds=10
 fi
 clients=8
+freeze_note='the writer notes where the log is; nobody waits'
 needed_mib=3500 # Volumes, diff areas, what the second server writes, and a restored copy.
 
 # --- PostgreSQL --------------------------------------------------------------------------------------
@@ -247,15 +248,18 @@ picture() {
   good "lowest second: $tps_lowest; longest time without any acknowledgement: $(in_ms "$pause")"
 }
 
+umask 022 # User postgres reads what is made here, and passes through.
 start_world $needed_mib
 SECONDS=0
 printf '\n%sUmbra%s: one snapshot of a PostgreSQL cluster on two volumes, under full load.\n' "$bold" "$plain"
-chmod 0711 "$top" # User postgres passes through.
+chmod 0711 "$top"
 "${as_postgres[@]}" test -x "$top" ||
   die "user postgres cannot enter $top: set TMPDIR to a directory that everybody may enter"
 
 step "Start the two daemons" "In a private directory, $top; nothing else on this machine is touched."
-start_daemons
+# Nobody is made a member of a group for this: here, writers are the group that PostgreSQL runs as.
+printf '[roles]\nwriters = "postgres"\n' >"$top/umbrad.toml"
+start_daemons --config "$top/umbrad.toml"
 
 step "Make two volumes" "One for the data, one for the write-ahead log, as a busy database has them."
 make_volume data 512M "$top/mnt/data"
@@ -263,10 +267,10 @@ good "data.img is attached as $device, formatted with ext4 and mounted"
 make_volume wal 1G "$top/mnt/wal"
 good "wal.img  is attached as $device, formatted with ext4 and mounted"
 
-step "Make a PostgreSQL cluster across both" "With its own socket and no port; no other cluster is touched."
+step "Make a PostgreSQL cluster across both" "With its own socket, which only root and user postgres reach, and no port. No other cluster is touched."
 install -d -o postgres -g postgres -m 0700 "$top/mnt/data/main" "$top/mnt/wal/main" "$top/load"
 run 120 initdb "${as_postgres[@]}" initdb -D "$top/mnt/data/main" --waldir="$top/mnt/wal/main" \
-  --data-checksums --auth=peer --username=postgres --encoding=UTF8 --locale=C ||
+  --data-checksums --auth=trust --username=postgres --encoding=UTF8 --locale=C ||
   die "initdb: $(<"$top/initdb.log")"
 cat >>"$top/mnt/data/main/postgresql.conf" <<END
 listen_addresses = ''
@@ -312,6 +316,25 @@ let_load_run 3
 let_load_run $seconds
 good "$load_tps transactions in the last second"
 
+step "Give PostgreSQL a voice" \
+  "umbra-writer-postgresql tells which files and volumes the cluster needs, and has a checkpoint made before" \
+  "the snapshot so that recovery of the copy is short. As user postgres, with a role that is no superuser."
+ask first 'CREATE ROLE umbra LOGIN; GRANT pg_monitor, pg_checkpoint TO umbra'
+# A copy, since user postgres may not enter the directory that this was built in.
+mkdir "$top/writer"
+cp "$(bin umbra-writer-postgresql)" "$(ldd "$(bin umbra-writer-postgresql)" | awk '$1 ~ /^libumbra-writer/ { print $3 }')" \
+  "$top/writer"
+cat >"$top/writer.toml" <<END
+[[cluster]]
+name = "demo"
+connection = "host=$top/first user=umbra"
+END
+start writer "${as_postgres[@]}" "LD_LIBRARY_PATH=$top/writer" "$top/writer/umbra-writer-postgresql" \
+  --run-dir "$top/run" --config "$top/writer.toml"
+writer_pid=$started
+wait_for 30 writer_is_there || die "the writer did not register with umbrad"
+good "registered: $(json "$top/umbra.json" '$.writers[0].name')"
+
 step "Create one shadow copy set of both volumes, under full load" "umbra create shadow $top/mnt/data $top/mnt/wal"
 begun=$(now_us)
 umbra_or_die create shadow "$top/mnt/data" "$top/mnt/wal"
@@ -321,6 +344,7 @@ for number in 0 1; do
   snapshot[number]=$(json "$top/created.json" "\$.snapshots[$number].snapshot_id")
   of[number]=$(json "$top/created.json" "\$.snapshots[$number].original_volume")
 done
+[ "$(json "$top/created.json" '$.components[0].name')" = demo ] || die "the cluster was not part of the set"
 good "set $(json "$top/created.json" '$.set_id'): both volumes at one instant"
 printf '\n'
 timeline "$top/created.json"
@@ -383,6 +407,7 @@ for number in 0 1; do
   umbra_or_die unmount "${snapshot[number]}"
   umbra_or_die delete shadows "${snapshot[number]}"
 done
+stop "$writer_pid" 20 || die "the writer did not stop"
 stop_server first
 for name in wal data; do put_away $name "$top/mnt/$name"; done
 good "the live server stopped cleanly, and its two file systems are sound (e2fsck)"

@@ -10,6 +10,7 @@ pids=()         # Everything started here, in order; the daemons first.
 servers=()      # The process of each database server started here.
 volumes=()      # Names of what is attached, in order.
 declare -A end_signal=() # By pid: what ends it at once, where that is not TERM.
+freeze_note='the writer comes to rest; readers go on'
 bold='' dim='' green='' red='' yellow='' plain=''
 terminal=no     # yes: someone looks, with colours and lines that change.
 if [ -t 1 ] && [ -z "${NO_COLOR:-}" ] && [ "${TERM:-dumb}" != dumb ]; then
@@ -59,7 +60,7 @@ timeline() {
       CASE phase
         WHEN 'end_prepare' THEN 'the long flush, while everyone works on'
         WHEN 'prepare_for_snapshot' THEN 'the writer does its slow work'
-        WHEN 'freeze' THEN 'the writer comes to rest; readers go on'
+        WHEN 'freeze' THEN '$freeze_note'
         WHEN 'pre_commit' THEN 'the provider''s last preparation'
         WHEN 'hold' THEN 'THE INSTANT: nothing is written'
         WHEN 'post_commit' THEN 'the record of it is made durable'
@@ -163,8 +164,9 @@ start_world() {
   top=$(mktemp -d "${directory%/}/umbra-demo.XXXXXX")
 }
 
+# start_daemons OPTION...: of umbrad.
 start_daemons() {
-  start umbrad "$(bin umbrad)" --run-dir "$top/run"
+  start umbrad "$(bin umbrad)" --run-dir "$top/run" "$@"
   umbrad_pid=$started
   wait_for 20 test -S "$top/run/umbrad.sock" || die "umbrad did not start"
   good "umbrad, the coordinator: brings writers, requesters and providers together"
