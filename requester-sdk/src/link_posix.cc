@@ -5,9 +5,11 @@
 #include <array>
 #include <atomic>
 #include <cerrno>
+#include <filesystem>
 #include <system_error>
 
 #include "engine/platform/local_stream.h"
+#include "engine/platform/path_device.h"
 #include "engine/platform/run_dir.h"
 #include "engine/rpc/peer.h"
 #include "requester-sdk/src/link.h"
@@ -149,7 +151,9 @@ Result<VolumeRef> resolve_volume(const std::string& text) {
     return fail(Errc::object_not_found, text + ": " + std::generic_category().message(errno));
   }
   volume.path = text;
-  volume.device = S_ISBLK(status.st_mode) ? status.st_rdev : status.st_dev;
+  std::error_code error;
+  const std::string absolute = std::filesystem::absolute(text, error).string();
+  volume.device = S_ISBLK(status.st_mode) ? status.st_rdev : device_of_path(absolute);
   return volume;
 }
 
