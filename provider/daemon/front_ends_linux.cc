@@ -10,6 +10,7 @@
 #include <system_error>
 #include <utility>
 
+#include "engine/platform/fuse_session.h"
 #include "engine/platform/run_dir.h"
 #include "engine/platform/unique_fd.h"
 #include "provider/daemon/helper_linux.h"
@@ -53,6 +54,11 @@ bool has_loop(const std::string& file) {
   const auto loops = read_loops();
   return std::any_of(loops.begin(), loops.end(),
                      [&](const LoopEntry& loop) { return loop.backing_file == file; });
+}
+
+// For the helper: finds the loop device although somebody has unmounted what it lies on.
+std::string number_of(const fuse::Session& session) {
+  return std::to_string(fuse_session_number(session.descriptor()));
 }
 
 // Runs what was pushed, newest first, unless dismissed.
@@ -175,7 +181,7 @@ void SystemFrontEnds::take_dead_apart() {
                    {{"path", target}, {"device", loop.path}});
       }
     }
-    run("a dead loop device could not be removed", {"clear-loop", loop.path});
+    run("a dead loop device could not be removed", {"clear-device", loop.path});
     log_.warning("removed a dead loop device", {{"device", loop.path}});
   }
   for (const MountEntry& mount : *mounts) {
@@ -329,8 +335,9 @@ Status SystemFrontEnds::expose_block_device(const VolumeId& volume, Live& live, 
   if (const Status started = live.session->start(); !started) return fail(started.error());
   keep(kept_name, *live.session);
   const std::uint32_t block_bytes = std::max(512U, live.device->geometry().block_bytes);
-  rollback.steps.emplace_back([&] { (void)run_helper({"detach-loop", file}); });
-  const auto path = run_helper({"attach-loop", file, std::to_string(block_bytes)});
+  const std::string session_number = number_of(*live.session);
+  rollback.steps.emplace_back([&] { (void)run_helper({"detach-loop", file, session_number}); });
+  const auto path = run_helper({"attach-loop", file, std::to_string(block_bytes), session_number});
   if (!path) return fail(path.error());
   struct stat status {};
   if (::stat(path->c_str(), &status) != 0) {
@@ -376,7 +383,8 @@ Status SystemFrontEnds::conceal(const VolumeId& volume) {
     return fail(removed.error(), "the NBD export " + live.name);
   }
   if (live.session) {
-    const auto detached = run_helper({"detach-loop", volume_file(volume)});
+    const auto detached =
+        run_helper({"detach-loop", volume_file(volume), number_of(*live.session)});
     if (!detached) {
       const Status added = options_.nbd->add(live.name, "live volume", live.device);
       if (!added) log_.error("an NBD export was lost", {{"volume", live.name}});
@@ -402,13 +410,9 @@ void SystemFrontEnds::end_live(const VolumeId& volume, Live& live) {
   (void)options_.nbd->remove(live.name, true);  // Gone already if it was concealed.
   if (!live.session) return;
   const std::string file = volume_file(volume);
-  for (const LoopEntry& loop : read_loops()) {
-    if (loop.backing_file != file) continue;
-    const auto cleared = run_helper({"clear-loop", loop.path});
-    if (!cleared) {
-      log_.error("a loop device stays",
-                 {{"device", loop.path}, {"reason", cleared.error().context}});
-    }
+  const auto cleared = run_helper({"clear-loop", file, number_of(*live.session)});
+  if (!cleared) {
+    log_.error("a loop device stays", {{"volume", live.name}, {"reason", cleared.error().context}});
   }
   live.session.reset();
   drop_kept(kKeptVolume + volume.to_string());
@@ -578,7 +582,7 @@ Status SystemFrontEnds::unmount_all(const SnapshotId& snapshot, bool lazily) {
     if (starts_with(target, options_.run_dir + "/mnt/")) (void)::rmdir(target.c_str());
   }
   if (!has_loop(file)) return {};
-  const auto detached = run_helper({"detach-loop", file});
+  const auto detached = run_helper({"detach-loop", file, "0"});
   if (detached) return {};
   return fail(detached.error());
 }

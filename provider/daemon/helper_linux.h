@@ -26,9 +26,10 @@ inline constexpr std::chrono::seconds kHelperLimit{60};
 [[nodiscard]] Result<std::string> run_helper(const std::vector<std::string>& words);
 
 /// main() of the helper; `words` without the program's name. Steps and their answers:
-///   attach-loop FILE BLOCK_BYTES   the device: "/dev/loop3"
-///   detach-loop FILE               errors: volume_in_use
-///   clear-loop DEVICE              also in use: then it goes with its last user
+///   attach-loop FILE BLOCK_BYTES SESSION   the device: "/dev/loop3"; LoopOptions::session
+///   detach-loop FILE SESSION       errors: volume_in_use
+///   clear-loop FILE SESSION        also in use: then it goes with its last user
+///   clear-device DEVICE            the same
 ///   mount FILE DIRECTORY           the device; errors: object_not_found, invalid_argument (no
 ///                                  directory), volume_in_use (a mount point), not_supported (no
 ///                                  file system, or one that has no read-only copies)

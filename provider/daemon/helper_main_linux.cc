@@ -37,26 +37,41 @@ using Words = std::vector<std::string>;
 
 std::string reason(int error) { return std::generic_category().message(error); }
 
+std::uint32_t number(const std::string& word) {
+  std::uint32_t value = 0;
+  (void)std::from_chars(word.data(), word.data() + word.size(), value);
+  return value;
+}
+
 Result<std::string> attach_step(const Words& words) {
   fuse::LoopOptions options;
-  const std::string& size = words[2];
-  (void)std::from_chars(size.data(), size.data() + size.size(), options.block_bytes);
+  options.block_bytes = number(words[2]);
+  options.session = number(words[3]);
   return fuse::attach_loop(words[1], options);
 }
 
 Result<std::string> detach_step(const Words& words) {
-  if (const Status done = fuse::detach_loop(words[1]); !done) return fail(done.error());
+  if (const Status done = fuse::detach_loop(words[1], number(words[2])); !done) {
+    return fail(done.error());
+  }
+  return std::string();
+}
+
+Result<std::string> clear_device(const std::string& device) {
+  const UniqueFd loop(::open(device.c_str(), O_RDONLY | O_CLOEXEC));
+  if (!loop) return fail(Errc::io_error, device + ": " + reason(errno));
+  if (::ioctl(loop.get(), LOOP_CLR_FD, 0) != 0 && errno != ENXIO) {
+    return fail(Errc::io_error, "cannot detach " + device + ": " + reason(errno));
+  }
   return std::string();
 }
 
 Result<std::string> clear_step(const Words& words) {
-  const UniqueFd loop(::open(words[1].c_str(), O_RDONLY | O_CLOEXEC));
-  if (!loop) return fail(Errc::io_error, words[1] + ": " + reason(errno));
-  if (::ioctl(loop.get(), LOOP_CLR_FD, 0) != 0 && errno != ENXIO) {
-    return fail(Errc::io_error, "cannot detach " + words[1] + ": " + reason(errno));
-  }
-  return std::string();
+  const auto device = fuse::find_loop(words[1], number(words[2]));
+  return device ? clear_device(*device) : std::string();
 }
+
+Result<std::string> clear_device_step(const Words& words) { return clear_device(words[1]); }
 
 Status check_directory(const std::string& directory) {
   struct stat status {};
@@ -178,9 +193,13 @@ struct Step {
 };
 
 constexpr Step kSteps[] = {
-    {"attach-loop", 3, attach_step}, {"detach-loop", 2, detach_step},
-    {"clear-loop", 2, clear_step},   {"mount", 3, mount_step},
-    {"unmount", 3, unmount_step},    {"detach-mount", 2, detach_mount_step},
+    {"attach-loop", 4, attach_step},
+    {"detach-loop", 3, detach_step},
+    {"clear-loop", 3, clear_step},
+    {"clear-device", 2, clear_device_step},
+    {"mount", 3, mount_step},
+    {"unmount", 3, unmount_step},
+    {"detach-mount", 2, detach_mount_step},
 };
 
 Result<std::string> run_step(const Words& words) {

@@ -41,14 +41,27 @@ std::string first_line(const fs::path& path) {
   return line;
 }
 
+// Of the file system that the backing file is on; 0 if it cannot be told.
+std::uint64_t backing_device(const std::string& name) {
+  const UniqueFd loop(::open(("/dev/" + name).c_str(), O_RDONLY | O_CLOEXEC));
+  loop_info64 info{};
+  if (!loop || ::ioctl(loop.get(), LOOP_GET_STATUS64, &info) != 0) return 0;
+  return info.lo_device;
+}
+
 // "loop3" of the device whose backing file this is.
-std::optional<std::string> find_name(const std::string& backing_file) {
+std::optional<std::string> find_name(const std::string& backing_file, std::uint32_t session) {
   std::error_code ignored;
+  std::vector<std::string> nameless;
   for (const auto& entry : fs::directory_iterator("/sys/block", ignored)) {
     const auto name = entry.path().filename().string();
     if (name.rfind("loop", 0) != 0) continue;
     const auto backing = first_line(entry.path() / "loop/backing_file");
     if (backing == backing_file) return name;
+    if (backing == "/") nameless.push_back(name);  // Its mount is gone: a path from nowhere.
+  }
+  for (const auto& name : nameless) {
+    if (session != 0 && backing_device(name) == makedev(0, session)) return name;
   }
   return std::nullopt;
 }
@@ -100,7 +113,7 @@ Result<std::optional<std::string>> try_attach(int control, int backing,
 }  // namespace
 
 Result<std::string> attach_loop(const std::string& backing_file, const LoopOptions& options) {
-  if (const auto existing = find_name(backing_file)) {
+  if (const auto existing = find_name(backing_file, options.session)) {
     const bool read_only = first_line("/sys/block/" + *existing + "/ro") == "1";
     if (read_only == options.read_only) return "/dev/" + *existing;
   }
@@ -114,6 +127,12 @@ Result<std::string> attach_loop(const std::string& backing_file, const LoopOptio
   const UniqueFd backing(
       ::open(backing_file.c_str(), (options.read_only ? O_RDONLY : O_RDWR) | O_CLOEXEC));
   if (!backing) return fail_errno("cannot open " + backing_file);
+  struct stat status {};
+  if (options.session != 0 &&
+      (::fstat(backing.get(), &status) != 0 || status.st_dev != makedev(0, options.session))) {
+    return fail(Errc::object_not_found, "somebody has unmounted " + backing_file +
+                                            ", and no loop device has it; attach the volume again");
+  }
   for (int attempt = 0; attempt < kAttachAttemptsMax; ++attempt) {
     const auto path = try_attach(control.get(), backing.get(), backing_file, options);
     if (!path) return fail(path.error());
@@ -122,14 +141,14 @@ Result<std::string> attach_loop(const std::string& backing_file, const LoopOptio
   return fail(Errc::io_error, "no loop device could be had: others took each free one");
 }
 
-std::optional<std::string> find_loop(const std::string& backing_file) {
-  const auto name = find_name(backing_file);
+std::optional<std::string> find_loop(const std::string& backing_file, std::uint32_t session) {
+  const auto name = find_name(backing_file, session);
   if (!name) return std::nullopt;
   return "/dev/" + *name;
 }
 
-Status detach_loop(const std::string& backing_file) {
-  const auto path = find_loop(backing_file);
+Status detach_loop(const std::string& backing_file, std::uint32_t session) {
+  const auto path = find_loop(backing_file, session);
   return path ? detach_loop_device(*path) : Status();
 }
 

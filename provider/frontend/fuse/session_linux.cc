@@ -22,6 +22,7 @@
 #include <vector>
 
 #include "engine/platform/assert.h"
+#include "engine/platform/fuse_session.h"
 #include "provider/frontend/fuse/wire_linux.h"
 
 namespace umbra::fuse {
@@ -100,8 +101,10 @@ class KernelSession final : public Session {
 
   ~KernelSession() override {
     // MNT_FORCE aborts the session even if the mount is busy; then it is only left to be forgotten.
+    // Somebody else may have unmounted it already, while it is in use.
     if (::umount2(mount_point_.c_str(), MNT_FORCE) != 0) {
       (void)::umount2(mount_point_.c_str(), MNT_DETACH);
+      (void)abort_fuse_session(descriptor_.get());
     }
     for (auto& reader : readers_) reader.join();
     {
