@@ -88,7 +88,8 @@ Status Hold::freeze(std::size_t layer) {
     return fail(Errc::hold_writes_timeout,
                 "freezing took longer than " + millis_text(setup_.limits.hold));
   }
-  const Status status = freezer_.freeze(freeze_id(layer), devices, rest, lease);
+  const Status status =
+      freezer_.freeze(freeze_id(layer), devices, rest, lease, freeze_stop_.get_token());
   taken_[layer].frozen = status.has_value();
   return status;
 }
@@ -163,6 +164,7 @@ Result<HoldReport> Hold::end() {
 }
 
 void Hold::cancel() noexcept {
+  (void)freeze_stop_.request_stop();
   {
     std::unique_lock lock(mutex_);
     cancel_asked_ = true;
@@ -216,13 +218,15 @@ void Hold::open_gates(std::size_t layer) noexcept {
 }
 
 void Hold::thaw(std::size_t layer) noexcept {
-  const auto frozen_throughout = freezer_.thaw(freeze_id(layer));
+  const auto thawed = freezer_.thaw(freeze_id(layer));
   thawed_ = clock_.now();
   if (!thaw_status_) return;  // The first story is the best.
-  if (!frozen_throughout) {
-    thaw_status_ = fail(frozen_throughout.error(), "thawing");
-  } else if (!*frozen_throughout) {
-    thaw_status_ = fail(Errc::hold_writes_timeout, "a file system was thawed before the release");
+  if (!thawed) {
+    thaw_status_ = fail(thawed.error(), "thawing");
+  } else if (!thawed->held_throughout) {
+    thaw_status_ =
+        fail(Errc::hold_writes_timeout, "a file system was thawed before the release" +
+                                            (thawed->why.empty() ? "" : ": " + thawed->why));
   }
 }
 

@@ -22,6 +22,7 @@
 #include <cstdint>
 #include <functional>
 #include <mutex>
+#include <stop_token>
 #include <string>
 #include <thread>
 #include <utility>
@@ -94,8 +95,8 @@ class Hold {
   /// freezer); bad_state (cancelled); what Freezer::thaw answers.
   [[nodiscard]] Result<HoldReport> end();
 
-  /// Ends the hold from outside; begin() unwinds if it is still running. Returns when nothing is
-  /// held or frozen.
+  /// Ends the hold from outside; begin() unwinds if it is still running, also out of a slow freeze.
+  /// Returns when nothing is held or frozen.
   void cancel() noexcept;
 
  private:
@@ -126,7 +127,8 @@ class Hold {
   const Clock& clock_;
   Setup setup_;
 
-  std::mutex mutex_;  // Guards the next three.
+  std::stop_source freeze_stop_;  // Requested by cancel().
+  std::mutex mutex_;              // Guards the next three.
   std::condition_variable changed_;
   State state_ = State::idle;
   Cause cause_ = Cause::caller;

@@ -9,6 +9,7 @@
 #include <chrono>
 #include <cstdint>
 #include <memory>
+#include <stop_token>
 #include <string>
 #include <vector>
 
@@ -22,6 +23,12 @@ namespace umbra::contract {
 /// number 0 is no device's.
 inline constexpr std::uint64_t kFreezeBarrier = 0;
 
+/// How a freeze ended.
+struct Thawed {
+  bool held_throughout = true;  // Everything was frozen until now.
+  std::string why{};            // Else: what was not, if it is known.
+};
+
 /// Freezes and thaws the file systems that are mounted from our volumes. Implemented by
 /// provider/guardian/client.h, which asks the guardian process; freezing never happens in ours.
 /// Threads: one call at a time per set; thaw() from any thread.
@@ -30,24 +37,28 @@ class Freezer {
   virtual ~Freezer() = default;
 
   /// syncfs on every file system that is mounted from one of `devices` (device numbers), so that
-  /// the freeze that follows is short. May take minutes. A device without a mount is no error.
-  [[nodiscard]] virtual Status flush(const std::vector<std::uint64_t>& devices) = 0;
+  /// the freeze that follows is short. Takes at most `limit`, and ends at once when `stop` is
+  /// requested. A device without a mount is no error. Errors: flush_writes_timeout (names the
+  /// mount); freeze_failed (a file system in use that no mount leads to); io_error; bad_state
+  /// (stopped).
+  [[nodiscard]] virtual Status flush(const std::vector<std::uint64_t>& devices,
+                                     std::chrono::milliseconds limit, std::stop_token stop) = 0;
 
   /// FIFREEZE on every file system mounted from one of `devices`, within `limit`; each is recorded
   /// in the run directory before it is issued. They freeze side by side (each may wait 50 ms for
   /// the kernel alone); where one volume lies on another, kFreezeBarrier comes between, dependants
   /// before hosts: a dependant's freeze writes to its host. From then on the guardian thaws them by
-  /// itself at the end of `lease`, or when this process ends. On failure nothing stays frozen.
-  /// Errors: flush_writes_timeout (names the mount); freeze_failed (a mount cannot be frozen, or
-  /// somebody else has frozen it).
+  /// itself at the end of `lease`, or when this process ends. On failure, and when `stop` is
+  /// requested, nothing stays frozen: a FIFREEZE that has not returned yet is thawed when it does.
+  /// Errors: flush_writes_timeout (names the mount); freeze_failed (a mount cannot be reached or
+  /// frozen, or somebody else has frozen it); bad_state (stopped).
   [[nodiscard]] virtual Status freeze(const SnapshotSetId& set,
                                       const std::vector<std::uint64_t>& devices,
                                       std::chrono::milliseconds limit,
-                                      std::chrono::milliseconds lease) = 0;
+                                      std::chrono::milliseconds lease, std::stop_token stop) = 0;
 
-  /// Thaws what freeze() froze. True if everything was frozen until now; false if the lease ended
-  /// before. Idempotent: an unknown set gives true.
-  [[nodiscard]] virtual Result<bool> thaw(const SnapshotSetId& set) = 0;
+  /// Thaws what freeze() froze. Idempotent: an unknown set was frozen until now.
+  [[nodiscard]] virtual Result<Thawed> thaw(const SnapshotSetId& set) = 0;
 };
 
 struct Surfaced {

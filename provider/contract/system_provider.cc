@@ -20,6 +20,8 @@ namespace umbra::contract {
 namespace {
 
 constexpr std::size_t kVolumesPerSetMax = cow::kMembersMax;
+// Of the flush before writers freeze: everything that is dirty. Less than the coordinator waits.
+constexpr std::chrono::minutes kLongFlushLimit{10};
 
 // What a caller may ask for. The copies are differential whether asked or not; only what was asked
 // for is shown.
@@ -295,7 +297,8 @@ Result<std::pair<SystemProvider::Layers, SystemProvider::Turn>> SystemProvider::
   return std::pair{std::move(*layers), occupy(std::move(all))};
 }
 
-Status SystemProvider::flush_file_systems(const Set& set) {
+Status SystemProvider::flush_file_systems(const Set& set, std::chrono::milliseconds limit) {
+  const TimePoint end = clock_.now() + limit;
   const auto layers = [&] {
     const std::lock_guard lock(mutex_);
     return layers_of(set.entries());
@@ -304,7 +307,10 @@ Status SystemProvider::flush_file_systems(const Set& set) {
   for (const auto& layer : *layers) {  // A dependant's flush makes its host dirty.
     const auto devices = set.hold_layer(layer).devices;
     if (devices.empty()) continue;
-    if (const Status flushed = freezer_.flush(devices); !flushed) return flushed;
+    const auto rest = std::chrono::ceil<std::chrono::milliseconds>(end - clock_.now());
+    const Status flushed =
+        freezer_.flush(devices, std::max(rest, std::chrono::milliseconds{0}), set.stop.get_token());
+    if (!flushed) return flushed;
   }
   return {};
 }
@@ -321,7 +327,7 @@ Status SystemProvider::end_prepare_snapshots(const SnapshotSetId& id) {
     prepare.persistent = is_persistent(request.attributes);
     return volume.prepare(prepare);
   });
-  if (status) status = flush_file_systems(**set);
+  if (status) status = flush_file_systems(**set, kLongFlushLimit);
   return leave(*set, std::move(status), State::prepared);
 }
 
@@ -336,7 +342,7 @@ Status SystemProvider::pre_commit_snapshots(const SnapshotSetId& id) {
 
 Status SystemProvider::start_hold(const SetPtr& set, const HoldLimits& limits) {
   const TimePoint called = clock_.now();
-  if (const auto flushed = flush_file_systems(*set); !flushed) return flushed;
+  if (const auto flushed = flush_file_systems(*set, limits.flush); !flushed) return flushed;
   auto taken = take_layers(*set);
   if (!taken) return fail(taken.error());
   // Shared with the hold, which ends the turn when the gates are open.
@@ -499,6 +505,7 @@ void SystemProvider::abort_set(const SetPtr& set, const Error& cause) noexcept {
     set->state = State::aborted;
     hold = set->hold;
   }
+  (void)set->stop.request_stop();
   if (hold != nullptr) hold->cancel();
   discard(set, cause);
 }

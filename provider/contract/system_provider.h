@@ -166,7 +166,7 @@ class SystemProvider final : public Provider {
   [[nodiscard]] Status leave(const SetPtr& set, Status status, State to);
   using Step = std::function<Status(cow::Volume&, const PrepareSnapshot&)>;
   [[nodiscard]] Status for_each_member(const SetPtr& set, const Step& step);
-  [[nodiscard]] Status flush_file_systems(const Set& set);
+  [[nodiscard]] Status flush_file_systems(const Set& set, std::chrono::milliseconds limit);
   [[nodiscard]] bool is_aborted(const Set& set) const;
   void abort_set(const SetPtr& set, const Error& cause) noexcept;
   void discard(const SetPtr& set, const Error& cause) noexcept;

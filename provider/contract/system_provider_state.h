@@ -6,6 +6,7 @@
 #pragma once
 
 #include <memory>
+#include <stop_token>
 #include <string>
 #include <utility>
 #include <vector>
@@ -48,6 +49,7 @@ struct SystemProvider::Set {
   State state = State::preparing;
   bool running = false;        // A call of the set is being worked on.
   std::shared_ptr<Hold> hold;  // From flush_and_hold on.
+  std::stop_source stop;       // Requested when it is aborted: ends a flush that runs.
 
   [[nodiscard]] bool is_unfinished() const {
     return state != State::created && state != State::aborted;

@@ -23,6 +23,7 @@ namespace {
 
 constexpr const char* kVersion = UMBRA_VERSION;
 constexpr std::chrono::seconds kStartPatience{30};  // For the locks of a process that was killed.
+constexpr std::chrono::minutes kLastFlushLimit{5};  // Of one volume, at the end.
 
 // The provider's registry as the volume manager wants it.
 class ProviderRegistry final : public Registry {
@@ -191,12 +192,13 @@ void Daemon::Parts::flush_what_is_used() {
   for (const std::string& user : users) {
     log.error("in use while umbra-cowd stops; unmount before stopping it", {{"who", user}});
   }
-  std::vector<std::uint64_t> devices;
   for (const VolumeProperties& volume : volumes->list()) {
-    if (volume.device != 0) devices.push_back(volume.device);
-  }
-  if (const Status flushed = guardian->flush(devices); !flushed) {
-    log.error("what is in use could not be flushed", {{"reason", flushed.error().context}});
+    if (volume.device == 0) continue;
+    // Each by itself: one that no mount leads to must not keep the others from it.
+    if (const Status flushed = guardian->flush({volume.device}, kLastFlushLimit, {}); !flushed) {
+      log.error("what is in use could not be flushed",
+                {{"volume", volume.name}, {"reason", flushed.error().context}});
+    }
   }
 }
 

@@ -15,6 +15,7 @@
 
 #include <chrono>
 #include <memory>
+#include <stop_token>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -74,11 +75,12 @@ class GuardianClient final : public contract::Freezer {
   // contract::Freezer. Devices are device numbers as st_rdev holds them; file systems on
   // partitions of a device and on what is stacked on it (LUKS, LVM) count as mounted from it.
   // Further errors of flush() and freeze(): freeze_failed (the guardian is gone); limit_reached.
-  [[nodiscard]] Status flush(const std::vector<std::uint64_t>& devices) override;
+  [[nodiscard]] Status flush(const std::vector<std::uint64_t>& devices,
+                             std::chrono::milliseconds limit, std::stop_token stop) override;
   [[nodiscard]] Status freeze(const SnapshotSetId& set, const std::vector<std::uint64_t>& devices,
-                              std::chrono::milliseconds limit,
-                              std::chrono::milliseconds lease) override;
-  [[nodiscard]] Result<bool> thaw(const SnapshotSetId& set) override;
+                              std::chrono::milliseconds limit, std::chrono::milliseconds lease,
+                              std::stop_token stop) override;
+  [[nodiscard]] Result<contract::Thawed> thaw(const SnapshotSetId& set) override;
 
  private:
   class Impl;

@@ -26,11 +26,11 @@
 namespace umbra::guardian {
 namespace {
 
+using contract::Thawed;
 using std::chrono::milliseconds;
 
 constexpr milliseconds kAnswerLimit{5'000};     // For what the guardian answers from memory.
 constexpr milliseconds kAnswerGrace{10'000};    // Beyond a request's own limit.
-constexpr milliseconds kFlushLimit{300'000};    // One flush of everything that is dirty.
 constexpr milliseconds kHolderPatience{2'000};  // Then we thaw beside a holder that does not.
 constexpr milliseconds kLeaseGrace{1'000};      // The holder's own timer comes first.
 constexpr milliseconds kThawLimit{60'000};      // What thaw() waits at most.
@@ -91,9 +91,11 @@ class GuardianClient::Impl {
     thread_.join();
   }
 
-  Result<Received> call(Message request, milliseconds limit, std::span<const int> fds = {});
-  Status freeze(Message request, milliseconds limit, milliseconds lease);
-  Result<bool> thaw(const SnapshotSetId& set);
+  Result<Received> call(Message request, milliseconds limit, std::span<const int> fds = {},
+                        const std::stop_token& stop = {});
+  Status freeze(Message request, milliseconds limit, milliseconds lease,
+                const std::stop_token& stop);
+  Result<Thawed> thaw(const SnapshotSetId& set);
   [[nodiscard]] bool connected() const {
     const std::lock_guard lock(mutex_);
     return connected_;
@@ -113,7 +115,7 @@ class GuardianClient::Impl {
   void on_holder(const SnapshotSetId& set);
   void look_at_own_thaws();
   void thaw_ourselves(const SnapshotSetId& set, Frozen& frozen, std::string_view why);
-  void settle(const SnapshotSetId& set, bool held);
+  void settle(const SnapshotSetId& set, Thawed outcome);
   void poke() const { (void)eventfd_write(wake_->get(), 1); }
 
   UniqueFd channel_;
@@ -127,13 +129,18 @@ class GuardianClient::Impl {
   std::uint32_t next_id_ = 1;
   std::map<std::uint32_t, std::optional<Received>> calls_;
   std::map<SnapshotSetId, Frozen> frozen_;
-  std::deque<std::pair<SnapshotSetId, bool>> outcomes_;
+  std::deque<std::pair<SnapshotSetId, Thawed>> outcomes_;
 
   std::thread thread_;  // Last: it uses everything above.
 };
 
 Result<Received> GuardianClient::Impl::call(Message request, milliseconds limit,
-                                            std::span<const int> fds) {
+                                            std::span<const int> fds, const std::stop_token& stop) {
+  // Made before the lock is taken, since it may call at once.
+  const std::stop_callback wake(stop, [this] {
+    const std::lock_guard lock(mutex_);
+    changed_.notify_all();
+  });
   std::unique_lock lock(mutex_);
   if (!connected_) return fail(Errc::coordinator_lost, "the guardian is gone");
   const auto id = request.id = next_id_++;
@@ -141,8 +148,13 @@ Result<Received> GuardianClient::Impl::call(Message request, milliseconds limit,
     return fail(sent.error(), "request to the guardian");
   }
   calls_[id] = std::nullopt;
-  (void)changed_.wait_for(lock, limit, [&] { return calls_[id].has_value() || !connected_; });
+  (void)changed_.wait_for(
+      lock, limit, [&] { return calls_[id].has_value() || !connected_ || stop.stop_requested(); });
   auto answer = std::move(calls_.extract(id).mapped());
+  if (!answer && stop.stop_requested()) {
+    (void)send(channel_.get(), {.kind = Kind::cancel, .id = next_id_++, .devices = {id}});
+    return fail(Errc::bad_state, "stopped");
+  }
   if (!answer) {
     return fail(Errc::coordinator_lost,
                 connected_ ? "the guardian does not answer" : "the guardian is gone");
@@ -154,10 +166,11 @@ Result<Received> GuardianClient::Impl::call(Message request, milliseconds limit,
   return std::move(*answer);
 }
 
-Status GuardianClient::Impl::freeze(Message request, milliseconds limit, milliseconds lease) {
+Status GuardianClient::Impl::freeze(Message request, milliseconds limit, milliseconds lease,
+                                    const std::stop_token& stop) {
   const auto set = request.set;
   const auto begin = system_clock().now();
-  auto answer = call(std::move(request), limit + kAnswerGrace);
+  auto answer = call(std::move(request), limit + kAnswerGrace, {}, stop);
   if (!answer) return fail(answer.error());
   if (answer->fds.empty()) {
     return fail(Errc::protocol_violation, "the guardian froze without telling who holds it");
@@ -173,12 +186,12 @@ Status GuardianClient::Impl::freeze(Message request, milliseconds limit, millise
   return {};
 }
 
-Result<bool> GuardianClient::Impl::thaw(const SnapshotSetId& set) {
+Result<Thawed> GuardianClient::Impl::thaw(const SnapshotSetId& set) {
   std::unique_lock lock(mutex_);
-  const auto outcome = [&]() -> bool {
+  const auto outcome = [&]() -> Thawed {
     const auto found = std::find_if(outcomes_.begin(), outcomes_.end(),
                                     [&](const auto& entry) { return entry.first == set; });
-    return found == outcomes_.end() || found->second;
+    return found == outcomes_.end() ? Thawed{} : found->second;
   };
   const auto settled = [&] { return !frozen_.contains(set); };
   if (settled()) return outcome();
@@ -251,7 +264,10 @@ void GuardianClient::Impl::on_holder(const SnapshotSetId& set) {
   const auto arrival = receive(frozen->second.holder.get(), received);
   if (arrival && *arrival == Arrival::nothing) return;
   if (arrival && *arrival == Arrival::message) {
-    if (received.message.kind == Kind::thawed) settle(set, received.message.flag);
+    auto& message = received.message;
+    if (message.kind != Kind::thawed) return;
+    settle(set, {.held_throughout = message.flag,
+                 .why = message.texts.empty() ? "" : std::move(message.texts[0])});
     return;
   }
   frozen->second.holder.reset();
@@ -269,7 +285,7 @@ void GuardianClient::Impl::look_at_own_thaws() {
     if (frozen.own_thaw && frozen.own_thaw->left == 0)
       done.emplace_back(set, frozen.own_thaw->held);
   }
-  for (const auto& [set, held] : done) settle(set, held);
+  for (const auto& [set, held] : done) settle(set, {.held_throughout = held});
 }
 
 void GuardianClient::Impl::thaw_ourselves(const SnapshotSetId& set, Frozen& frozen,
@@ -283,9 +299,9 @@ void GuardianClient::Impl::thaw_ourselves(const SnapshotSetId& set, Frozen& froz
   poke();
 }
 
-void GuardianClient::Impl::settle(const SnapshotSetId& set, bool held) {
+void GuardianClient::Impl::settle(const SnapshotSetId& set, Thawed outcome) {
   frozen_.erase(set);
-  outcomes_.emplace_back(set, held);
+  outcomes_.emplace_back(set, std::move(outcome));
   if (outcomes_.size() > kOutcomesKept) outcomes_.pop_front();
   changed_.notify_all();
 }
@@ -357,30 +373,34 @@ Status GuardianClient::serving() {
 
 bool GuardianClient::connected() const noexcept { return impl_->connected(); }
 
-Status GuardianClient::flush(const std::vector<std::uint64_t>& devices) {
-  auto answer = impl_->call({.kind = Kind::flush,
-                             .limit_ms = static_cast<std::uint32_t>(kFlushLimit.count()),
-                             .devices = devices},
-                            kFlushLimit + kAnswerGrace);
+namespace {
+
+std::uint32_t wire_ms(milliseconds time) {
+  return static_cast<std::uint32_t>(std::clamp<milliseconds::rep>(time.count(), 0, 3'600'000));
+}
+
+}  // namespace
+
+Status GuardianClient::flush(const std::vector<std::uint64_t>& devices, milliseconds limit,
+                             std::stop_token stop) {
+  auto answer = impl_->call({.kind = Kind::flush, .limit_ms = wire_ms(limit), .devices = devices},
+                            limit + kAnswerGrace, {}, stop);
   if (!answer) return fail(as_freezer_error(answer.error()));
   return {};
 }
 
 Status GuardianClient::freeze(const SnapshotSetId& set, const std::vector<std::uint64_t>& devices,
-                              std::chrono::milliseconds limit, std::chrono::milliseconds lease) {
-  const auto ms = [](milliseconds time) {
-    return static_cast<std::uint32_t>(std::clamp<milliseconds::rep>(time.count(), 0, 3'600'000));
-  };
+                              milliseconds limit, milliseconds lease, std::stop_token stop) {
   auto frozen = impl_->freeze({.kind = Kind::freeze,
                                .set = set,
-                               .limit_ms = ms(limit),
-                               .lease_ms = ms(lease),
+                               .limit_ms = wire_ms(limit),
+                               .lease_ms = wire_ms(lease),
                                .devices = devices},
-                              limit, lease);
+                              limit, lease, stop);
   if (!frozen) return fail(as_freezer_error(frozen.error()));
   return {};
 }
 
-Result<bool> GuardianClient::thaw(const SnapshotSetId& set) { return impl_->thaw(set); }
+Result<Thawed> GuardianClient::thaw(const SnapshotSetId& set) { return impl_->thaw(set); }
 
 }  // namespace umbra::guardian

@@ -11,11 +11,11 @@
 #include <cerrno>
 #include <csignal>
 #include <cstring>
-#include <fstream>
-#include <sstream>
 #include <system_error>
 
+#include "engine/platform/fuse_session.h"
 #include "provider/guardian/client.h"
+#include "provider/guardian/process_state_linux.h"
 #include "provider/guardian/record_linux.h"
 
 namespace umbra::guardian {
@@ -26,35 +26,11 @@ using std::chrono::milliseconds;
 constexpr int kExecFailed = 127;
 constexpr milliseconds kDyingPatience{200};  // For the last thread of a process that was killed.
 constexpr milliseconds kHolderGrace{200};    // After a lease: the holder's own timer comes first.
+constexpr const char* kFuseType = "fuse.umbra";
 
 std::string reason(int error) { return std::generic_category().message(error); }
 
 TimePoint now() { return system_clock().now(); }
-
-// The fields of /proc/PID/stat from the state letter on; empty if the process is gone.
-std::vector<std::string> stat_fields(pid_t pid) {
-  std::ifstream file("/proc/" + std::to_string(pid) + "/stat");
-  std::string text;
-  std::getline(file, text);
-  std::istringstream rest(text.substr(std::min(text.rfind(')') + 1, text.size())));
-  std::vector<std::string> fields;
-  for (std::string field; rest >> field;) fields.push_back(field);
-  return fields;
-}
-
-bool is_stopped(pid_t pid) {
-  const auto fields = stat_fields(pid);
-  return !fields.empty() && (fields[0] == "T" || fields[0] == "t");
-}
-
-// Anything that changes while the process computes or moves data.
-std::string progress_of(pid_t pid) {
-  const auto fields = stat_fields(pid);
-  std::string text = fields.size() > 12 ? fields[11] + " " + fields[12] : "";
-  std::ifstream file("/proc/" + std::to_string(pid) + "/io");
-  for (std::string line; std::getline(file, line);) text += " " + line;
-  return text;
-}
 
 [[noreturn]] void run_command(const std::vector<std::string>& command, int channel) {
   sigset_t none;
@@ -164,7 +140,17 @@ void Guardian::give_up() {
       {{"kept", kept_.size()}});
   policy_.stopping();
   if (child_ > 0) (void)kill(child_, SIGKILL);
+  abort_sessions();
   finish(1);
+}
+
+// Closing what is kept ends a session only once umbra-cowd's own descriptor is closed too, and it
+// may not be able to die. In a process of its own, since unmounting may wait.
+void Guardian::abort_sessions() {
+  if (fork() != 0) return;
+  for (const auto& [name, kept] : kept_) (void)abort_fuse_session(kept.fd.get());
+  unmount_by_force(options_.run_dir, kFuseType);
+  _exit(0);
 }
 
 void Guardian::on_not_serving() {
@@ -179,8 +165,7 @@ void Guardian::on_not_serving() {
 // volume that only the successor serves. It has nothing open but the file it works on
 // (FileDeviceOptions::apart): all else is closed, which is how we know, and can be taken over.
 void Guardian::look_at_dying() {
-  const auto fields = stat_fields(child_);
-  const bool main_thread_is_gone = !fields.empty() && fields[0] == "Z";
+  const bool main_thread_is_gone = has_main_thread_ended(child_);
   dying_at_ = now() + kDyingPatience;
   reap();
   if (!dying_at_ || !main_thread_is_gone) return;
@@ -199,6 +184,12 @@ void Guardian::on_signals() {
       continue;
     }
     log_.info("stopping", {{"signal", number}});
+    if (!stop_asked_) stop_asked_ = now();
+    if (child_ > 0 && now() - *stop_asked_ >= options_.patience) {
+      log_.error("asked to stop again: not waiting for umbra-cowd any more");
+      give_up();
+      continue;
+    }
     policy_.stopping();
     if (child_ <= 0) {
       finish(0);
@@ -255,6 +246,7 @@ void Guardian::dispatch(Received& received) {
       break;
     case Kind::flush:
     case Kind::freeze: return start_work(request);
+    case Kind::cancel: cancel(request); break;
     default:
       return refuse(request.id, Errc::not_implemented, "the guardian does not know this request");
   }
@@ -350,6 +342,18 @@ void Guardian::start_work(const Message& request) {
   }
 }
 
+void Guardian::cancel(const Message& request) {
+  const auto asked = request.devices.empty() ? 0 : request.devices[0];
+  const auto found = std::find_if(workers_.begin(), workers_.end(), [&](const Worker& worker) {
+    return worker.request != 0 && worker.request == asked;
+  });
+  if (found == workers_.end()) return;
+  found->request = 0;
+  if (found->mode == HolderMode::freeze) return tell(*found, Kind::thaw);
+  (void)kill(found->pid, SIGKILL);  // It may have to end its syncfs first; nothing waits for it.
+  workers_.erase(found);
+}
+
 bool Guardian::spawn(Worker worker, HolderTask task) {
   auto channel = make_channel();
   if (!channel) return false;
@@ -391,10 +395,8 @@ void Guardian::on_opened(Worker& worker, Received& received) {
                              .fd = std::move(received.fds[i])});
   }
   if (!channel_ || worker.request == 0) return tell(worker, Kind::thaw);
-  std::error_code error;
-  std::filesystem::create_directory(frozen_dir_, error);
-  if (const auto written = write_record(worker.record_path, worker.mounts); !written) {
-    refuse(worker.request, Errc::freeze_failed, written.error().context);
+  if (const auto refused = check_opened(worker); !refused) {
+    refuse(worker.request, refused.error().code, refused.error().context);
     worker.request = 0;
     return tell(worker, Kind::thaw);
   }
@@ -403,6 +405,27 @@ void Guardian::on_opened(Worker& worker, Received& received) {
   worker.act_at = *worker.lease_end + kHolderGrace;
   hold_log();
   tell(worker, Kind::go);
+}
+
+// And writes the record.
+Status Guardian::check_opened(const Worker& worker) {
+  for (const auto& mount : worker.mounts) {
+    // FIFREEZE would be refused as if somebody else had frozen it.
+    const auto same = [&](const Mount& other) { return other.device == mount.device; };
+    for (const auto& other : workers_) {
+      if (&other == &worker || std::none_of(other.mounts.begin(), other.mounts.end(), same)) {
+        continue;
+      }
+      return fail(Errc::freeze_failed,
+                  mount.path + " is still frozen by the set before, or being thawed; try again");
+    }
+  }
+  std::error_code ignored;  // Writing says it better.
+  std::filesystem::create_directory(frozen_dir_, ignored);
+  if (const auto written = write_record(worker.record_path, worker.mounts); !written) {
+    return fail(Errc::freeze_failed, written.error().context);
+  }
+  return {};
 }
 
 void Guardian::on_frozen(Worker& worker) {
@@ -526,6 +549,13 @@ void Guardian::escalate(Worker& worker, TimePoint time) {
   const auto progress = progress_of(child_);
   if (worker.progress.empty() || progress != worker.progress) {
     worker.progress = progress;
+    return;
+  }
+  if (waits_for_storage(child_)) {
+    if (!std::exchange(worker.said_stalled, true)) {
+      log_.error("a thaw waits for umbra-cowd, which waits for its storage",
+                 {{"pid", child_}, {"set", worker.set.to_string()}});
+    }
     return;
   }
   if (worker.kills < kLeaseKillsMax) {

@@ -9,11 +9,13 @@
 //   at once                 the holder thaws by itself
 //   if that waits           a stopped umbra-cowd or holder gets SIGCONT
 //   each `patience` later   an umbra-cowd that makes no progress is killed, at most kLeaseKillsMax
-//                           times; its successor serves what the thaw has to write
+//                           times; its successor serves what the thaw has to write. One that waits
+//                           for its own storage is left alone: the disk is slow, with or without us
 //   kAbortPatience later    without progress still: gives up (below)
 // A successor has `serve_limit` to serve what is kept; then it is killed, which counts as a
-// failure. Giving up, also after too many failures of umbra-cowd: what is kept is closed, which
-// aborts the device, so that whoever waits for it gets an error instead of waiting for ever.
+// failure. Giving up, also after too many failures of umbra-cowd and when asked to stop again after
+// `patience`: the sessions are aborted and what is kept is closed, so that whoever waits for a
+// device gets an error instead of waiting for ever.
 
 #pragma once
 
@@ -76,7 +78,7 @@ class Guardian {
     std::optional<TimePoint> lease_end{};  // None for leftovers: nobody counts.
     std::optional<TimePoint> act_at{};     // The next escalation.
     int kills = 0;
-    bool continued = false;
+    bool said_stalled = false;
     std::string progress{};  // Of umbra-cowd, when last looked at.
   };
   using Workers = std::list<Worker>;
@@ -89,6 +91,7 @@ class Guardian {
   void wait();
   void finish(int status);
   void give_up();
+  void abort_sessions();
   void on_not_serving();
   void look_at_dying();
 
@@ -100,11 +103,13 @@ class Guardian {
   void keep(Received& received);
   void give_kept(const Message& request);
   void start_work(const Message& request);
+  void cancel(const Message& request);
   void refuse(std::uint32_t request, Errc code, std::string context);
   void answer(const Message& message, std::span<const int> fds = {});
 
   void on_worker_message(Workers::iterator worker);
   void on_opened(Worker& worker, Received& received);
+  [[nodiscard]] Status check_opened(const Worker& worker);
   void on_frozen(Worker& worker);
   void on_failed(Worker& worker, const Message& message);
   void on_thawed(Worker& worker, const Message& message);
@@ -125,11 +130,12 @@ class Guardian {
   pid_t child_ = -1;
   UniqueFd channel_;
   std::optional<TimePoint> start_at_;
-  std::optional<TimePoint> dying_at_;  // Its channel has ended: whether it can die is seen then.
-  std::optional<TimePoint> serve_by_;  // Until the successor serves what is kept.
-  bool killed_ = false;                // The child, for not serving.
-  std::optional<int> status_;          // Set: over, once the holders are done.
-  std::optional<TimePoint> over_by_;   // Or by then.
+  std::optional<TimePoint> dying_at_;    // Its channel has ended: whether it can die is seen then.
+  std::optional<TimePoint> serve_by_;    // Until the successor serves what is kept.
+  bool killed_ = false;                  // The child, for not serving.
+  std::optional<TimePoint> stop_asked_;  // When first.
+  std::optional<int> status_;            // Set: over, once the holders are done.
+  std::optional<TimePoint> over_by_;     // Or by then.
 
   struct Kept {
     UniqueFd fd;

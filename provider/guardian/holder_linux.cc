@@ -74,13 +74,19 @@ class Holder {
  private:
   bool open_all() {
     const bool thawing = task_.mode == HolderMode::thaw;
-    auto mounts = open_mounts(task_.devices, thawing ? Depth::exact : Depth::stacked);
-    if (!mounts) {
-      tell_failure(mounts.error());
+    auto found = open_mounts(task_.devices, thawing ? Depth::exact : Depth::stacked);
+    if (found && !thawing && !found->unreachable.empty()) {
+      found = fail(found->unreachable.front());
+    }
+    if (!found) {
+      tell_failure(found.error());
       if (task_.mode == HolderMode::freeze) report({.kind = Kind::thawed, .flag = false});
       return false;
     }
-    task_.mounts = std::move(*mounts);
+    for (const auto& error : found->unreachable) odd_.push_back(error.context);
+    unreachable_ = !found->unreachable.empty();
+    unmounted_ = std::move(found->unmounted);
+    task_.mounts = std::move(found->mounts);
     return true;
   }
 
@@ -106,9 +112,15 @@ class Holder {
         return item.mount->group != begin_group->mount->group;
       });
       if (const Item* failed = freeze_group({begin_group, end_group}, deadline)) {
-        return tell_failure(why_not_frozen(*failed));
+        return tell_failure(why_not_frozen(*failed, begin));
       }
       begin_group = end_group;
+    }
+    for (const auto device : unmounted_) {
+      if (!has_file_system_in_use(device)) continue;
+      return tell_failure({Errc::freeze_failed,
+                           "a file system was mounted from a volume of the "
+                           "set while that was being frozen; try again"});
     }
     report({.kind = Kind::frozen, .set = task_.set});
     held_ = true;
@@ -138,11 +150,14 @@ class Holder {
     return nullptr;
   }
 
-  Error why_not_frozen(const Item& item) const {
+  Error why_not_frozen(const Item& item, TimePoint begin) const {
     const auto& path = item.mount->path;
     if (item.at == At::freezing) {
       if (thaw_asked_) return {Errc::freeze_failed, "told to thaw while " + path + " was freezing"};
-      return {Errc::flush_writes_timeout, "freezing " + path + " took too long"};
+      const auto spent = std::chrono::duration_cast<milliseconds>(system_clock().now() - begin);
+      return {Errc::flush_writes_timeout, "freezing " + path + " has taken " +
+                                              std::to_string(spent.count()) +
+                                              " ms; it will be thawed when it is done"};
     }
     if (item.error == EBUSY) {
       return {Errc::freeze_failed, path + " has been frozen by somebody else; see fsfreeze -u"};
@@ -164,7 +179,7 @@ class Holder {
       if (std::none_of(items_.begin(), items_.end(), unsettled)) break;
       wait(std::nullopt);  // Also for a FIFREEZE that has not returned yet.
     }
-    if (!task_.record_path.empty()) (void)unlink(task_.record_path.c_str());
+    if (!task_.record_path.empty() && !unreachable_) (void)unlink(task_.record_path.c_str());
     report({.kind = Kind::thawed, .flag = held_, .set = task_.set, .texts = odd_});
   }
 
@@ -277,6 +292,8 @@ class Holder {
   bool thaw_asked_ = false;
   bool held_ = false;
   std::vector<std::string> odd_;
+  bool unreachable_ = false;                // Something that should be thawed.
+  std::vector<std::uint64_t> unmounted_{};  // Devices of the set with nothing to freeze.
 
   std::mutex results_mutex_;
   std::vector<std::pair<Item*, int>> results_;

@@ -43,7 +43,9 @@ enum class Kind : std::uint16_t {
   freeze = 6,   // set, devices, limit_ms, lease_ms. The reply has texts: mount paths; descriptors:
                 // the holder's socket, then one per mount.
   serving = 7,  // Everything that was kept is served again.
-  reply = 16,   // code; texts: context when code is not ok.
+  cancel =
+      8,  // devices: the id of a flush or freeze, which gets no reply; what it froze is thawed.
+  reply = 16,  // code; texts: context when code is not ok.
 
   // Guardian or umbra-cowd to a holder.
   go = 32,

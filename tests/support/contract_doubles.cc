@@ -57,19 +57,28 @@ void FakeFreezer::let() {
   changed_.notify_all();
 }
 
-Status FakeFreezer::flush(const std::vector<std::uint64_t>&) {
+std::chrono::milliseconds FakeFreezer::flush_limit() const {
+  const std::lock_guard lock(mutex_);
+  return flush_limit_;
+}
+
+Status FakeFreezer::flush(const std::vector<std::uint64_t>&, std::chrono::milliseconds limit,
+                          std::stop_token stop) {
   events_.add("flush");
   std::unique_lock lock(mutex_);
+  flush_limit_ = limit;
   ++blocked_;
   changed_.notify_all();
-  changed_.wait(lock, [this] { return !blocking_; });
+  const bool let = changed_.wait(lock, stop, [this] { return !blocking_; });
   --blocked_;
   lock.unlock();
+  if (!let) return fail(Errc::bad_state, "stopped");
   return on_flush ? on_flush() : Status{};
 }
 
 Status FakeFreezer::freeze(const SnapshotSetId& set, const std::vector<std::uint64_t>& devices,
-                           std::chrono::milliseconds, std::chrono::milliseconds lease) {
+                           std::chrono::milliseconds, std::chrono::milliseconds lease,
+                           std::stop_token) {
   events_.add("freeze");
   if (on_lease) on_lease(lease);
   if (on_freeze) {
@@ -81,13 +90,15 @@ Status FakeFreezer::freeze(const SnapshotSetId& set, const std::vector<std::uint
   return {};
 }
 
-Result<bool> FakeFreezer::thaw(const SnapshotSetId& set) {
+Result<contract::Thawed> FakeFreezer::thaw(const SnapshotSetId& set) {
   events_.add("thaw");
   {
     const std::lock_guard lock(mutex_);
     frozen_.erase(set);
   }
-  return on_thaw ? on_thaw() : true;
+  const auto held = on_thaw ? on_thaw() : true;
+  if (!held) return fail(held.error());
+  return contract::Thawed{.held_throughout = *held, .why = *held ? "" : "somebody thawed it"};
 }
 
 void FakeSurfaces::set_mounted(const SnapshotId& snapshot, bool mounted) {

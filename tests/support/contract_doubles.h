@@ -12,6 +12,7 @@
 #include <mutex>
 #include <optional>
 #include <set>
+#include <stop_token>
 #include <string>
 #include <vector>
 
@@ -47,22 +48,25 @@ class FakeFreezer final : public contract::Freezer {
   [[nodiscard]] bool is_frozen() const;
   /// Of every freeze since the start.
   [[nodiscard]] std::vector<std::vector<std::uint64_t>> freezes() const;
+  [[nodiscard]] std::chrono::milliseconds flush_limit() const;  // Of the last flush.
 
-  /// flush() blocks from now on, until let().
+  /// flush() blocks from now on, until let() or until it is stopped.
   void block();
   [[nodiscard]] bool wait_blocked();  // False: not within 20 s.
   void let();
 
-  [[nodiscard]] Status flush(const std::vector<std::uint64_t>& devices) override;
+  [[nodiscard]] Status flush(const std::vector<std::uint64_t>& devices,
+                             std::chrono::milliseconds limit, std::stop_token stop) override;
   [[nodiscard]] Status freeze(const SnapshotSetId& set, const std::vector<std::uint64_t>& devices,
-                              std::chrono::milliseconds limit,
-                              std::chrono::milliseconds lease) override;
-  [[nodiscard]] Result<bool> thaw(const SnapshotSetId& set) override;
+                              std::chrono::milliseconds limit, std::chrono::milliseconds lease,
+                              std::stop_token stop) override;
+  [[nodiscard]] Result<contract::Thawed> thaw(const SnapshotSetId& set) override;
 
  private:
   Events& events_;
   mutable std::mutex mutex_;
-  std::condition_variable changed_;
+  std::condition_variable_any changed_;
+  std::chrono::milliseconds flush_limit_{0};
   std::map<SnapshotSetId, std::vector<std::uint64_t>> frozen_;
   std::vector<std::vector<std::uint64_t>> freezes_;
   bool blocking_ = false;

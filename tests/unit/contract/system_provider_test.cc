@@ -319,7 +319,7 @@ TEST_CASE("an abort ends a stretched hold at once", "[contract]") {
   CHECK(world.copies(true) == 0);
 }
 
-TEST_CASE("an abort passes a flush that blocks, also the one before the hold", "[contract]") {
+TEST_CASE("an abort ends a flush that blocks, also the one before the hold", "[contract]") {
   World world;
   for (const int at : {0, Story::kHold}) {
     Story set{world};
@@ -330,11 +330,22 @@ TEST_CASE("an abort passes a flush that blocks, also the one before the hold", "
     CHECK(world.freezer.wait_blocked());
     world.provider->abort_snapshots(set.id);
     CHECK(world.copies(true) == 0);
-    world.freezer.let();
+    REQUIRE(call.wait_for(kNever) == std::future_status::ready);
     CHECK(call.get().error().code == Errc::bad_state);
+    world.freezer.let();
     CHECK(world.nothing_held());
     CHECK(world.copies(true) == 0);
   }
+}
+
+TEST_CASE("the flush before the hold has the hold's limit, the one before it more", "[contract]") {
+  World world;
+  Story set{world};
+  set.begin();
+  set.run(0, 1);
+  CHECK(world.freezer.flush_limit() > HoldLimits{}.flush);
+  set.run(1, Story::kHold + 1);
+  CHECK(world.freezer.flush_limit() <= HoldLimits{}.flush);
 }
 
 TEST_CASE("an abort in the middle of a step keeps it from the volumes that are left",

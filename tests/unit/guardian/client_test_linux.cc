@@ -6,7 +6,10 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <functional>
+#include <future>
+#include <stop_token>
 #include <thread>
 
 #include "provider/guardian/channel_linux.h"
@@ -105,8 +108,8 @@ TEST_CASE("a freeze that comes without its holder is an error", "[guardian]") {
   auto client = GuardianClient::connect(std::move(guardian.client_end), null_log());
   REQUIRE(client);
   const auto set = SnapshotSetId::random();
-  CHECK((*client)->freeze(set, {1}, 100ms, 100ms).error().code == Errc::protocol_violation);
-  CHECK((*client)->thaw(set) == true);  // Nothing was frozen as far as we know.
+  CHECK((*client)->freeze(set, {1}, 100ms, 100ms, {}).error().code == Errc::protocol_violation);
+  CHECK((*client)->thaw(set)->held_throughout);  // Nothing was frozen as far as we know.
 }
 
 TEST_CASE("what the guardian refuses reaches the caller with its text", "[guardian]") {
@@ -117,9 +120,38 @@ TEST_CASE("what the guardian refuses reaches the caller with its text", "[guardi
   });
   auto client = GuardianClient::connect(std::move(guardian.client_end), null_log());
   REQUIRE(client);
-  CHECK((*client)->flush({1}).error() == Error{Errc::limit_reached, "too many"});
+  CHECK((*client)->flush({1}, 1s, {}).error() == Error{Errc::limit_reached, "too many"});
   CHECK((*client)->keep("name", 0, "").error() == Error{Errc::limit_reached, "too many"});
   CHECK((*client)->kept().error().code == Errc::limit_reached);
+}
+
+TEST_CASE("a request that is stopped ends at once and is cancelled", "[guardian]") {
+  std::atomic<std::uint32_t> asked{0};
+  std::atomic<std::uint64_t> cancelled{0};
+  FakeGuardian guardian([&](const Message& request, Message& reply, int) {
+    if (request.kind == Kind::hello) return;
+    if (request.kind == Kind::cancel) cancelled = request.devices.at(0);
+    if (request.kind == Kind::flush || request.kind == Kind::freeze) {
+      asked = request.id;
+      reply.id = 0;  // Never answered.
+    }
+  });
+  auto client = GuardianClient::connect(std::move(guardian.client_end), null_log());
+  REQUIRE(client);
+  std::stop_source stop;
+  const auto freezing = GENERATE(false, true);
+  auto call = std::async(std::launch::async, [&] {
+    return freezing ? (*client)->freeze(SnapshotSetId::random(), {1}, 60s, 60s, stop.get_token())
+                    : (*client)->flush({1}, 60s, stop.get_token());
+  });
+  while (asked == 0) std::this_thread::yield();
+  CHECK(stop.request_stop());
+  REQUIRE(call.wait_for(20s) == std::future_status::ready);
+  CHECK(call.get().error().code == Errc::bad_state);
+  CHECK((*client)->drop("x"));  // What was sent before has been read.
+  CHECK(cancelled == asked);
+  // One that was stopped before it began.
+  CHECK((*client)->flush({1}, 60s, stop.get_token()).error().code == Errc::bad_state);
 }
 
 TEST_CASE("keep checks its arguments before it asks", "[guardian]") {
@@ -145,8 +177,8 @@ TEST_CASE("a holder that dies is thawed for, without mounts at once", "[guardian
   auto client = GuardianClient::connect(std::move(guardian.client_end), null_log());
   REQUIRE(client);
   const auto set = SnapshotSetId::random();
-  REQUIRE((*client)->freeze(set, {1}, 100ms, 60s));
-  CHECK((*client)->thaw(set) == true);
+  REQUIRE((*client)->freeze(set, {1}, 100ms, 60s, {}));
+  CHECK((*client)->thaw(set)->held_throughout);
 }
 
 }  // namespace

@@ -107,7 +107,7 @@ TEST_CASE("a server stopped while its volume is frozen is continued and serves t
   world.unit->signal_probe(SIGSTOP);
   CHECK(world.thaws_within(8s));
   CHECK(world.works());
-  CHECK(world.unit->ask("thaw " + world.set) == "not held");
+  CHECK(world.unit->ask("thaw " + world.set) == "not held the lease ended");
 }
 
 TEST_CASE("a server that hangs while its volume is frozen is replaced", "[guardian]") {
@@ -160,6 +160,39 @@ TEST_CASE("a freeze that exceeds its limit is thawed when it returns", "[guardia
   CHECK(answer.find(world.volume->mount_path()) != std::string::npos);
   CHECK(world.unit->ask("resume") == "ok");
   CHECK(world.thaws_within(5s));
+  CHECK(world.works());
+}
+
+TEST_CASE("a flush that hangs ends at its limit, or at once when it is stopped", "[guardian]") {
+  UMBRA_NEEDS_FUSE();
+  ServedWorld world;
+  world.write_without_sync();
+  REQUIRE(world.unit->ask("hang") == "ok");
+  const auto answer = world.unit->ask("flush 300 " + world.volume->text());
+  CHECK(answer.find("VSS_E_FLUSH_WRITES_TIMEOUT") != std::string::npos);
+  CHECK(answer.find(world.volume->mount_path()) != std::string::npos);
+  REQUIRE(world.unit->ask("begin flush 600000 " + world.volume->text()) == "begun");
+  CHECK(world.unit->ask("stop", 2s).find("stopped") != std::string::npos);
+  CHECK(world.unit->ask("resume") == "ok");
+  CHECK(world.unit->ask("flush 60000 " + world.volume->text()) == "ok");
+  CHECK(eventually([&] { return world.unit->holders().empty(); }));
+}
+
+TEST_CASE("a freeze that hangs is stopped at once, and thawed when it returns", "[guardian]") {
+  UMBRA_NEEDS_FUSE();
+  ServedWorld world;
+  world.write_without_sync();
+  REQUIRE(world.unit->ask("hang") == "ok");
+  REQUIRE(world.unit->ask("begin freeze " + world.set + " 60000 60000 " + world.volume->text()) ==
+          "begun");
+  REQUIRE(eventually([&] { return world.unit->has_records(); }));
+  CHECK(world.unit->ask("stop", 2s).find("stopped") != std::string::npos);
+  CHECK(world.unit->has_records());
+  CHECK(world.unit->ask("resume") == "ok");
+  CHECK(world.thaws_within(5s));
+  world.set = SnapshotSetId::random().to_string();
+  CHECK(world.freeze(10'000, 30'000) == "ok");
+  CHECK(world.unit->ask("thaw " + world.set) == "held");
   CHECK(world.works());
 }
 

@@ -2,6 +2,7 @@
 //
 // Method: the probe plays umbra-cowd; the test kills or stops each of the three processes while two
 // file systems are frozen and asks the kernel whether they still are.
+#include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 
@@ -68,8 +69,8 @@ TEST_CASE("flush succeeds with and without mounts", "[guardian]") {
   UMBRA_NEEDS_LOOP();
   World world;
   std::ofstream(world.a.mount_path() + "/file") << "dirty";
-  CHECK(world.unit.ask("flush " + world.a.text() + " " + world.b.text()) == "ok");
-  CHECK(world.unit.ask("flush 1") == "ok");
+  CHECK(world.unit.ask("flush 60000 " + world.a.text() + " " + world.b.text()) == "ok");
+  CHECK(world.unit.ask("flush 60000 1") == "ok");
 }
 
 TEST_CASE("devices without a mount freeze and thaw as nothing", "[guardian]") {
@@ -135,8 +136,8 @@ TEST_CASE("the end of the lease thaws, and the thaw that follows says so, twice"
   CHECK(world.any_frozen());
   CHECK(world.thaws_within(8s));
   CHECK(Clock::now() - begin >= std::chrono::milliseconds(kShortLeaseMs));
-  CHECK(world.unit.ask("thaw " + world.set) == "not held");
-  CHECK(world.unit.ask("thaw " + world.set) == "not held");
+  CHECK(world.unit.ask("thaw " + world.set) == "not held the lease ended");
+  CHECK(world.unit.ask("thaw " + world.set) == "not held the lease ended");
 }
 
 TEST_CASE("a file system that somebody else thawed was not held", "[guardian]") {
@@ -144,7 +145,8 @@ TEST_CASE("a file system that somebody else thawed was not held", "[guardian]") 
   World world;
   REQUIRE(world.unit.ask(world.freeze_line(10'000)) == "ok");
   REQUIRE(world.a.thaw());
-  CHECK(world.unit.ask("thaw " + world.set) == "not held");
+  CHECK(world.unit.ask("thaw " + world.set) ==
+        "not held " + world.a.mount_path() + " was thawed by somebody else");
   CHECK_FALSE(world.any_frozen());
   CHECK(eventually(
       [&] { return world.unit.log().find("was thawed by somebody else") != std::string::npos; }));
@@ -170,7 +172,7 @@ TEST_CASE("umbra-cowd stopped while frozen: thawed at the end of the lease", "[g
   world.unit.signal_probe(SIGSTOP);
   CHECK(world.thaws_within(8s));
   world.unit.signal_probe(SIGCONT);
-  CHECK(world.unit.ask("thaw " + world.set) == "not held");
+  CHECK(world.unit.ask("thaw " + world.set) == "not held the lease ended");
 }
 
 TEST_CASE("the guardian killed while frozen: umbra-cowd's thaw works, and it can freeze no more",
@@ -208,7 +210,7 @@ TEST_CASE("the guardian stopped while frozen: thaw works, and so does the lease"
   REQUIRE(world.unit.ask(world.freeze_line(kShortLeaseMs)) == "ok");
   world.unit.signal_guardian(SIGSTOP);
   CHECK(world.thaws_within(8s));
-  CHECK(world.unit.ask("thaw " + world.set) == "not held");
+  CHECK(world.unit.ask("thaw " + world.set) == "not held the lease ended");
   world.unit.signal_guardian(SIGCONT);
 }
 
@@ -243,6 +245,22 @@ TEST_CASE("the guardian and the holder killed while frozen: umbra-cowd thaws by 
   CHECK(world.thaws_within(5s));
 }
 
+TEST_CASE("a file system that nothing leads to fails the flush and the freeze", "[guardian]") {
+  UMBRA_NEEDS_LOOP();
+  World world;
+  REQUIRE(umount2(world.b.mount_path().c_str(), MNT_DETACH) == 0);  // The fixture has it open.
+  for (const auto& line :
+       {"flush 60000 " + world.a.text() + " " + world.b.text(), world.freeze_line(10'000)}) {
+    const auto answer = world.unit.ask(line);
+    CHECK(answer.find("UMBRA_E_FREEZE_FAILED") != std::string::npos);
+    CHECK(answer.find("mounted nowhere that can be reached") != std::string::npos);
+    CHECK_FALSE(world.any_frozen());
+  }
+  world.b.close_root();
+  CHECK(world.unit.ask(world.freeze_line(10'000)) == "ok");
+  CHECK(world.unit.ask("thaw " + world.set) == "held");
+}
+
 TEST_CASE("an unmount while frozen loses nothing and the thaw still works", "[guardian]") {
   UMBRA_NEEDS_LOOP();
   World world;
@@ -250,7 +268,8 @@ TEST_CASE("an unmount while frozen loses nothing and the thaw still works", "[gu
   world.b.unmount(true);
   CHECK(world.unit.ask("thaw " + world.set) == "held");
   CHECK_FALSE(world.any_frozen());
-  CHECK(world.unit.ask(world.freeze_line(10'000)) == "ok");  // b has no mount now.
+  world.b.close_root();
+  CHECK(world.unit.ask(world.freeze_line(10'000)) == "ok");  // b is not in use any more.
   CHECK(world.a.frozen());
   CHECK(world.unit.ask("thaw " + world.set) == "held");
 }

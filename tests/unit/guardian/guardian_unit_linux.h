@@ -49,6 +49,7 @@ class Ext4 {
   [[nodiscard]] bool freeze() const;  // As another program would.
   [[nodiscard]] bool thaw() const;
   void unmount(bool lazily);
+  void close_root() { root_.reset(); }  // Nothing of ours keeps it in use.
 
  private:
   void mount_it(const std::string& what);

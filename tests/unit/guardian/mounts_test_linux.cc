@@ -15,6 +15,8 @@
 #include <array>
 #include <csignal>
 #include <filesystem>
+#include <fstream>
+#include <future>
 
 #include "provider/contract/ports.h"
 #include "tests/support/catch.h"
@@ -30,7 +32,7 @@ using test::ScratchDirectory;
 // A process in a mount namespace of its own, in which what was mounted before is still mounted.
 class Elsewhere {
  public:
-  Elsewhere() {
+  explicit Elsewhere(const std::string& root = "/") {
     std::array<int, 2> ready{-1, -1};
     REQUIRE(pipe2(ready.data(), O_CLOEXEC) == 0);
     pid_ = fork();
@@ -39,7 +41,8 @@ class Elsewhere {
       (void)dup2(ready[1], 3);
       (void)close_range(4, ~0U, 0);
       const bool moved = unshare(CLONE_NEWNS) == 0 &&
-                         mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) == 0;
+                         mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) == 0 &&
+                         chroot(root.c_str()) == 0 && chdir("/") == 0;
       const char answer = moved ? 'y' : 'n';
       (void)!write(3, &answer, 1);
       for (;;) (void)pause();
@@ -65,7 +68,9 @@ class Elsewhere {
 TEST_CASE("a device without a mount, and one that does not exist, have none", "[guardian]") {
   const auto mounts = open_mounts({0xFFFFFF, contract::kFreezeBarrier, 0xFFFFFE}, Depth::stacked);
   REQUIRE(mounts);
-  CHECK(mounts->empty());
+  CHECK(mounts->mounts.empty());
+  CHECK(mounts->unreachable.empty());
+  CHECK(mounts->unmounted.size() == 2);
 }
 
 TEST_CASE("each file system is opened once, and barriers make groups", "[guardian]") {
@@ -76,11 +81,12 @@ TEST_CASE("each file system is opened once, and barriers make groups", "[guardia
   const auto mounts = open_mounts(
       {a.device(), a.device(), contract::kFreezeBarrier, b.device(), a.device()}, Depth::stacked);
   REQUIRE(mounts);
-  REQUIRE(mounts->size() == 2);
-  CHECK((*mounts)[0].path == a.mount_path());
-  CHECK((*mounts)[0].group == 0);
-  CHECK((*mounts)[1].device == b.device());
-  CHECK((*mounts)[1].group == 1);
+  const auto& found = mounts->mounts;
+  REQUIRE(found.size() == 2);
+  CHECK(found[0].path == a.mount_path());
+  CHECK(found[0].group == 0);
+  CHECK(found[1].device == b.device());
+  CHECK(found[1].group == 1);
 }
 
 TEST_CASE("a mount that is hidden by another one is named, unless there is a second",
@@ -90,8 +96,10 @@ TEST_CASE("a mount that is hidden by another one is named, unless there is a sec
   Ext4 volume(scratch.path(), "volume");
   REQUIRE(mount("none", volume.mount_path().c_str(), "tmpfs", 0, nullptr) == 0);
   const auto hidden = open_mounts({volume.device()}, Depth::stacked);
-  CHECK_FALSE(hidden);
-  if (!hidden) CHECK(hidden.error().code == Errc::freeze_failed);
+  CHECK(hidden->mounts.empty());
+  CHECK(
+      hidden->unreachable ==
+      std::vector{Error{Errc::freeze_failed, volume.mount_path() + " is hidden by another mount"}});
   REQUIRE(umount(volume.mount_path().c_str()) == 0);
 
   const std::string second = (scratch.path() / "second").string();
@@ -99,8 +107,8 @@ TEST_CASE("a mount that is hidden by another one is named, unless there is a sec
   REQUIRE(mount(volume.mount_path().c_str(), second.c_str(), nullptr, MS_BIND, nullptr) == 0);
   REQUIRE(mount("none", second.c_str(), "tmpfs", 0, nullptr) == 0);
   const auto found = open_mounts({volume.device()}, Depth::stacked);
-  CHECK(found);
-  if (found) CHECK(found->size() == 1);
+  CHECK(found->mounts.size() == 1);
+  CHECK(found->unreachable.empty());
   (void)umount(second.c_str());
   (void)umount(second.c_str());
 }
@@ -114,10 +122,91 @@ TEST_CASE("a file system that is mounted in another namespace only is found and 
   volume.unmount(false);
   auto mounts = open_mounts({volume.device()}, Depth::stacked);
   REQUIRE(mounts);
-  REQUIRE(mounts->size() == 1);
-  CHECK((*mounts)[0].path == elsewhere.root() + volume.mount_path());
-  CHECK(ioctl((*mounts)[0].fd.get(), FIFREEZE, 0) == 0);
-  CHECK(ioctl((*mounts)[0].fd.get(), FITHAW, 0) == 0);
+  REQUIRE(mounts->mounts.size() == 1);
+  const auto& mount = mounts->mounts[0];
+  CHECK(mount.path == elsewhere.root() + volume.mount_path());
+  CHECK(ioctl(mount.fd.get(), FIFREEZE, 0) == 0);
+  CHECK(ioctl(mount.fd.get(), FITHAW, 0) == 0);
+}
+
+TEST_CASE("another namespace is searched from its top, whoever's root is elsewhere", "[guardian]") {
+  if (const auto missing = test::missing_loop_devices()) return test::skip(*missing);
+  const ScratchDirectory scratch;
+  Ext4 volume(scratch.path(), "volume");
+  const std::string cell = (scratch.path() / "cell").string();
+  std::filesystem::create_directory(cell);
+  const Elsewhere elsewhere(cell);  // The only process there does not see the mount.
+  volume.unmount(false);
+  CHECK(open_mounts({volume.device()}, Depth::stacked)->mounts.size() == 1);
+}
+
+TEST_CASE("what is bound elsewhere stands for the whole file system", "[guardian]") {
+  if (const auto missing = test::missing_loop_devices()) return test::skip(*missing);
+  const ScratchDirectory scratch;
+  Ext4 volume(scratch.path(), "volume");
+  const std::string inner = volume.mount_path() + "/inner";
+  const std::string bound = (scratch.path() / "bound").string();
+  const bool file = GENERATE(false, true);
+  CAPTURE(file);
+  if (file) {
+    std::ofstream(inner).put('x');
+    std::ofstream(bound).put('x');
+  } else {
+    std::filesystem::create_directory(inner);
+    std::filesystem::create_directory(bound);
+  }
+  REQUIRE(mount(inner.c_str(), bound.c_str(), nullptr, MS_BIND, nullptr) == 0);
+  REQUIRE(mount(nullptr, bound.c_str(), nullptr, MS_BIND | MS_REMOUNT | MS_RDONLY, nullptr) == 0);
+  volume.unmount(false);
+  auto mounts = open_mounts({volume.device()}, Depth::stacked);
+  REQUIRE(mounts);
+  REQUIRE(mounts->mounts.size() == 1);
+  const auto& found = mounts->mounts[0];
+  CHECK(found.path == bound);
+  CHECK(ioctl(found.fd.get(), FIFREEZE, 0) == 0);
+  CHECK(ioctl(found.fd.get(), FITHAW, 0) == 0);
+  mounts->mounts.clear();
+  CHECK(umount(bound.c_str()) == 0);
+}
+
+TEST_CASE("what is bound and no file or directory is not opened for the file system",
+          "[guardian]") {
+  if (const auto missing = test::missing_loop_devices()) return test::skip(*missing);
+  const ScratchDirectory scratch;
+  Ext4 volume(scratch.path(), "volume");
+  const std::string pipe = volume.mount_path() + "/pipe";
+  const std::string bound = (scratch.path() / "bound").string();
+  REQUIRE(mkfifo(pipe.c_str(), 0600) == 0);
+  std::ofstream(bound).put('x');
+  REQUIRE(mount(pipe.c_str(), bound.c_str(), nullptr, MS_BIND, nullptr) == 0);
+  CHECK(open_mounts({volume.device()}, Depth::stacked)->mounts.at(0).path == volume.mount_path());
+  volume.unmount(false);
+  const auto mounts = open_mounts({volume.device()}, Depth::stacked);
+  CHECK(mounts->mounts.empty());
+  CHECK(mounts->unreachable.size() == 1);
+  CHECK(umount(bound.c_str()) == 0);
+}
+
+TEST_CASE("a file system in use that no mount leads to is unreachable, until it is unused",
+          "[guardian]") {
+  if (const auto missing = test::missing_loop_devices()) return test::skip(*missing);
+  const ScratchDirectory scratch;
+  Ext4 volume(scratch.path(), "volume");
+  const auto device = volume.device();
+  UniqueFd open_file(open((volume.mount_path() + "/file").c_str(), O_RDWR | O_CREAT, 0600));
+  REQUIRE(umount2(volume.mount_path().c_str(), MNT_DETACH) == 0);
+  volume.close_root();
+  const auto mounts = open_mounts({device}, Depth::stacked);
+  CHECK(mounts->mounts.empty());
+  REQUIRE(mounts->unreachable.size() == 1);
+  CHECK(mounts->unreachable[0].context.find("mounted nowhere") != std::string::npos);
+  // While somebody waits for it.
+  auto later =
+      std::async(std::launch::async, [&] { return open_mounts({device}, Depth::stacked); });
+  open_file.reset();
+  const auto gone = later.get();
+  CHECK(gone->unreachable.empty());
+  CHECK(gone->unmounted == std::vector{device});
 }
 
 }  // namespace

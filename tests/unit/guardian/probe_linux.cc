@@ -3,7 +3,8 @@
 // Stands for umbra-cowd under the guardian: umbra-guardian-probe SOCKET [IMAGE POINT] --guardian-fd
 // N connects to the test's socket, says "PID", then does what each datagram says and answers with
 // one:
-//   freeze SET LIMIT-MS LEASE-MS DEVICE...    thaw SET    flush DEVICE...
+//   freeze SET LIMIT-MS LEASE-MS DEVICE...    thaw SET    flush LIMIT-MS DEVICE...
+//   begin LINE (in a thread, answers "begun")    end (waits for it)    stop (stops it first)
 //   keep NAME FILE PAYLOAD    kept    drop NAME    exit STATUS
 //   hang (requests to the volume are taken and not answered)    resume
 // With IMAGE it serves it as the FUSE file POINT, and leaves the session with the guardian. If
@@ -21,80 +22,20 @@
 #include <memory>
 #include <mutex>
 #include <sstream>
+#include <stop_token>
+#include <thread>
 #include <vector>
 
 #include "provider/frontend/fuse/session.h"
 #include "provider/guardian/client.h"
+#include "tests/support/image_device_posix.h"
 
 namespace {
 
 using umbra::UniqueFd;
 using umbra::guardian::GuardianClient;
 
-namespace block = umbra::block;
-
-// An image file; every request is carried out and completed at once, unless it hangs.
-class ImageDevice final : public block::Device {
- public:
-  explicit ImageDevice(const std::string& path)
-      : file_(open(path.c_str(), O_RDWR | O_CLOEXEC)),
-        hangs_(access((path + ".hang").c_str(), F_OK) == 0) {}
-
-  block::Geometry geometry() const noexcept override {
-    struct stat status {};
-    (void)fstat(file_.get(), &status);
-    block::Geometry geometry;
-    geometry.size_bytes = static_cast<std::uint64_t>(status.st_size);
-    return geometry;
-  }
-  void submit(block::Request& first) noexcept override {
-    for (block::Request* request = &first; request != nullptr;) {
-      block::Request* next = std::exchange(request->next, nullptr);
-      {
-        const std::lock_guard lock(mutex_);
-        if (hangs_) held_.push_back(std::exchange(request, nullptr));
-      }
-      if (request != nullptr) carry_out(*request);
-      request = next;
-    }
-  }
-  bool hangs() {
-    const std::lock_guard lock(mutex_);
-    return hangs_;
-  }
-  void hang(bool hangs) {
-    std::vector<block::Request*> held;
-    {
-      const std::lock_guard lock(mutex_);
-      hangs_ = hangs;
-      if (!hangs) held.swap(held_);
-    }
-    for (auto* request : held) carry_out(*request);
-  }
-
- private:
-  void carry_out(block::Request& request) noexcept {
-    const auto offset = static_cast<off_t>(request.offset_bytes);
-    ssize_t done = 0;
-    if (request.op == block::Op::read) {
-      done = pread(file_.get(), request.buffer, request.size_bytes, offset);
-    } else if (request.op == block::Op::write) {
-      done = pwrite(file_.get(), request.buffer, request.size_bytes, offset);
-    } else if (request.op == block::Op::flush) {
-      done = fdatasync(file_.get());
-    } else {
-      const std::vector<std::byte> zeroes(request.size_bytes);
-      done = pwrite(file_.get(), zeroes.data(), zeroes.size(), offset);
-    }
-    request.error = done < 0 ? errno : 0;
-    request.complete(request);
-  }
-
-  UniqueFd file_;
-  std::mutex mutex_;
-  bool hangs_;
-  std::vector<block::Request*> held_;
-};
+using umbra::test::ImageDevice;
 
 // A new session, or that of the probe before us.
 std::unique_ptr<umbra::fuse::Session> serve(GuardianClient& client, const std::string& point,
@@ -145,7 +86,8 @@ std::string list_kept(GuardianClient& client) {
   return list;
 }
 
-std::string obey(GuardianClient& client, ImageDevice* device, const std::string& line) {
+std::string obey(GuardianClient& client, ImageDevice* device, const std::string& line,
+                 const std::stop_token& stop = {}) {
   std::istringstream words(line);
   std::string verb;
   words >> verb;
@@ -155,17 +97,22 @@ std::string obey(GuardianClient& client, ImageDevice* device, const std::string&
     std::int64_t lease_ms = 0;
     words >> limit_ms >> lease_ms;
     return text(client.freeze(id, devices(words), std::chrono::milliseconds(limit_ms),
-                              std::chrono::milliseconds(lease_ms)));
+                              std::chrono::milliseconds(lease_ms), stop));
   }
   if (verb == "thaw") {
     const auto held = client.thaw(set(words));
     if (!held) return "error " + held.error().to_string();
-    return *held ? "held" : "not held";
+    return held->held_throughout ? "held" : "not held " + held->why;
   }
-  if (verb == "flush") return text(client.flush(devices(words)));
+  if (verb == "flush") {
+    std::int64_t limit_ms = 0;
+    words >> limit_ms;
+    return text(client.flush(devices(words), std::chrono::milliseconds(limit_ms), stop));
+  }
   if (verb == "kept") return list_kept(client);
   if (verb == "hang" || verb == "resume") {
-    device->hang(verb == "hang");
+    if (verb == "hang") device->hang();
+    if (verb == "resume") device->resume();
     return "ok";
   }
   std::string name;
@@ -178,6 +125,30 @@ std::string obey(GuardianClient& client, ImageDevice* device, const std::string&
   const UniqueFd fd(open(file.c_str(), O_RDONLY | O_CLOEXEC));
   return text(client.keep(name, fd.get(), payload));
 }
+
+// begin, end, stop.
+class Background {
+ public:
+  // False: the line is none of these.
+  bool obey_too(GuardianClient& client, const std::string& line, std::string& answer) {
+    if (line.rfind("begin ", 0) == 0) {
+      thread_ = std::jthread([this, &client, rest = line.substr(6)](const std::stop_token& stop) {
+        outcome_ = obey(client, nullptr, rest, stop);
+      });
+      answer = "begun";
+      return true;
+    }
+    if (line != "end" && line != "stop") return false;
+    if (line == "stop") thread_.request_stop();
+    thread_.join();
+    answer = outcome_;
+    return true;
+  }
+
+ private:
+  std::string outcome_;
+  std::jthread thread_;
+};
 
 UniqueFd connect_to(const char* path) {
   UniqueFd socket_fd(socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0));
@@ -202,16 +173,18 @@ int main(int argc, char** argv) {
   std::unique_ptr<umbra::fuse::Session> session;
   if (argc == 6) {
     device = std::make_shared<ImageDevice>(words[2]);
+    if (access((words[2] + ".hang").c_str(), F_OK) == 0) device->hang();
     session = serve(**client, words[3], device);
     if (!session) return 4;
   }
+  Background background;
   std::string answer = std::to_string(getpid());
   for (;;) {
     if (send(control.get(), answer.data(), answer.size(), MSG_NOSIGNAL) < 0) return 0;
     std::array<char, 4096> line{};
     const ssize_t length = recv(control.get(), line.data(), line.size(), 0);
     if (length <= 0) return 0;
-    answer =
-        obey(**client, device.get(), std::string(line.data(), static_cast<std::size_t>(length)));
+    const std::string text(line.data(), static_cast<std::size_t>(length));
+    if (!background.obey_too(**client, text, answer)) answer = obey(**client, device.get(), text);
   }
 }
