@@ -11,7 +11,7 @@ packages_coverage=(gcovr)
 packages_mingw=(g++-mingw-w64-x86-64-posix)
 packages_demo=(e2fsprogs util-linux sqlite3)
 packages_postgres=(postgresql-15)
-packages_test=(git e2fsprogs util-linux xfsprogs fio libnbd-bin nbdkit qemu-utils sqlite3 python3 socat procps
+packages_test=(git e2fsprogs util-linux xfsprogs btrfs-progs fio libnbd-bin nbdkit qemu-utils sqlite3 python3 socat procps
   postgresql)
 
 say() { printf '%s\n' "$*" >&2; }
