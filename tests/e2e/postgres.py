@@ -10,9 +10,13 @@ import json
 import os
 import pwd
 import re
+import shutil
 import signal
+import socket
 import subprocess
 import sys
+import uuid
+import xml.etree.ElementTree
 
 import harness
 import pg_cluster
@@ -297,6 +301,104 @@ def a_point_in_time_after_the_copy(world):
     end_world(world, "data")
 
 
+class RestoringUmbrad:
+    """Plays umbrad for one writer, as far as a restore goes: its socket, hello, register, events."""
+
+    def __init__(self, world):
+        self.path = world.path("restoring.sock")
+        listener = socket.socket(socket.AF_UNIX)
+        listener.bind(self.path)
+        listener.listen(1)
+        os.chmod(self.path, 0o666)
+        self.writer = world.start(
+            *pg_cluster.as_postgres(world.binary("umbra-writer-postgresql"), "--socket", self.path, "/nowhere"),
+            name="restoring-writer", cwd="/",
+        )  # fmt: skip
+        listener.settimeout(harness.DEADLINE_S)
+        self.connection, _ = listener.accept()
+        listener.close()
+        self.connection.settimeout(harness.DEADLINE_S)
+        self.stream = self.connection.makefile("rw", encoding="utf-8")
+        self._answer("hello", {"major": 1, "minor": 0, "features": [], "program": "case", "roles": ["writer"]})
+        self._answer("writer.register", {"instance_id": str(uuid.UUID(int=1))})
+
+    def _answer(self, method, result):
+        call = json.loads(self.stream.readline())
+        expect(call["method"] == method, f"{call}")
+        self._send({"id": call["id"], "result": result})
+
+    def _send(self, message):
+        self.stream.write(json.dumps({"jsonrpc": "2.0", **message}) + "\n")
+        self.stream.flush()
+
+    def tell(self, event, part, **attributes):
+        """The writer's answer to a restore event; `attributes`: of the component."""
+        for name, value in attributes.items():
+            part.find("component").set(name.replace("_", "-"), value)
+        session = str(uuid.UUID(int=2))
+        text = xml.etree.ElementTree.tostring(part, encoding="unicode")
+        params = {"session_id": session, "component_mode": True, "time_limit_ms": 60000, "components": text}
+        self._send({"id": 1, "method": f"writer.{event}", "params": params})
+        return json.loads(self.stream.readline())["result"]
+
+    def stop(self, world):
+        self.stream.close()
+        self.connection.close()
+        expect(world.stop(self.writer) == 0, "the restoring writer ended badly")
+
+
+def a_restore_brings_the_cluster_back(world):
+    """PreRestore and PostRestore around files that are put back as a requester would do it."""
+    data, wal = start_world(world, "data", "wal")
+    cluster = make_cluster(world, "shop", data, wal)
+    fast = os.path.join(data, "fast")
+    os.makedirs(fast)
+    pg_cluster.own(fast)
+    cluster.pgbench_init(1)
+    cluster.psql(f"CREATE TABLESPACE fast LOCATION '{fast}'")
+    cluster.psql("CREATE TABLE kept TABLESPACE fast AS SELECT generate_series(1, 1000) AS n")
+    start_writer(world, address(cluster))
+    session = Requester(world)
+    session.select(WRITER, address(cluster))
+    done = session.create(data, wal)
+    expect(is_good(done), f"{done}")
+    part = session.part(WRITER)
+    wanted = cluster.sums()
+    cluster.psql("DROP TABLE kept; TRUNCATE pgbench_accounts")
+
+    umbrad = RestoringUmbrad(world)
+    answer = umbrad.tell("pre_restore", part, selected_for_restore="yes")
+    expect(not answer["ok"] and f"pg_ctl stop -D {cluster.data}" in answer["message"], f"{answer}")
+    cluster.stop()
+    answer = umbrad.tell("pre_restore", part)
+    expect(not answer["ok"] and "is not empty" in answer["message"], f"{answer}")
+    answer = umbrad.tell("pre_restore", part, restore_options="existing=replace")
+    expect(answer["ok"], f"{answer}")
+    for directory in (cluster.data, cluster.wal):
+        expect(os.listdir(directory) == [".umbra-replaced"], f"{os.listdir(directory)}")
+
+    mounted = mount_copies(world)
+    for volume, place in (("data", cluster.data), ("wal", cluster.wal), ("data", fast)):
+        source = os.path.join(mounted[volume], os.path.basename(place))
+        harness.run_command("cp", "-a", f"{source}/.", place)
+    for name in ("notify", "replslot", "subtrans", "dynshmem", "serial", "snapshots", "stat_tmp"):
+        shutil.rmtree(os.path.join(cluster.data, f"pg_{name}"))  # A backup holds nothing of these.
+    os.unlink(os.path.join(cluster.data, "pg_wal"))
+    answer = umbrad.tell("post_restore", part, file_restore_status="all")
+    expect(answer["ok"], f"{answer}")
+    expect(".umbra-replaced" not in os.listdir(cluster.data), "what was replaced is still there")
+    umbrad.stop(world)
+
+    cluster.start()
+    expect(cluster.sums() == wanted, f"{cluster.sums()} instead of {wanted}")
+    expect(cluster.psql("SELECT sum(n) FROM kept") == "500500", "the tablespace's table differs")
+    cluster.stop()
+    for snapshot in world.umbra("list", "shadows")["snapshots"]:
+        world.umbra("unmount", snapshot["snapshot_id"])
+    session.close()
+    end_world(world, "data", "wal")
+
+
 def a_stopped_cluster_is_given_up(world):
     """SIGSTOP of the postmaster, then of every process in the middle of PrepareForSnapshot: the
     writer gives up within its limit, and afterwards no session of it is left in the cluster."""
@@ -455,6 +557,7 @@ CASES = {
     "a_cluster_that_is_down_fails_alone": a_cluster_that_is_down_fails_alone,
     "a_cluster_partly_outside_is_refused": a_cluster_partly_outside_is_refused,
     "a_point_in_time_after_the_copy": a_point_in_time_after_the_copy,
+    "a_restore_brings_the_cluster_back": a_restore_brings_the_cluster_back,
     "a_stopped_cluster_is_given_up": a_stopped_cluster_is_given_up,
     "a_session_lost_before_freeze_is_a_refusal": a_session_lost_before_freeze_is_a_refusal,
     "a_stopped_writer_blocks_nobody": a_stopped_writer_blocks_nobody,

@@ -76,11 +76,21 @@ class Requester:
         self.operate("session.prepare_for_backup")
         return self.operate("session.do_snapshot_set", policy=policy)
 
+    def document(self):
+        """The Backup Components Document."""
+        return xml.etree.ElementTree.fromstring(self.call("session.get_backup_components")["xml"])
+
     def components(self):
-        """The components in the Backup Components Document: name -> element."""
-        text = self.call("session.get_backup_components")["xml"]
-        document = xml.etree.ElementTree.fromstring(text)
-        return {element.get("name"): element for element in document.iter("component")}
+        """Its components: name -> element."""
+        return {element.get("name"): element for element in self.document().iter("component")}
+
+    def part(self, writer_name):
+        """Its part that is of one writer, as a document of its own."""
+        (class_id,) = [w["class_id"] for w in self.writers if w["name"] == writer_name]
+        document = self.document()
+        (part,) = [p for p in document.iter("writer-components") if p.get("class-id") == class_id]
+        part.set("version", document.get("version"))
+        return part
 
 
 def is_good(status):

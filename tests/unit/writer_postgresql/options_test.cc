@@ -36,6 +36,7 @@ discover = ["/var/run/postgresql"]
 user = "umbra"
 database = "admin"
 replication_slots = "keep"
+restore_command = "cp /archive/%f %p"
 socket = "/run/umbra/umbrad.sock"
 instance_name = "shop"
 log_level = "debug"
@@ -55,6 +56,7 @@ connection = "/run/stock:5434"
   REQUIRE(check_options(options));
   CHECK(options.discover == std::vector<std::string>{"/var/run/postgresql"});
   CHECK(options.keep_replication_slots);
+  CHECK(options.restore_command == "cp /archive/%f %p");
   CHECK(options.socket_path == "/run/umbra/umbrad.sock");
   CHECK(options.instance_name == "shop");
   CHECK(options.log_level == "debug");

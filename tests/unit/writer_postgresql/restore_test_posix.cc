@@ -85,21 +85,22 @@ struct Scene {
   void restore_files() const {
     restore_files(record.data_directory, record.wal_directory, record.tablespaces[0].location);
   }
-  std::vector<RestoreFailure> before() const { return before_restore(part()); }
+  std::vector<RestoreFailure> before() const { return before_restore(part(), command); }
   std::vector<RestoreFailure> after(FileRestoreStatus status = FileRestoreStatus::all) {
     component.file_restore_status = status;
-    return after_restore(part());
+    return after_restore(part(), command);
   }
   umbra::WriterComponents part() const {
     umbra::WriterComponents all;
     all.components = {component};
     return all;
   }
-  umbra::Result<RestorePlan> plan() const { return plan_restore(record, component); }
+  umbra::Result<RestorePlan> plan() const { return plan_restore(record, component, command); }
 
   TempDir dir;
   BackupRecord record;
   BackupComponent component;
+  std::string command;  // Of the configuration.
 };
 
 void check_failed(const std::vector<RestoreFailure>& failures, const std::string& part) {
@@ -136,11 +137,12 @@ TEST_CASE("a point in time becomes settings and a signal") {
   Scene scene;
   CHECK(scene.plan()->settings.empty());
   CHECK_FALSE(scene.plan()->recover_to_target);
-  scene.component.restore_options = "restore_command=\"cp '/a\\\\b'/%f %p\"";
-  CHECK_FALSE(scene.plan()->recover_to_target);
-  CHECK(settings_text(scene.plan()->settings) == "restore_command = 'cp ''/a\\\\b''/%f %p'\n");
+  scene.command = "cp '/a\\b'/%f %p";
+  CHECK(scene.plan()->settings.empty());  // Only for recovery to a target.
   scene.component.roll_forward = {.type = RollForwardType::all};
   CHECK(scene.plan()->recover_to_target);
+  CHECK(settings_text(scene.plan()->settings) == "restore_command = 'cp ''/a\\\\b''/%f %p'\n");
+  scene.command.clear();
   scene.component.roll_forward = {.type = RollForwardType::partial, .point = "lsn:1/20"};
   CHECK(scene.plan()->settings.back() ==
         std::pair<std::string, std::string>{"recovery_target_lsn", "1/20"});
@@ -153,6 +155,8 @@ TEST_CASE("a point in time becomes settings and a signal") {
   scene.component.roll_forward.reset();
   scene.component.restore_options = "recovery_target_tmie=x";
   check_refused(scene.plan(), "there is no restore option 'recovery_target_tmie'");
+  scene.component.restore_options = "restore_command=id";
+  check_refused(scene.plan(), "in the writer's configuration only");
   scene.component.restore_options = "existing=keep";
   check_refused(scene.plan(), "refuse or replace");
   scene.component.restore_options.reset();
@@ -264,7 +268,8 @@ TEST_CASE("restored files become a data directory") {
   Scene scene;
   scene.restore_files();
   ::chmod((scene.dir / "data").c_str(), 0755);
-  scene.component.restore_options = "recovery_target_time='2026-11-22', restore_command=false";
+  scene.component.restore_options = "recovery_target_time=2026-11-22";
+  scene.command = "false";
   CHECK(scene.after().empty());
   const fs::path data = scene.record.data_directory;
   CHECK(fs::read_symlink(data / "pg_wal") == scene.record.wal_directory);

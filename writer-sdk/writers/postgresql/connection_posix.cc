@@ -4,6 +4,7 @@
 #include <poll.h>
 
 #include <algorithm>
+#include <string_view>
 #include <utility>
 
 #include "writer-sdk/writers/postgresql/connection.h"
@@ -35,10 +36,14 @@ bool wait_for(int socket, short events, const Limit& limit) {
   return false;
 }
 
-std::string one_line(std::string text) {
-  while (!text.empty() && (text.back() == '\n' || text.back() == ' ')) text.pop_back();
-  std::replace(text.begin(), text.end(), '\n', ' ');
-  return text;
+std::string one_line(std::string_view text) {
+  std::string line;
+  for (const char c : text) {
+    const bool gap = c == '\n' || c == '\t' || c == ' ';
+    if (!gap || (!line.empty() && line.back() != ' ')) line.push_back(gap ? ' ' : c);
+  }
+  while (!line.empty() && line.back() == ' ') line.pop_back();
+  return line;
 }
 
 // What will be the same in ten minutes unless somebody changes something: SQLSTATE classes 28

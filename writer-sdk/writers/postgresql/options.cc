@@ -98,6 +98,7 @@ Status read_entry(std::string_view key, const toml::node& node, Options& options
   if (key == "user") return read_text(node, key, options.user);
   if (key == "database") return read_text(node, key, options.database);
   if (key == "replication_slots") return read_slots(node, options.keep_replication_slots);
+  if (key == "restore_command") return read_text(node, key, options.restore_command);
   if (key == "socket") return read_text(node, key, options.socket_path);
   if (key == "instance_name") return read_text(node, key, options.instance_name);
   if (key == "log_level") return read_text(node, key, options.log_level);
@@ -106,10 +107,11 @@ Status read_entry(std::string_view key, const toml::node& node, Options& options
   if (key == "checkpoint_wait_ms") return read_milliseconds(node, key, options.checkpoint_wait);
   if (key == "watch_interval_ms") return read_milliseconds(node, key, options.watch_interval);
   if (key == "freeze_window_ms") return read_milliseconds(node, key, options.freeze_window);
-  return wrong(node, "unknown key '" + std::string(key) +
-                         "'; there are cluster, discover, user, database, replication_slots, "
-                         "socket, instance_name, log_level, log_file, answer_wait_ms, "
-                         "checkpoint_wait_ms, watch_interval_ms, freeze_window_ms");
+  return wrong(node,
+               "unknown key '" + std::string(key) +
+                   "'; there are cluster, discover, user, database, replication_slots, "
+                   "restore_command, socket, instance_name, log_level, log_file, answer_wait_ms, "
+                   "checkpoint_wait_ms, watch_interval_ms, freeze_window_ms");
 }
 
 std::string lower(std::string text) {

@@ -40,6 +40,8 @@ struct Options {
   std::string user;                   ///< Role, where a connection names none.
   std::string database = "postgres";  ///< The same.
   bool keep_replication_slots = false;
+  /// For restores to a point in time: PostgreSQL's setting. The server runs it.
+  std::string restore_command;
   std::string socket_path;  ///< Empty: the platform's.
   std::string instance_name;
   std::string log_level = "info";

@@ -167,11 +167,13 @@ Status PostgresqlWriter::on_backup_complete(writer::Context& context) {
 }
 
 Status PostgresqlWriter::on_pre_restore(writer::Context& context) {
-  return context.components() ? failed(context, before_restore(*context.components())) : Status();
+  const auto* part = context.components();
+  return part ? failed(context, before_restore(*part, options_.restore_command)) : Status();
 }
 
 Status PostgresqlWriter::on_post_restore(writer::Context& context) {
-  return context.components() ? failed(context, after_restore(*context.components())) : Status();
+  const auto* part = context.components();
+  return part ? failed(context, after_restore(*part, options_.restore_command)) : Status();
 }
 
 writer::Options PostgresqlWriter::session_options() const {

@@ -12,10 +12,10 @@ namespace umbra::postgresql {
 
 namespace {
 
-constexpr std::array<std::string_view, 9> kSettings = {
-    "restore_command",           "recovery_target",          "recovery_target_time",
-    "recovery_target_lsn",       "recovery_target_xid",      "recovery_target_name",
-    "recovery_target_inclusive", "recovery_target_timeline", "recovery_target_action"};
+constexpr std::array<std::string_view, 8> kSettings = {
+    "recovery_target",          "recovery_target_time",  "recovery_target_lsn",
+    "recovery_target_xid",      "recovery_target_name",  "recovery_target_inclusive",
+    "recovery_target_timeline", "recovery_target_action"};
 
 std::string_view trimmed(std::string_view text) {
   const auto first = text.find_first_not_of(' ');
@@ -66,18 +66,22 @@ Status read_option(const std::string& name, const std::string& value, RestorePla
     plan.replace_existing = value == "replace";
     return {};
   }
+  if (name == "restore_command") {
+    return fail(
+        Errc::invalid_argument,
+        "restore_command is run by the server and is set in the writer's configuration only");
+  }
   if (std::find(kSettings.begin(), kSettings.end(), name) == kSettings.end()) {
     return fail(Errc::invalid_argument,
                 "there is no restore option '" + name +
-                    "'; there are existing, restore_command and recovery_target, with _time, _lsn, "
-                    "_xid, _name, _inclusive, _timeline, _action");
+                    "'; there are existing and recovery_target, with _time, _lsn, _xid, _name, "
+                    "_inclusive, _timeline, _action");
   }
   const bool sound =
       std::none_of(value.begin(), value.end(), [](unsigned char c) { return c < 0x20; });
   if (!sound) return fail(Errc::invalid_argument, name + ": a control character");
   plan.settings.emplace_back(name, value);
-  // A command alone asks for nothing.
-  if (name != "restore_command") plan.recover_to_target = true;
+  plan.recover_to_target = true;
   return {};
 }
 
@@ -168,7 +172,8 @@ Result<Settings> parse_restore_options(std::string_view text) {
   return options;
 }
 
-Result<RestorePlan> plan_restore(const BackupRecord& record, const BackupComponent& component) {
+Result<RestorePlan> plan_restore(const BackupRecord& record, const BackupComponent& component,
+                                 const std::string& restore_command) {
   if (!component.restore_subcomponents.empty()) {
     return fail(Errc::bad_state, "a part of a cluster cannot be restored alone");
   }
@@ -193,6 +198,9 @@ Result<RestorePlan> plan_restore(const BackupRecord& record, const BackupCompone
     if (auto read = read_roll_forward(*component.roll_forward, plan); !read) {
       return fail(std::move(read.error()));
     }
+  }
+  if (plan.recover_to_target && !restore_command.empty()) {
+    plan.settings.emplace_back("restore_command", restore_command);
   }
   if (auto checked = check_target(record, plan); !checked) return fail(std::move(checked.error()));
   if (auto moved = relocate(record, component, plan); !moved) return fail(std::move(moved.error()));

@@ -9,10 +9,12 @@
 //   existing                  refuse (default): the directories must be empty or missing.
 //                             replace: this cluster's old files are moved aside first, and removed
 //                             when the restored ones are complete
-//   restore_command, recovery_target, recovery_target_time, recovery_target_lsn,
-//   recovery_target_xid, recovery_target_name, recovery_target_inclusive,
-//   recovery_target_timeline, recovery_target_action
-//                             PostgreSQL's settings of that name, for a point in time
+//   recovery_target, recovery_target_time, recovery_target_lsn, recovery_target_xid,
+//   recovery_target_name, recovery_target_inclusive, recovery_target_timeline,
+//   recovery_target_action    PostgreSQL's settings of that name, for a point in time
+//
+// restore_command is none of them: the server runs it with its own rights, so only the writer's
+// configuration can set it, not whoever may ask umbrad for a restore.
 //
 // SetRollForward does the same in VSS's words: `all` is recovery to the end of the archive,
 // `partial` to a point: a time, or "lsn:0/19A2C18", "xid:1234", "name:before upgrade".
@@ -45,10 +47,12 @@ struct RestorePlan {
   Settings settings{};             ///< For postgresql.auto.conf.
 };
 
-/// Errors: invalid_argument (an option that is none; names what there is), bad_state (a part of a
-/// cluster alone), writererror_nonretryable (a recovery target before the backup).
+/// `restore_command`: of the configuration, for recovery to a target; may be empty. Errors:
+/// invalid_argument (an option that is none; names what there is), bad_state (a part of a cluster
+/// alone), writererror_nonretryable (a recovery target before the backup).
 [[nodiscard]] Result<RestorePlan> plan_restore(const BackupRecord& record,
-                                               const BackupComponent& component);
+                                               const BackupComponent& component,
+                                               const std::string& restore_command);
 
 /// The list above. Errors: invalid_argument.
 [[nodiscard]] Result<Settings> parse_restore_options(std::string_view text);

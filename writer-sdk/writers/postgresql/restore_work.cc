@@ -11,7 +11,7 @@ namespace umbra::postgresql {
 
 namespace {
 
-Result<RestorePlan> plan_of(const BackupComponent& component) {
+Result<RestorePlan> plan_of(const BackupComponent& component, const std::string& restore_command) {
   if (!component.backup_metadata) {
     return fail(Errc::invalid_argument,
                 "the backup holds no metadata of it: it failed then, or nobody kept what the "
@@ -19,11 +19,11 @@ Result<RestorePlan> plan_of(const BackupComponent& component) {
   }
   const auto record = parse_backup_record(*component.backup_metadata);
   if (!record) return fail(record.error());
-  return plan_restore(*record, component);
+  return plan_restore(*record, component, restore_command);
 }
 
-Status finish(const BackupComponent& component) {
-  const auto plan = plan_of(component);
+Status finish(const BackupComponent& component, const std::string& restore_command) {
+  const auto plan = plan_of(component, restore_command);
   if (!plan) return fail(plan.error());
   const auto status = component.file_restore_status;
   if (status == FileRestoreStatus::none) {
@@ -44,12 +44,13 @@ Status finish(const BackupComponent& component) {
 
 }  // namespace
 
-std::vector<RestoreFailure> before_restore(const WriterComponents& part) {
+std::vector<RestoreFailure> before_restore(const WriterComponents& part,
+                                           const std::string& restore_command) {
   std::vector<RestoreFailure> failures;
   std::vector<std::pair<std::string, RestorePlan>> plans;
   for (const auto& component : part.components) {
     if (!component.selected_for_restore) continue;
-    auto plan = plan_of(component);
+    auto plan = plan_of(component, restore_command);
     auto checked = plan ? check_destination(*plan) : Status(fail(plan.error()));
     if (!checked) {
       failures.push_back({component.name, std::move(checked.error())});
@@ -71,11 +72,12 @@ std::vector<RestoreFailure> before_restore(const WriterComponents& part) {
   return failures;
 }
 
-std::vector<RestoreFailure> after_restore(const WriterComponents& part) {
+std::vector<RestoreFailure> after_restore(const WriterComponents& part,
+                                          const std::string& restore_command) {
   std::vector<RestoreFailure> failures;
   for (const auto& component : part.components) {
     if (!component.selected_for_restore || component.additional_restores) continue;
-    auto finished = finish(component);
+    auto finished = finish(component, restore_command);
     if (!finished) failures.push_back({component.name, std::move(finished.error())});
   }
   return failures;

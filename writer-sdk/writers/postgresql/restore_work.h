@@ -18,13 +18,16 @@ struct RestoreFailure {
   Error error{};
 };
 
-/// Before the files come. Any failure: no file may be written. Errors: as plan_restore(),
-/// check_destination(), set_aside(); invalid_argument (no metadata of ours).
-[[nodiscard]] std::vector<RestoreFailure> before_restore(const WriterComponents& part);
+/// Before the files come. `restore_command`: of the writer's configuration. Any failure: no file
+/// may be written. Errors: as plan_restore(), check_destination(), set_aside(); invalid_argument
+/// (no metadata of ours).
+[[nodiscard]] std::vector<RestoreFailure> before_restore(const WriterComponents& part,
+                                                         const std::string& restore_command);
 
 /// After them. A cluster to which more will be restored is left as it is. One whose files are not
 /// whole is a failure: if nothing was written the old files are back, else they are still aside.
 /// Errors: as plan_restore(), finish_restored(), put_back(), remove_replaced().
-[[nodiscard]] std::vector<RestoreFailure> after_restore(const WriterComponents& part);
+[[nodiscard]] std::vector<RestoreFailure> after_restore(const WriterComponents& part,
+                                                        const std::string& restore_command);
 
 }  // namespace umbra::postgresql
