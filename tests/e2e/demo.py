@@ -19,7 +19,7 @@ INTERRUPTIONS = 40 if os.environ.get("UMBRA_LONG") == "1" else 6
 INTERRUPT_WITHIN_S = 6.0
 POSTGRES = ("postgres", "--quick")
 POSTGRES_INTERRUPTIONS = 20 if os.environ.get("UMBRA_LONG") == "1" else 3
-POSTGRES_INTERRUPT_WITHIN_S = 25.0
+POSTGRES_INTERRUPT_WITHIN_S = 30.0
 
 
 def leftovers():
