@@ -2,6 +2,8 @@
 #include "provider/cow/chunk_map.h"
 
 #include <algorithm>
+#include <iterator>
+#include <tuple>
 
 #include "engine/platform/assert.h"
 
@@ -10,6 +12,7 @@ namespace {
 
 constexpr unsigned kEpochBits = 56;
 constexpr std::uint64_t kEpochMask = (std::uint64_t{1} << kEpochBits) - 1;
+constexpr unsigned kChunkBits = 40;
 
 [[nodiscard]] std::uint64_t key_of(std::uint64_t chunk_in_page, std::uint64_t epoch) noexcept {
   return chunk_in_page << kEpochBits | epoch;
@@ -18,22 +21,100 @@ constexpr std::uint64_t kEpochMask = (std::uint64_t{1} << kEpochBits) - 1;
   return a >> kEpochBits == b >> kEpochBits;
 }
 
+using ChunkNumber = std::array<std::uint8_t, 5>;
+static_assert(kChunkBits == 8 * std::tuple_size_v<ChunkNumber>);
+
+[[nodiscard]] ChunkNumber pack(std::uint64_t chunk) noexcept {
+  ChunkNumber number;
+  for (std::size_t i = 0; i < number.size(); ++i) {
+    number[i] = static_cast<std::uint8_t>(chunk >> (8 * i));
+  }
+  return number;
+}
+[[nodiscard]] std::uint64_t unpack(const ChunkNumber& number) noexcept {
+  std::uint64_t chunk = 0;
+  for (std::size_t i = 0; i < number.size(); ++i) chunk |= std::uint64_t{number[i]} << (8 * i);
+  return chunk;
+}
+
 }  // namespace
 
 ChunkMap::ChunkMap(std::uint64_t chunk_count)
-    : pages_((chunk_count + kPageChunks - 1) / kPageChunks) {}
+    : pages_((chunk_count + kPageChunks - 1) / kPageChunks) {
+  UMBRA_ASSERT(chunk_count >> kChunkBits == 0);
+}
+
+// --- a page ----------------------------------------------------------------------------------
+
+ChunkMap::Place ChunkMap::lower_bound(const Page& page, std::uint64_t key) noexcept {
+  const auto above =
+      std::upper_bound(page.begin(), page.end(), key,
+                       [](std::uint64_t k, const Leaf& leaf) { return k < leaf.front().key; });
+  if (above == page.begin()) return {};
+  const auto leaf = std::prev(above);
+  const auto at = std::lower_bound(leaf->begin(), leaf->end(), key,
+                                   [](const Entry& e, std::uint64_t k) { return e.key < k; });
+  const auto index = static_cast<std::size_t>(leaf - page.begin());
+  if (at == leaf->end()) return {index + 1, 0};
+  return {index, static_cast<std::size_t>(at - leaf->begin())};
+}
+
+const ChunkMap::Entry* ChunkMap::before(const Page& page, Place place) noexcept {
+  if (place.at > 0) return &page[place.leaf][place.at - 1];
+  return place.leaf > 0 ? &page[place.leaf - 1].back() : nullptr;
+}
+
+void ChunkMap::insert_at(Page& page, Place place, Entry entry) {
+  if (place.at == 0 && place.leaf > 0) {  // Behind the last of the leaf before.
+    --place.leaf;
+    place.at = page[place.leaf].size();
+  }
+  if (page.empty()) page.emplace_back();
+  if (page[place.leaf].size() == kLeafEntries) {
+    const auto half = static_cast<std::ptrdiff_t>(kLeafEntries / 2);
+    Leaf upper(page[place.leaf].begin() + half, page[place.leaf].end());
+    page[place.leaf].resize(kLeafEntries / 2);
+    page.insert(page.begin() + static_cast<std::ptrdiff_t>(place.leaf) + 1, std::move(upper));
+    if (place.at > kLeafEntries / 2) {
+      ++place.leaf;
+      place.at -= kLeafEntries / 2;
+    }
+  }
+  Leaf& leaf = page[place.leaf];
+  leaf.insert(leaf.begin() + static_cast<std::ptrdiff_t>(place.at), entry);
+}
+
+void ChunkMap::erase_at(Page& page, Place place) {
+  const auto at = page.begin() + static_cast<std::ptrdiff_t>(place.leaf);
+  at->erase(at->begin() + static_cast<std::ptrdiff_t>(place.at));
+  const auto next = std::next(at);
+  if (at->empty()) {
+    page.erase(at);
+  } else if (next != page.end() && at->size() + next->size() <= kLeafEntries / 2) {
+    at->insert(at->end(), next->begin(), next->end());
+    page.erase(next);
+  } else if (at->size() < at->capacity() / 4) {
+    at->shrink_to_fit();
+  }
+  if (page.empty()) page.shrink_to_fit();
+}
+
+// --- records ---------------------------------------------------------------------------------
 
 bool ChunkMap::insert(std::uint64_t chunk, std::uint64_t epoch, Home home) {
   UMBRA_ASSERT(epoch <= kEpochMask);
   const std::uint64_t index = chunk / kPageChunks;
   const std::uint64_t key = key_of(chunk % kPageChunks, epoch);
-  const std::lock_guard lock(lock_of(index));
-  Page& page = pages_[index];
-  const auto at = std::lower_bound(page.begin(), page.end(), key,
-                                   [](const Entry& e, std::uint64_t k) { return e.key < k; });
-  if (at != page.end() && at->key == key) return false;
-  page.insert(at, Entry{key, home});
+  {
+    const std::lock_guard lock(lock_of(index));
+    Page& page = pages_[index];
+    const Place place = lower_bound(page, key);
+    if (place.leaf < page.size() && page[place.leaf][place.at].key == key) return false;
+    insert_at(page, place, Entry{key, home});
+  }
   records_.fetch_add(1, std::memory_order_relaxed);
+  const std::lock_guard lock(lists_mutex_);
+  note(chunk, lists_[epoch]);
   return true;
 }
 
@@ -42,10 +123,11 @@ std::optional<ChunkMap::Found> ChunkMap::find(std::uint64_t chunk, std::uint64_t
   const std::uint64_t key = key_of(chunk % kPageChunks, epoch);
   const std::lock_guard lock(lock_of(index));
   const Page& page = pages_[index];
-  const auto at = std::lower_bound(page.begin(), page.end(), key,
-                                   [](const Entry& e, std::uint64_t k) { return e.key < k; });
-  if (at == page.end() || !same_chunk(at->key, key)) return std::nullopt;
-  return Found{at->key & kEpochMask, at->home};
+  const Place place = lower_bound(page, key);
+  if (place.leaf == page.size()) return std::nullopt;
+  const Entry& entry = page[place.leaf][place.at];
+  if (!same_chunk(entry.key, key)) return std::nullopt;
+  return Found{entry.key & kEpochMask, entry.home};
 }
 
 std::uint64_t ChunkMap::newest_epoch(std::uint64_t chunk) const {
@@ -53,53 +135,76 @@ std::uint64_t ChunkMap::newest_epoch(std::uint64_t chunk) const {
   const std::uint64_t key = key_of(chunk % kPageChunks, kEpochMask);
   const std::lock_guard lock(lock_of(index));
   const Page& page = pages_[index];
-  const auto after = std::upper_bound(page.begin(), page.end(), key,
-                                      [](std::uint64_t k, const Entry& e) { return k < e.key; });
-  if (after == page.begin() || !same_chunk(std::prev(after)->key, key)) return 0;
-  return std::prev(after)->key & kEpochMask;
+  // No record has the largest epoch: what is before it is the chunk's newest.
+  const Entry* entry = before(page, lower_bound(page, key));
+  return entry != nullptr && same_chunk(entry->key, key) ? entry->key & kEpochMask : 0;
 }
 
-void ChunkMap::prune(const std::vector<std::uint64_t>& live, std::uint64_t epoch_max,
+// --- by epoch --------------------------------------------------------------------------------
+
+void ChunkMap::note(std::uint64_t chunk, ChunkList& list) {
+  if (list.empty() || list.back().size() == kPartChunks) {
+    // The first part starts small: most epochs of a volume with many snapshots are.
+    const bool first = list.empty();
+    list.emplace_back();
+    if (!first) list.back().reserve(kPartChunks);
+  }
+  list.back().push_back(pack(chunk));
+}
+
+bool ChunkMap::drop_if_unneeded(std::uint64_t chunk, std::uint64_t epoch, std::uint64_t newest,
+                                const std::function<void(Home)>& dropped) {
+  const std::uint64_t index = chunk / kPageChunks;
+  const std::uint64_t key = key_of(chunk % kPageChunks, epoch);
+  const std::lock_guard lock(lock_of(index));
+  Page& page = pages_[index];
+  const Place place = lower_bound(page, key);
+  UMBRA_ASSERT(place.leaf < page.size() && page[place.leaf][place.at].key == key);
+  // The newest snapshot not above this record resolves to it unless an older record is nearer.
+  const Entry* nearer = before(page, place);
+  const bool chained = nearer != nullptr && same_chunk(nearer->key, key);
+  if (newest > (chained ? nearer->key & kEpochMask : 0)) return false;
+  dropped(page[place.leaf][place.at].home);
+  erase_at(page, place);
+  records_.fetch_sub(1, std::memory_order_relaxed);
+  return true;
+}
+
+void ChunkMap::prune(std::uint64_t first, std::uint64_t end, std::uint64_t newest,
                      const std::function<void(Home)>& dropped) {
-  for (std::uint64_t index = 0; index < pages_.size(); ++index) {
-    const std::lock_guard lock(lock_of(index));
-    Page& page = pages_[index];
-    if (page.empty()) continue;
-    std::uint64_t previous = 0;  // Key of the record before, dropped or not.
-    bool has_previous = false;
-    const auto needed = [&](const Entry& entry) {
-      const std::uint64_t epoch = entry.key & kEpochMask;
-      const bool chained = has_previous && same_chunk(previous, entry.key);
-      const std::uint64_t before = chained ? previous & kEpochMask : 0;
-      previous = entry.key;
-      has_previous = true;
-      if (epoch > epoch_max) return true;
-      // The newest snapshot not above this record resolves to it unless an older record is nearer.
-      const auto above = std::upper_bound(live.begin(), live.end(), epoch);
-      return above != live.begin() && *std::prev(above) > before;
-    };
-    std::size_t kept = 0;
-    for (const Entry& entry : page) {
-      if (needed(entry)) {
-        page[kept++] = entry;
-      } else {
-        dropped(entry.home);
-      }
+  const std::lock_guard one_at_a_time(prune_mutex_);
+  for (std::uint64_t epoch = first;; ++epoch) {
+    ChunkList list;
+    {
+      const std::lock_guard lock(lists_mutex_);
+      const auto it = lists_.lower_bound(epoch);
+      if (it == lists_.end() || it->first >= end) return;
+      epoch = it->first;
+      list = std::move(it->second);
+      lists_.erase(it);
     }
-    records_.fetch_sub(page.size() - kept, std::memory_order_relaxed);
-    page.resize(kept);
-    if (page.empty()) page.shrink_to_fit();
+    ChunkList kept;
+    for (auto& part : list) {
+      for (const ChunkNumber& number : part) {
+        const std::uint64_t chunk = unpack(number);
+        if (!drop_if_unneeded(chunk, epoch, newest, dropped)) note(chunk, kept);
+      }
+      part = {};
+    }
+    if (kept.empty()) continue;
+    const std::lock_guard lock(lists_mutex_);
+    ChunkList& since = lists_[epoch];  // Records may have come meanwhile.
+    since.insert(since.end(), std::make_move_iterator(kept.begin()),
+                 std::make_move_iterator(kept.end()));
   }
 }
 
 void ChunkMap::for_each_since(std::uint64_t epoch,
                               const std::function<void(std::uint64_t)>& visit) const {
-  for (std::uint64_t index = 0; index < pages_.size(); ++index) {
-    const std::lock_guard lock(lock_of(index));
-    for (const Entry& entry : pages_[index]) {
-      if ((entry.key & kEpochMask) >= epoch) {
-        visit(index * kPageChunks + (entry.key >> kEpochBits));
-      }
+  const std::lock_guard lock(lists_mutex_);
+  for (auto it = lists_.lower_bound(epoch); it != lists_.end(); ++it) {
+    for (const auto& part : it->second) {
+      for (const ChunkNumber& number : part) visit(unpack(number));
     }
   }
 }

@@ -6,9 +6,16 @@
 // means the origin. A chunk's record of an epoch is written once: the first one wins, since a later
 // one could only hold newer data.
 //
-// Pages of 256 chunks, each a sorted array: a lookup is a binary search within a page, whatever the
-// number of snapshots. Threads: any; a page is guarded by one of 64 locks, which are leaves (no
-// other lock is taken while one is held).
+// Pages of 256 chunks, each a list of short sorted leaves: looking up and inserting cost a binary
+// search and the moving of one leaf, however many snapshots a chunk has records for. Beside them,
+// for each epoch the chunks that it has records of, so that removing a snapshot costs what was
+// preserved for it and not a look at everything.
+//
+// Memory: 16 bytes for a record, 5 for its place in the list of its epoch, and what the vectors
+// keep in reserve.
+//
+// Threads: any. A page is guarded by one of 64 locks, the lists by one more; these are leaves (no
+// other lock is taken while one is held). prune() calls come one after the other.
 
 #pragma once
 
@@ -16,6 +23,7 @@
 #include <atomic>
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -46,10 +54,11 @@ class ChunkMap {
   /// The highest epoch that has a record of this chunk; 0 if none has.
   [[nodiscard]] std::uint64_t newest_epoch(std::uint64_t chunk) const;
 
-  /// Drops every record with an epoch <= `epoch_max` that no snapshot of `live` (epochs, ascending)
-  /// resolves to, telling `dropped` where it was. Records of later epochs are not judged: snapshots
-  /// that are newer than `live` may need them. Calls `dropped` with a page's lock held.
-  void prune(const std::vector<std::uint64_t>& live, std::uint64_t epoch_max,
+  /// Drops the records with epochs in [first, end) that no snapshot resolves to, telling `dropped`
+  /// where they were. `newest` is the epoch of the newest snapshot that could: the newest live one
+  /// of an epoch <= first (0: none), and no snapshot lives in (first, end). Costs the records of
+  /// these epochs. Calls `dropped` with a page's lock held.
+  void prune(std::uint64_t first, std::uint64_t end, std::uint64_t newest,
              const std::function<void(Home)>& dropped);
 
   /// Calls `visit(chunk)` for every chunk with a record of an epoch >= `epoch`.
@@ -62,20 +71,42 @@ class ChunkMap {
  private:
   static constexpr std::uint64_t kPageChunks = 256;
   static constexpr std::size_t kLocks = 64;
+  static constexpr std::size_t kLeafEntries = 256;
+  static constexpr std::size_t kPartChunks = 4096;
 
   struct Entry {
     std::uint64_t key = 0;  // chunk in page << 56 | epoch
     Home home;
   };
-  using Page = std::vector<Entry>;
+  using Leaf = std::vector<Entry>;
+  using Page = std::vector<Leaf>;  // Ascending; no leaf is empty.
+  struct Place {                   // The end: leaf == page.size().
+    std::size_t leaf = 0;
+    std::size_t at = 0;
+  };
+  using ChunkNumber = std::array<std::uint8_t, 5>;
+  // In parts, so that growing a long list moves little.
+  using ChunkList = std::vector<std::vector<ChunkNumber>>;
 
   [[nodiscard]] std::mutex& lock_of(std::uint64_t page) const noexcept {
     return locks_[page % kLocks];
   }
+  /// The first entry whose key is not below `key`.
+  [[nodiscard]] static Place lower_bound(const Page& page, std::uint64_t key) noexcept;
+  [[nodiscard]] static const Entry* before(const Page& page, Place place) noexcept;
+  static void insert_at(Page& page, Place place, Entry entry);
+  static void erase_at(Page& page, Place place);
+  /// False: it is still needed.
+  bool drop_if_unneeded(std::uint64_t chunk, std::uint64_t epoch, std::uint64_t newest,
+                        const std::function<void(Home)>& dropped);
+  void note(std::uint64_t chunk, ChunkList& list);
 
   mutable std::array<std::mutex, kLocks> locks_;
   std::vector<Page> pages_;
   std::atomic<std::uint64_t> records_ = 0;
+  std::mutex prune_mutex_;  // Above the others.
+  mutable std::mutex lists_mutex_;
+  std::map<std::uint64_t, ChunkList> lists_;  // lists_mutex_; by epoch
 };
 
 }  // namespace umbra::cow

@@ -4,6 +4,15 @@
 // Every change is written to the snapshot table and flushed before it takes effect in memory, but
 // for commit, which does no I/O: a crash before post_commit leaves a prepared snapshot, which is
 // deleted at open.
+//
+// A slot of the table exists twice. One copy is written and flushed, then the other; until that one
+// is durable as well (the next flush at the latest), the first is what counts. So a write that is
+// cut leaves the state before it, and a copy that is damaged later loses nothing.
+//
+// The table grows by a segment that is cleared, flushed, and only then named by the superblocks, in
+// both places; its slots are used after that. Cut before, it is an ordinary free segment: its index
+// is not touched. A snapshot's slot exists as long as the snapshot does, so "lost" can be written
+// however full the diff area is.
 #include <algorithm>
 #include <cerrno>
 #include <cstdlib>
@@ -26,6 +35,25 @@ AlignedBuffer make_aligned(std::size_t size_bytes) {
   return AlignedBuffer(
       static_cast<std::byte*>(::operator new[](size_bytes, std::align_val_t{format::kBlockBytes})));
 }
+
+namespace {
+
+[[nodiscard]] SnapshotRecord record_of(const format::SnapshotSlot& slot) {
+  SnapshotRecord record;
+  record.id = slot.id;
+  record.set_id = slot.set_id;
+  record.session_id = slot.session_id;
+  record.attributes = slot.attributes;
+  record.persistent = slot.persistent;
+  record.stage = static_cast<Stage>(slot.state);
+  record.lost = slot.lost;
+  record.creation_filetime = slot.creation_filetime;
+  record.epoch = slot.epoch;
+  record.members = slot.members;
+  return record;
+}
+
+}  // namespace
 
 // The volume's own thread for rare, blocking work. Jobs that have not begun when it goes are
 // dropped: the volume is closed by then.
@@ -96,7 +124,6 @@ Volume::Impl::Impl(block::Device& origin, block::ResizableDevice& diff, const Op
     batch.impl = this;
     batch.next = std::exchange(free_batches_, &batch);
   }
-  live_epochs_.reserve(kSnapshotsMax);
   completed_ahead_.reserve(kBatchesMax + 1);
 }
 
@@ -118,41 +145,63 @@ void Volume::Impl::make_copy_buffers() {
 }
 
 std::shared_ptr<Snapshot> Volume::Impl::find_snapshot(const SnapshotId& id) const {
-  for (const auto& snapshot : snapshots_) {
-    if (snapshot->slot.id == id) return snapshot;
-  }
-  return nullptr;
+  const auto it = by_id_.find(id);
+  return it != by_id_.end() ? it->second : nullptr;
 }
 
-void Volume::Impl::refresh_live() noexcept {
-  live_epochs_.clear();
-  newest_persistent_ = 0;
-  for (const auto& snapshot : snapshots_) {
-    if (snapshot->slot.state == SlotState::prepared || snapshot->slot.lost) continue;
-    live_epochs_.push_back(snapshot->epoch);
-    if (snapshot->slot.persistent) newest_persistent_ = snapshot->epoch;
-  }
-  bits_.store(live_epochs_.empty() ? nullptr : &current_bits_, std::memory_order_release);
+bool Volume::Impl::stop_living(const Snapshot& snapshot) noexcept {
+  if (living_.erase(snapshot.epoch) == 0) return false;
+  living_persistent_.erase(snapshot.epoch);
+  ++removals_;
+  bits_.store(living_.empty() ? nullptr : &current_bits_, std::memory_order_release);
+  return true;
+}
+
+std::uint64_t Volume::Impl::live_below(std::uint64_t epoch) const noexcept {
+  const auto it = living_.lower_bound(epoch);
+  return it != living_.begin() ? *std::prev(it) : 0;
+}
+
+std::uint64_t Volume::Impl::live_above(std::uint64_t epoch) const noexcept {
+  const auto it = living_.upper_bound(epoch);
+  return it != living_.end() ? *it : epoch_ + 1;
 }
 
 // --- durable state ---------------------------------------------------------------------------
 
-// Writes the older copy of the slot. The newer one stays until flush_diff() has made this durable.
-Status Volume::Impl::write_slot(format::SnapshotSlot slot) {
-  slot.sequence = ++slot_sequence_[slot.index];
+Status Volume::Impl::write_slot_copy(const format::SnapshotSlot& slot, std::uint32_t copy) {
   format::encode(slot, area_, format::Block(table_buffer_.get(), format::kBlockBytes));
   block::Request write;
   write.op = block::Op::write;
-  write.offset_bytes = format::table_offset(slot.index, slot_copy_next_[slot.index]);
+  write.offset_bytes = layout_.table_offset(superblock_.table_segments, slot.index, copy);
   write.size_bytes = format::kBlockBytes;
   write.buffer = table_buffer_.get();
-  if (const int error = block::run(diff_, write); error != 0) {
-    return fail(Errc::io_error, "writing snapshot slot " + std::to_string(slot.index) + ": errno " +
-                                    std::to_string(error));
+  const int error = block::run(diff_, write);
+  if (error == 0) return {};
+  return fail(Errc::io_error, "writing snapshot slot " + std::to_string(slot.index) + ": errno " +
+                                  std::to_string(error));
+}
+
+Status Volume::Impl::write_slots(std::span<format::SnapshotSlot> slots) {
+  for (format::SnapshotSlot& slot : slots) {
+    TableSlot& place = table_[slot.index];
+    slot.sequence = ++place.sequence;
+    if (Status written = write_slot_copy(slot, place.copy); !written) return written;
   }
-  slots_unflushed_.push_back(slot.index);
+  if (Status flushed = flush_diff(); !flushed) return flushed;
+  for (const format::SnapshotSlot& slot : slots) {
+    TableSlot& place = table_[slot.index];
+    place.copy ^= 1U;
+    // What the first copy says is durable: that this one is not written costs only the spare.
+    if (const Status written = write_slot_copy(slot, place.copy); !written) {
+      log_.warning("a snapshot's slot has no second copy now",
+                   {{"volume", id().to_string()}, {"error", written.error().to_string()}});
+    }
+  }
   return {};
 }
+
+Status Volume::Impl::write_slot(format::SnapshotSlot slot) { return write_slots({&slot, 1}); }
 
 Status Volume::Impl::flush_diff() {
   block::Request flush;
@@ -162,8 +211,6 @@ Status Volume::Impl::flush_diff() {
     diff_flush_failed_.store(true);
     return fail(Errc::io_error, "flushing the diff area: errno " + std::to_string(error));
   }
-  for (const std::uint32_t slot : slots_unflushed_) slot_copy_next_[slot] ^= 1U;
-  slots_unflushed_.clear();
   return {};
 }
 
@@ -176,47 +223,46 @@ Status Volume::Impl::flush_origin() {
   return fail(Errc::io_error, "flushing the origin: errno " + std::to_string(error));
 }
 
-Status Volume::Impl::write_slot_durably(const format::SnapshotSlot& slot) {
-  if (Status written = write_slot(slot); !written) return written;
-  return flush_diff();
-}
-
 Status Volume::Impl::write_superblock(bool clean) {
   superblock_.clean = clean;
-  ++superblock_.sequence;
-  format::encode(superblock_, format::Block(table_buffer_.get(), format::kBlockBytes));
-  block::Request write;
-  write.op = block::Op::write;
-  write.offset_bytes = format::kSuperblockOffsets[superblock_.sequence % 2];
-  write.size_bytes = format::kBlockBytes;
-  write.buffer = table_buffer_.get();
-  if (const int error = block::run(diff_, write); error != 0) {
-    return fail(Errc::io_error, "writing the superblock: errno " + std::to_string(error));
+  for (int place = 0; place < 2; ++place) {
+    ++superblock_.sequence;
+    format::encode(superblock_, format::Block(table_buffer_.get(), format::kBlockBytes));
+    block::Request write;
+    write.op = block::Op::write;
+    write.offset_bytes = format::kSuperblockOffsets[superblock_.sequence % 2];
+    write.size_bytes = format::kBlockBytes;
+    write.buffer = table_buffer_.get();
+    if (const int error = block::run(diff_, write); error != 0) {
+      return fail(Errc::io_error, "writing the superblock: errno " + std::to_string(error));
+    }
+    if (Status flushed = flush_diff(); !flushed) return flushed;
   }
-  return flush_diff();
+  return {};
 }
 
 Status Volume::Impl::mark_lost(const std::vector<std::shared_ptr<Snapshot>>& victims) {
   const std::lock_guard table(table_mutex_);
   std::vector<SnapshotId> ids;
-  Status status;
+  std::vector<format::SnapshotSlot> slots;
   for (const auto& victim : victims) {
-    format::SnapshotSlot slot = slot_of(*victim);
     if (victim->readable.load() == Snapshot::Readable::removed) continue;  // Meanwhile.
-    ids.push_back(slot.id);
-    slot.lost = true;
-    if (status) status = write_slot(std::move(slot));
+    slots.push_back(slot_of(*victim));
+    slots.back().lost = true;
+    ids.push_back(slots.back().id);
   }
   if (ids.empty()) return {};
-  if (status) status = flush_diff();
+  Status status = write_slots(slots);
   if (!status && options_.lost_store != nullptr) status = options_.lost_store->add(id(), ids);
   if (!status) return status;
   // Under table_mutex_, so that no later write of the slot forgets it.
   const std::lock_guard lock(mutex_);
   for (const auto& victim : victims) {
-    victim->slot.lost = true;
     auto expected = Snapshot::Readable::yes;
-    victim->readable.compare_exchange_strong(expected, Snapshot::Readable::lost);
+    if (!victim->readable.compare_exchange_strong(expected, Snapshot::Readable::lost)) continue;
+    victim->slot.lost = true;
+    ++lost_count_;
+    (void)stop_living(*victim);
   }
   return {};
 }
@@ -228,39 +274,108 @@ format::SnapshotSlot Volume::Impl::slot_of(const Snapshot& snapshot) const {
 
 // --- making snapshots ------------------------------------------------------------------------
 
-std::uint32_t Volume::Impl::free_table_slot() const {
-  std::array<bool, format::kTableSlots> used{};
-  for (const auto& snapshot : snapshots_) used[snapshot->slot.index] = true;
-  for (std::uint32_t i = 0; i < format::kTableSlots; ++i) {
-    if (!used[i]) return i;
+std::uint32_t Volume::Impl::table_slots() const noexcept {
+  const std::uint64_t slots =
+      format::kTableSlots + std::uint64_t{layout_.table_slots} * superblock_.table_segments.size();
+  return static_cast<std::uint32_t>(std::min<std::uint64_t>(slots, format::kSnapshotsMax));
+}
+
+// Never the last free one: then the snapshot that wants a place could not keep anything.
+Result<std::uint32_t> Volume::Impl::take_table_segment() {
+  do {
+    const std::lock_guard lock(mutex_);
+    if (segments_.free_count() < 2) continue;
+    const auto segment = segments_.take_for_table();
+    if (segments_.free_count() < kSegmentsAhead) post_grow();
+    return *segment;
+  } while (extend());
+  return fail(Errc::insufficient_storage,
+              "the diff area has no room for the places of more than " +
+                  std::to_string(table_.size()) +
+                  " snapshots; delete some, or attach with a larger maximum");
+}
+
+Status Volume::Impl::clear_table_segment(std::uint32_t segment) {
+  constexpr std::uint64_t kPieceBytes = 256U << 10U;
+  const AlignedBuffer zeroes = make_aligned(kPieceBytes);
+  std::fill_n(zeroes.get(), kPieceBytes, std::byte{0});
+  const std::uint64_t size = std::uint64_t{layout_.table_slots} * 2 * format::kBlockBytes;
+  for (std::uint64_t at = 0; at < size; at += kPieceBytes) {
+    block::Request write;
+    write.op = block::Op::write;
+    write.offset_bytes = layout_.slot_offset(segment, 0) + at;
+    write.size_bytes = std::min(kPieceBytes, size - at);
+    write.buffer = zeroes.get();
+    if (const int error = block::run(diff_, write); error != 0) {
+      return fail(Errc::io_error, "making room for snapshot slots: errno " + std::to_string(error));
+    }
   }
-  return format::kTableSlots;
+  return flush_diff();
+}
+
+Status Volume::Impl::grow_table() {
+  // A segment that is named already is one whose superblock could not be written last time.
+  if (table_slots() == table_.size()) {
+    const auto segment = take_table_segment();
+    if (!segment) return fail(segment.error());
+    if (Status cleared = clear_table_segment(*segment); !cleared) {
+      const std::lock_guard lock(mutex_);
+      segments_.give_back(*segment);
+      return cleared;
+    }
+    superblock_.table_segments.push_back(*segment);
+  }
+  if (Status written = write_superblock(false); !written) return written;
+  const auto known = static_cast<std::uint32_t>(table_.size());
+  table_.resize(table_slots());
+  for (std::uint32_t slot = table_slots(); slot-- > known;) free_slots_.push_back(slot);
+  return {};
+}
+
+Status Volume::Impl::check_new(const PrepareRequest& request) const {
+  if (closed_.load()) return fail(Errc::bad_state, "the volume is closed");
+  if (prepared_) {
+    return fail(Errc::bad_state,
+                "snapshot " + prepared_->slot.id.to_string() + " is being made on this volume");
+  }
+  if (find_snapshot(request.id)) {
+    return fail(Errc::object_already_exists, "snapshot " + request.id.to_string());
+  }
+  if (snapshots_.size() >= kSnapshotsMax) {
+    return fail(Errc::maximum_number_of_snapshots_reached,
+                std::to_string(kSnapshotsMax) +
+                    " snapshots, which is all that a diff area has places for; delete some");
+  }
+  if (snapshots_.size() >= options_.snapshots_max) {
+    return fail(Errc::maximum_number_of_snapshots_reached,
+                std::to_string(options_.snapshots_max) +
+                    " snapshots, this volume's limit; delete some, or attach it with a larger "
+                    "limit (up to " +
+                    std::to_string(kSnapshotsMax) + ")");
+  }
+  if (epoch_last_ >= format::kEpochMax) {
+    return fail(Errc::diff_area_corrupt, "its epochs are used up, which nothing but damage can do");
+  }
+  if (segments_.count() == 0) return fail(Errc::insufficient_storage, "no room in the diff area");
+  return {};
 }
 
 Status Volume::Impl::prepare(const PrepareRequest& request) {
   const std::lock_guard table(table_mutex_);
+  {
+    const std::lock_guard lock(mutex_);
+    if (Status good = check_new(request); !good) return good;
+  }
+  if (free_slots_.empty()) {
+    if (Status grown = grow_table(); !grown) return grown;
+  }
   auto snapshot = std::make_shared<Snapshot>();
   {
     const std::lock_guard lock(mutex_);
-    if (closed_.load()) return fail(Errc::bad_state, "the volume is closed");
-    for (const auto& other : snapshots_) {
-      if (other->slot.state == SlotState::prepared) {
-        return fail(Errc::bad_state,
-                    "snapshot " + other->slot.id.to_string() + " is being made on this volume");
-      }
-    }
-    if (find_snapshot(request.id)) {
-      return fail(Errc::object_already_exists, "snapshot " + request.id.to_string());
-    }
-    if (snapshots_.size() >= kSnapshotsMax) {
-      return fail(Errc::maximum_number_of_snapshots_reached,
-                  std::to_string(kSnapshotsMax) + " snapshots");
-    }
-    if (segments_.count() == 0) return fail(Errc::insufficient_storage, "no room in the diff area");
-    snapshot->slot.index = free_table_slot();
     snapshot->epoch = ++epoch_last_;
-    if (live_epochs_.empty()) make_copy_buffers();
+    if (living_.empty()) make_copy_buffers();
   }
+  snapshot->slot.index = free_slots_.back();
   snapshot->slot.state = SlotState::prepared;
   snapshot->slot.persistent = request.persistent;
   snapshot->slot.attributes = request.attributes;
@@ -274,23 +389,30 @@ Status Volume::Impl::prepare(const PrepareRequest& request) {
     for (auto& word : spare_bits_) word.store(0, std::memory_order_relaxed);
     spare_clear_ = true;
   }
-  if (Status written = write_slot_durably(snapshot->slot); !written) return written;
+  if (Status written = write_slot(snapshot->slot); !written) return written;
+  free_slots_.pop_back();
   const std::lock_guard lock(mutex_);
-  snapshots_.push_back(std::move(snapshot));
+  prepared_living_.insert(snapshot->epoch);
+  if (request.persistent) prepared_persistent_.insert(snapshot->epoch);
+  snapshots_.emplace(snapshot->epoch, snapshot);
+  by_id_.emplace(request.id, snapshot);
+  prepared_ = std::move(snapshot);
   return {};
 }
 
 void Volume::Impl::commit(const SnapshotId& id, std::int64_t creation_filetime) noexcept {
   const std::lock_guard lock(mutex_);
-  const auto snapshot = find_snapshot(id);
-  UMBRA_ASSERT(snapshot != nullptr && snapshot->slot.state == SlotState::prepared);
+  UMBRA_ASSERT(prepared_ != nullptr && prepared_->slot.id == id);
   UMBRA_ASSERT(holds_ > 0 && quiet_);
-  snapshot->slot.state = SlotState::committed;
-  snapshot->slot.creation_filetime = creation_filetime;
-  epoch_ = snapshot->epoch;
+  prepared_->slot.state = SlotState::committed;
+  prepared_->slot.creation_filetime = creation_filetime;
+  epoch_ = prepared_->epoch;
   std::swap(current_bits_, spare_bits_);
   spare_clear_ = false;
-  refresh_live();
+  living_.merge(prepared_living_);  // Moves the nodes: nothing is allocated while writes are held.
+  living_persistent_.merge(prepared_persistent_);
+  bits_.store(&current_bits_, std::memory_order_release);
+  prepared_.reset();
 }
 
 Result<std::shared_ptr<Snapshot>> Volume::Impl::committed(const SnapshotId& id) const {
@@ -317,7 +439,7 @@ Status Volume::Impl::post_commit(const SnapshotId& id, const std::vector<Snapsho
     if (Status flushed = flush_origin(); !flushed) return flushed;
   }
   slot.members = members;
-  if (Status written = write_slot_durably(slot); !written) return written;
+  if (Status written = write_slot(slot); !written) return written;
   const std::lock_guard lock(mutex_);
   (*snapshot)->slot.members = members;
   return {};
@@ -330,17 +452,21 @@ Status Volume::Impl::confirm(const SnapshotId& id) {
   format::SnapshotSlot slot = slot_of(**snapshot);
   if (slot.state == SlotState::created) return {};
   slot.state = SlotState::created;
-  if (Status written = write_slot_durably(slot); !written) return written;
+  if (Status written = write_slot(slot); !written) return written;
   const std::lock_guard lock(mutex_);
   (*snapshot)->slot.state = SlotState::created;
+  ++created_count_;
   return {};
 }
 
 Status Volume::Impl::remove(const SnapshotId& id, bool force) {
+  std::shared_ptr<Snapshot> snapshot;
+  bool lived = false;
+  std::uint64_t end = 0;
+  std::uint64_t newest = 0;
   {
     const std::lock_guard table(table_mutex_);
     format::SnapshotSlot slot;
-    std::shared_ptr<Snapshot> snapshot;
     {
       const std::lock_guard lock(mutex_);
       if (closed_.load()) return fail(Errc::bad_state, "the volume is closed");
@@ -354,28 +480,31 @@ Status Volume::Impl::remove(const SnapshotId& id, bool force) {
     // Durable before its space is reused: otherwise a crash could bring the snapshot back over
     // segments that hold something else.
     slot.state = SlotState::free;
-    if (Status written = write_slot_durably(slot); !written) return written;
+    if (Status written = write_slot(slot); !written) return written;
+    free_slots_.push_back(slot.index);
     const std::lock_guard lock(mutex_);
     snapshot->readable.store(Snapshot::Readable::removed);
-    snapshots_.erase(std::find(snapshots_.begin(), snapshots_.end(), snapshot));
-    refresh_live();
+    snapshots_.erase(snapshot->epoch);
+    by_id_.erase(id);
+    if (snapshot->slot.state == SlotState::created) --created_count_;
+    if (snapshot->slot.lost) --lost_count_;
+    if (prepared_ == snapshot) {
+      prepared_living_.clear();
+      prepared_persistent_.clear();
+      prepared_.reset();
+    }
+    lived = stop_living(*snapshot);
+    end = live_above(snapshot->epoch);
+    newest = live_below(snapshot->epoch);
     if (failing_.head != nullptr) post_losses();
   }
-  prune();
+  if (lived) prune(snapshot->epoch, end, newest);
   return {};
 }
 
-// Drops the records that nobody needs any more, and goes on with copies that waited for the space.
-void Volume::Impl::prune() {
-  std::vector<std::uint64_t> live;
-  std::uint64_t epoch_max = 0;
-  {
-    const std::lock_guard lock(mutex_);
-    live = live_epochs_;
-    epoch_max = epoch_;
-  }
+void Volume::Impl::prune(std::uint64_t first, std::uint64_t end, std::uint64_t newest) {
   std::vector<Home> dropped;  // Page locks are leaves: the segments are told afterwards.
-  map_.prune(live, epoch_max, [&](Home home) { dropped.push_back(home); });
+  map_.prune(first, end, newest, [&](Home home) { dropped.push_back(home); });
   Batch* list = nullptr;
   {
     const std::lock_guard lock(mutex_);
@@ -387,25 +516,19 @@ void Volume::Impl::prune() {
 
 // --- looking at it ---------------------------------------------------------------------------
 
+// In pieces: a write that has to wait for the lock does not wait for a copy of everything.
 std::vector<SnapshotRecord> Volume::Impl::list() const {
-  const std::lock_guard lock(mutex_);
+  constexpr int kAtATime = 256;
   std::vector<SnapshotRecord> records;
-  for (const auto& snapshot : snapshots_) {
-    const format::SnapshotSlot& slot = snapshot->slot;
-    SnapshotRecord record;
-    record.id = slot.id;
-    record.set_id = slot.set_id;
-    record.session_id = slot.session_id;
-    record.attributes = slot.attributes;
-    record.persistent = slot.persistent;
-    record.stage = static_cast<Stage>(slot.state);
-    record.lost = slot.lost;
-    record.creation_filetime = slot.creation_filetime;
-    record.epoch = snapshot->epoch;
-    record.members = slot.members;
-    records.push_back(std::move(record));
+  for (std::uint64_t after = 0;;) {
+    const std::lock_guard lock(mutex_);
+    auto it = snapshots_.upper_bound(after);
+    for (int i = 0; i < kAtATime && it != snapshots_.end(); ++i, ++it) {
+      after = it->first;
+      records.push_back(record_of(it->second->slot));
+    }
+    if (it == snapshots_.end()) return records;
   }
-  return records;
 }
 
 Statistics Volume::Impl::statistics() const {
@@ -418,12 +541,11 @@ Statistics Volume::Impl::statistics() const {
   statistics.groups_written = groups_written_.load();
   statistics.diff_flushes = diff_flushes_.load();
   statistics.checksum_failures = checksum_failures_.load();
+  statistics.metadata_repairs = metadata_repairs_.load();
   const std::lock_guard lock(mutex_);
   statistics.diff_used_bytes = segments_.used_count() * layout_.segment_bytes;
-  for (const auto& snapshot : snapshots_) {
-    if (snapshot->slot.state == SlotState::created) ++statistics.snapshots;
-    if (snapshot->slot.lost) ++statistics.snapshots_lost;
-  }
+  statistics.snapshots = created_count_;
+  statistics.snapshots_lost = lost_count_;
   statistics.writes_held = writes_held_;
   statistics.state = trouble_.empty() ? "ok" : trouble_;
   if (origin_flush_failed_.load()) statistics.state = "flushing the origin failed; attach it again";

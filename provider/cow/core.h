@@ -29,16 +29,26 @@
 //     since then was flushed before it was published.
 //
 // Locks: mutex_ guards all members that say so; it is never held over I/O or a callback. The map's
-// page locks are leaves below it. table_mutex_ serialises writers of the snapshot table and is
-// taken before mutex_.
+// locks are below it, but prune(), which is called without it. table_mutex_ serialises writers of
+// the snapshot table and of the superblock, grow_mutex_ those who make the diff area larger; they
+// are taken in this order, before mutex_.
+//
+// What the number n of snapshots costs: finding one by its id, and everything that a snapshot's
+// life does, takes O(log n) steps under the lock; commit() allocates nothing. Removing one looks at
+// the records that were made between it and the next newer one, list() copies all. A write or a
+// read looks at epochs only. In memory a snapshot takes about 500 bytes, and 16 for each member of
+// its set.
 
 #pragma once
 
 #include <array>
 #include <atomic>
 #include <condition_variable>
+#include <map>
 #include <memory>
 #include <mutex>
+#include <set>
+#include <span>
 #include <thread>
 #include <vector>
 
@@ -93,6 +103,7 @@ class RequestQueue {
 /// One chunk on its way into the diff area.
 struct Copy {
   std::uint64_t chunk = 0;
+  std::uint64_t removals = 0;  // When it was claimed.
   RequestQueue waiters;
   Copy* hash_next = nullptr;
   Copy* queue_next = nullptr;
@@ -190,12 +201,13 @@ class Volume::Impl : public std::enable_shared_from_this<Volume::Impl> {
     std::uint64_t completed_sequence = 0;
     std::uint64_t durable_sequence = 0;
     std::uint64_t durable_after_flush = 0;
+    std::uint64_t removals = 0;  // When the first of its copies was claimed.
     bool durable = false;
     AlignedBuffer data;
     AlignedBuffer index;
     std::array<block::Request, kBatchChunksMax> reads;
     block::Request write_data;
-    block::Request write_index;
+    std::array<block::Request, 2> write_index;
     block::Request flush;
     std::atomic<std::uint32_t> outstanding = 0;
     std::atomic<int> error = 0;
@@ -205,8 +217,9 @@ class Volume::Impl : public std::enable_shared_from_this<Volume::Impl> {
   // --- live_path.cc --------------------------------------------------------------------------
 
   enum class Verdict : std::uint8_t {
-    forward,  // Counted; submit it to the origin.
-    handled,  // Completed, parked, or waiting for a copy.
+    forward,         // Counted; submit it to the origin.
+    waits_for_copy,  // start_claimed() has to follow.
+    handled,         // Completed or parked.
   };
   [[nodiscard]] Verdict admit_write(block::Request& request) noexcept;
   [[nodiscard]] bool all_done(const Bits& bits, const block::Request& request) const noexcept;
@@ -223,7 +236,8 @@ class Volume::Impl : public std::enable_shared_from_this<Volume::Impl> {
 
   // --- preserve.cc ---------------------------------------------------------------------------
 
-  /// True: it waits for a copy now. False: nothing to wait for any more, test again.
+  /// True: it waits for a copy now, perhaps one that is only claimed. False: nothing to wait for
+  /// any more, test again.
   [[nodiscard]] bool wait_for_copies(block::Request& request) noexcept;
   [[nodiscard]] bool is_preserved(std::uint64_t chunk) noexcept;       // mutex_
   void set_done(std::uint64_t chunk) noexcept;                         // mutex_
@@ -234,6 +248,7 @@ class Volume::Impl : public std::enable_shared_from_this<Volume::Impl> {
   [[nodiscard]] bool form_batch(Batch& batch) noexcept;                // mutex_
   [[nodiscard]] bool needs_flush(std::uint64_t chunk) const noexcept;  // mutex_
   void out_of_space() noexcept;                                        // mutex_
+  void start_claimed() noexcept;
   void start(Batch* list) noexcept;
   void start_reads(Batch& batch) noexcept;
   void reads_done(Batch& batch) noexcept;
@@ -246,6 +261,8 @@ class Volume::Impl : public std::enable_shared_from_this<Volume::Impl> {
   void post_grow() noexcept;    // mutex_
   void post_losses() noexcept;  // mutex_
   void grow();
+  /// Makes the diff area larger by a step. False: it could not; says why in the log.
+  bool extend();
   void settle_losses();
   /// The snapshots that would need the copies.
   [[nodiscard]] std::vector<std::shared_ptr<Snapshot>> victims_of(
@@ -256,32 +273,54 @@ class Volume::Impl : public std::enable_shared_from_this<Volume::Impl> {
   // --- control.cc ----------------------------------------------------------------------------
 
   [[nodiscard]] std::shared_ptr<Snapshot> find_snapshot(const SnapshotId& id) const;  // mutex_
-  /// Recomputes live_ and the bits from snapshots_.
-  void refresh_live() noexcept;                                // mutex_
-  void make_copy_buffers();                                    // no live snapshot
-  [[nodiscard]] Status write_slot(format::SnapshotSlot slot);  // table_mutex_
-  [[nodiscard]] Status flush_diff();                           // table_mutex_
+  /// False: it was not live.
+  bool stop_living(const Snapshot& snapshot) noexcept;  // mutex_
+  /// The newest live epoch below `epoch`; 0: none.
+  [[nodiscard]] std::uint64_t live_below(std::uint64_t epoch) const noexcept;  // mutex_
+  /// The oldest live epoch above `epoch`; the next epoch if there is none.
+  [[nodiscard]] std::uint64_t live_above(std::uint64_t epoch) const noexcept;  // mutex_
+  void make_copy_buffers();                                                    // no live snapshot
+  [[nodiscard]] Status write_slot_copy(const format::SnapshotSlot& slot,
+                                       std::uint32_t copy);  // table_mutex_
+  /// Durable on success. On failure either state may be found after a crash.
+  [[nodiscard]] Status write_slots(std::span<format::SnapshotSlot> slots);  // table_mutex_
+  [[nodiscard]] Status write_slot(format::SnapshotSlot slot);               // table_mutex_
+  [[nodiscard]] Status flush_diff();
   [[nodiscard]] Status flush_origin();
-  [[nodiscard]] Status write_slot_durably(const format::SnapshotSlot& slot);  // table_mutex_
-  [[nodiscard]] Status write_superblock(bool clean);                          // table_mutex_
+  /// In both places, one after the other: one of them may be damaged later.
+  [[nodiscard]] Status write_superblock(bool clean);  // table_mutex_
   [[nodiscard]] format::SnapshotSlot slot_of(const Snapshot& snapshot) const;
   [[nodiscard]] Status mark_lost(const std::vector<std::shared_ptr<Snapshot>>& victims);
-  void prune();
+  /// Of ChunkMap::prune(). Goes on with copies that waited for the space.
+  void prune(std::uint64_t first, std::uint64_t end, std::uint64_t newest);
   /// Errors: object_not_found; bad_state (prepared only).
   [[nodiscard]] Result<std::shared_ptr<Snapshot>> committed(const SnapshotId& id) const;
-  [[nodiscard]] std::uint32_t free_table_slot() const;  // mutex_
+  /// What prepare() refuses before it writes anything.
+  [[nodiscard]] Status check_new(const PrepareRequest& request) const;  // mutex_
+  /// More slots for the snapshot table. Errors: insufficient_storage, io_error.
+  [[nodiscard]] Status grow_table();                                // table_mutex_
+  [[nodiscard]] Result<std::uint32_t> take_table_segment();         // table_mutex_
+  [[nodiscard]] Status clear_table_segment(std::uint32_t segment);  // table_mutex_
+  /// Slots that the superblock's table segments make.
+  [[nodiscard]] std::uint32_t table_slots() const noexcept;  // table_mutex_
 
   // --- recovery.cc ---------------------------------------------------------------------------
 
   struct Scan;
-  [[nodiscard]] Status read_table();
+  class IndexReader;
+  [[nodiscard]] Status read_table(Scan& scan);
+  [[nodiscard]] Status read_slot(std::uint32_t index, std::span<const std::byte> both, Scan& scan);
   [[nodiscard]] Status scan_segments(Scan& scan);
-  [[nodiscard]] Status scan_segment(std::uint32_t segment, Scan& scan);
-  [[nodiscard]] Status verify_tail(Scan& scan);
+  [[nodiscard]] Status scan_segment(std::uint32_t segment, IndexReader& reader, Scan& scan);
   void note_gaps(std::uint32_t segment, std::size_t first_group, Scan& scan);
+  /// Reads the group's data into `chunk`, one after the other.
+  [[nodiscard]] Result<bool> data_matches(const format::Group& group, std::span<std::byte> chunk);
+  [[nodiscard]] Status verify_tail(Scan& scan);
+  [[nodiscard]] Status write_group(const format::Group& group);
   [[nodiscard]] Status void_gaps(Scan& scan);
-  [[nodiscard]] Status settle_stages(const Scan& scan);
+  [[nodiscard]] Status settle_stages(Scan& scan);  // table_mutex_
   void load(const Scan& scan);
+  void load_snapshots();
 
   friend class Volume;
 
@@ -319,9 +358,18 @@ class Volume::Impl : public std::enable_shared_from_this<Volume::Impl> {
   Bits spare_bits_;           // mutex_
   bool spare_clear_ = false;  // mutex_
   std::uint64_t epoch_ = 0;   // mutex_; of the newest point in time ever
-  std::vector<std::uint64_t> live_epochs_;            // mutex_; ascending
-  std::uint64_t newest_persistent_ = 0;               // mutex_; epoch, 0: none
-  std::vector<std::shared_ptr<Snapshot>> snapshots_;  // mutex_; ascending by epoch
+  // Epochs of committed snapshots that are not lost: all, and the persistent ones.
+  std::set<std::uint64_t> living_;             // mutex_
+  std::set<std::uint64_t> living_persistent_;  // mutex_
+  // The prepared snapshot's, ready to go there without an allocation.
+  std::set<std::uint64_t> prepared_living_;                       // mutex_
+  std::set<std::uint64_t> prepared_persistent_;                   // mutex_
+  std::map<std::uint64_t, std::shared_ptr<Snapshot>> snapshots_;  // mutex_; by epoch
+  std::map<SnapshotId, std::shared_ptr<Snapshot>> by_id_;         // mutex_
+  std::shared_ptr<Snapshot> prepared_;                            // mutex_
+  std::uint32_t created_count_ = 0;                               // mutex_
+  std::uint32_t lost_count_ = 0;                                  // mutex_
+  std::uint64_t removals_ = 0;  // mutex_; how often snapshots stopped living
   ChunkMap map_;
   Segments segments_;  // mutex_
 
@@ -346,11 +394,14 @@ class Volume::Impl : public std::enable_shared_from_this<Volume::Impl> {
   bool sequence_stuck_ = false;  // mutex_; a group failed: no later one is vouched for
 
   std::mutex table_mutex_;
-  AlignedBuffer table_buffer_;                  // table_mutex_
-  std::vector<std::uint32_t> slots_unflushed_;  // table_mutex_
-  // Which of a slot's two places is written next: not the newer durable one.
-  std::array<std::uint32_t, format::kTableSlots> slot_copy_next_{};  // table_mutex_
-  std::array<std::uint64_t, format::kTableSlots> slot_sequence_{};   // table_mutex_
+  AlignedBuffer table_buffer_;  // table_mutex_
+  struct TableSlot {
+    std::uint64_t sequence = 0;
+    std::uint32_t copy = 0;  // Written first next time: the other one is durable.
+  };
+  std::vector<TableSlot> table_;           // table_mutex_; all slots that are durably there
+  std::vector<std::uint32_t> free_slots_;  // table_mutex_; the lowest last
+  std::mutex grow_mutex_;
   std::uint64_t epoch_last_ = 0;  // mutex_; highest ever given out
 
   std::atomic<std::uint64_t> reads_ = 0;  // Of snapshots.
@@ -358,6 +409,7 @@ class Volume::Impl : public std::enable_shared_from_this<Volume::Impl> {
   std::atomic<std::uint64_t> groups_written_ = 0;
   std::atomic<std::uint64_t> diff_flushes_ = 0;
   std::atomic<std::uint64_t> checksum_failures_ = 0;
+  std::atomic<std::uint64_t> metadata_repairs_ = 0;
 };
 
 }  // namespace umbra::cow

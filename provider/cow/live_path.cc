@@ -32,6 +32,7 @@ std::size_t Volume::Impl::LiveDevice::extents(std::uint64_t offset_bytes, std::u
 
 void Volume::Impl::submit_live(block::Request& first) noexcept {
   RequestQueue forward;
+  bool copies_wanted = false;
   for (block::Request* request = &first; request != nullptr;) {
     block::Request* const next = std::exchange(request->next, nullptr);
     request->error = 0;
@@ -43,12 +44,18 @@ void Volume::Impl::submit_live(block::Request& first) noexcept {
       admit_flush(*request);
     } else if (request->size_bytes == 0) {
       block::finish(*request, 0);
-    } else if (request->op == block::Op::read || admit_write(*request) == Verdict::forward) {
+    } else if (request->op == block::Op::read) {
       forward.push(*request);
+    } else {
+      const Verdict verdict = admit_write(*request);
+      if (verdict == Verdict::forward) forward.push(*request);
+      copies_wanted = copies_wanted || verdict == Verdict::waits_for_copy;
     }
     request = next;
   }
   if (block::Request* chain = forward.take()) origin_.submit(*chain);
+  // After all of the chain has been looked at, so that what it needs goes in one group.
+  if (copies_wanted) start_claimed();
 }
 
 void Volume::Impl::admit_flush(block::Request& request) noexcept {
@@ -95,7 +102,7 @@ Volume::Impl::Verdict Volume::Impl::admit_write(block::Request& request) noexcep
       block::finish(request, 0);
       return Verdict::handled;
     }
-    if (wait_for_copies(request)) return Verdict::handled;
+    if (wait_for_copies(request)) return Verdict::waits_for_copy;
   }
 }
 
@@ -155,8 +162,11 @@ bool Volume::Impl::drain(Duration limit) noexcept {
 bool Volume::Impl::quiesce(Duration limit) noexcept {
   std::unique_lock lock(mutex_);
   UMBRA_ASSERT(holds_ > 0 && quiet_);
-  // Nobody claims a copy behind a shut gate. Jobs that were posted and have not begun count.
-  return idle_.wait_for(lock, limit, [this] { return busy_ == 0 && !growing_ && !settling_; });
+  // Nobody claims a copy behind a shut gate. What was claimed before and has not begun counts, and
+  // so do jobs that were posted.
+  return idle_.wait_for(lock, limit, [this] {
+    return busy_ == 0 && claimed_.head == nullptr && !growing_ && !settling_;
+  });
 }
 
 void Volume::Impl::release() noexcept {

@@ -9,8 +9,8 @@
 // crash between any two steps leaves either no record and an unchanged origin, or a record that
 // equals the origin.
 //
-// Groups form by themselves: while all batches are in flight, further copies queue up and leave
-// together in the next one.
+// Groups form by themselves: what a chain of requests needs is claimed first and leaves together,
+// and while all batches are in flight, further copies queue up for the next one.
 //
 // When a copy fails (no space, an I/O error), the snapshots that need it are lost. That is made
 // durable first, then they stop counting as live, and then the write goes through; if it cannot be
@@ -28,37 +28,41 @@ namespace umbra::cow {
 // --- waiting and claiming --------------------------------------------------------------------
 
 bool Volume::Impl::wait_for_copies(block::Request& request) noexcept {
-  Batch* list = nullptr;
-  {
-    const std::lock_guard lock(mutex_);
-    Copy* wait_on = nullptr;
-    bool starved = false;
-    const std::uint64_t last = chunk_of(request.offset_bytes + request.size_bytes - 1);
-    for (std::uint64_t chunk = chunk_of(request.offset_bytes); chunk <= last; ++chunk) {
-      if (is_preserved(chunk)) continue;
-      Copy* copy = find_copy(chunk);
-      if (copy == nullptr) copy = claim(chunk);
-      if (copy == nullptr) {
-        starved = true;
-        break;
-      }
-      if (wait_on == nullptr) wait_on = copy;
+  const std::lock_guard lock(mutex_);
+  Copy* wait_on = nullptr;
+  bool starved = false;
+  const std::uint64_t last = chunk_of(request.offset_bytes + request.size_bytes - 1);
+  for (std::uint64_t chunk = chunk_of(request.offset_bytes); chunk <= last; ++chunk) {
+    if (is_preserved(chunk)) continue;
+    Copy* copy = find_copy(chunk);
+    if (copy == nullptr) copy = claim(chunk);
+    if (copy == nullptr) {
+      starved = true;
+      break;
     }
-    if (wait_on == nullptr && !starved) return false;
-    // All copies go on side by side; whoever waits looks again when the first has ended.
-    (wait_on != nullptr ? wait_on->waiters : starved_).push(request);
-    list = form_batches();
+    if (wait_on == nullptr) wait_on = copy;
   }
-  start(list);
+  if (wait_on == nullptr && !starved) return false;
+  // All copies go on side by side; whoever waits looks again when the first has ended.
+  (wait_on != nullptr ? wait_on->waiters : starved_).push(request);
   return true;
 }
 
+void Volume::Impl::start_claimed() noexcept {
+  Batch* list = nullptr;
+  {
+    const std::lock_guard lock(mutex_);
+    list = form_batches();
+  }
+  start(list);
+}
+
 bool Volume::Impl::is_preserved(std::uint64_t chunk) noexcept {
-  if (live_epochs_.empty()) return true;
+  if (living_.empty()) return true;
   const std::uint64_t word = current_bits_[chunk / 64].load(std::memory_order_relaxed);
   if ((word >> (chunk % 64) & 1U) != 0) return true;
   // The record may be older than a snapshot that was removed or lost since.
-  if (!map_.find(chunk, live_epochs_.back())) return false;
+  if (!map_.find(chunk, *living_.rbegin())) return false;
   set_done(chunk);
   return true;
 }
@@ -77,6 +81,7 @@ Copy* Volume::Impl::claim(std::uint64_t chunk) noexcept {
   Copy* copy = free_copies_.pop();
   if (copy == nullptr) return nullptr;
   copy->chunk = chunk;
+  copy->removals = removals_;
   Copy*& bucket = copy_buckets_[chunk % copy_buckets_.size()];
   copy->hash_next = std::exchange(bucket, copy);
   claimed_.push(*copy);
@@ -121,12 +126,14 @@ bool Volume::Impl::form_batch(Batch& batch) noexcept {
   batch.sequence = next_sequence_++;
   batch.completed_sequence = completed_sequence_;
   batch.durable_sequence = durable_sequence_;
+  batch.removals = removals_;
   batch.durable = false;
   for (std::uint32_t i = 0; i < place->count; ++i) batch.copies[i] = claimed_.pop();
   std::sort(batch.copies.begin(), batch.copies.begin() + place->count,
             [](const Copy* a, const Copy* b) { return a->chunk < b->chunk; });
   for (std::uint32_t i = 0; i < place->count; ++i) {
     batch.chunks[i] = batch.copies[i]->chunk;
+    batch.removals = std::min(batch.removals, batch.copies[i]->removals);
     batch.durable = batch.durable || needs_flush(batch.chunks[i]);
   }
   batch.error.store(0, std::memory_order_relaxed);
@@ -134,7 +141,7 @@ bool Volume::Impl::form_batch(Batch& batch) noexcept {
 }
 
 bool Volume::Impl::needs_flush(std::uint64_t chunk) const noexcept {
-  return newest_persistent_ != 0 && !map_.find(chunk, newest_persistent_);
+  return !living_persistent_.empty() && !map_.find(chunk, *living_persistent_.rbegin());
 }
 
 void Volume::Impl::out_of_space() noexcept {
@@ -228,10 +235,13 @@ void Volume::Impl::reads_done(Batch& batch) noexcept {
   };
   prepare_write(batch.write_data, batch.data.get(), data_bytes,
                 layout_.slot_offset(batch.place.segment, batch.place.first_slot));
-  prepare_write(batch.write_index, batch.index.get(), index_bytes,
-                layout_.unit_offset(batch.place.segment, batch.place.unit));
-  batch.write_data.next = &batch.write_index;
-  batch.outstanding.store(2);
+  for (std::uint32_t copy = 0; copy < 2; ++copy) {
+    prepare_write(batch.write_index[copy], batch.index.get(), index_bytes,
+                  layout_.unit_offset(batch.place.segment, batch.place.unit, copy));
+  }
+  batch.write_data.next = &batch.write_index[0];
+  batch.write_index[0].next = &batch.write_index[1];
+  batch.outstanding.store(3);
   diff_.submit(batch.write_data);
 }
 
@@ -293,11 +303,17 @@ void Volume::Impl::publish(Batch& batch) noexcept {
   chunks_preserved_.fetch_add(place.count, std::memory_order_relaxed);
   RequestQueue waiters;
   Batch* list = nullptr;
+  bool unsure = false;
+  std::uint64_t newest = 0;
+  const std::uint64_t epoch = batch.epoch;
   {
     const std::lock_guard lock(mutex_);
+    // Who needed these records may have gone before they could be told about it.
+    unsure = batch.removals != removals_;
+    newest = live_below(epoch + 1);
     for (; known > 0; --known) (void)segments_.drop(place.segment);
     // In a newer epoch than the record's the chunk is not preserved; its writers test again.
-    const bool current = !live_epochs_.empty() && batch.epoch >= live_epochs_.back();
+    const bool current = !living_.empty() && epoch >= *living_.rbegin();
     for (std::uint32_t i = 0; i < place.count; ++i) {
       if (current) set_done(batch.chunks[i]);
       waiters.append(batch.copies[i]->waiters);
@@ -310,6 +326,7 @@ void Volume::Impl::publish(Batch& batch) noexcept {
   }
   start(list);
   resume(waiters);
+  if (unsure) prune(epoch, epoch + 1, newest);
   end_busy();
 }
 
@@ -380,6 +397,18 @@ void Volume::Impl::post_grow() noexcept {
 }
 
 void Volume::Impl::grow() {
+  (void)extend();
+  Batch* list = nullptr;
+  {
+    const std::lock_guard lock(mutex_);
+    growing_ = false;
+    list = form_batches();
+  }
+  start(list);
+}
+
+bool Volume::Impl::extend() {
+  const std::lock_guard grow(grow_mutex_);
   const std::uint64_t now = diff_.geometry().size_bytes;
   const std::uint64_t maximum = superblock_.diff_bytes_max;
   std::uint64_t wanted = now + std::max(options_.grow_step_bytes, 2 * layout_.segment_bytes);
@@ -387,19 +416,14 @@ void Volume::Impl::grow() {
   const bool possible = layout_.segments_in(wanted) > layout_.segments_in(now);
   const Status grown =
       possible ? diff_.resize(wanted) : Status(fail(Errc::insufficient_storage, "maximum reached"));
-  Batch* list = nullptr;
-  {
-    const std::lock_guard lock(mutex_);
-    growing_ = false;
-    grow_failed_ = !grown;
-    if (grown) segments_.grow_to(layout_.segments_in(diff_.geometry().size_bytes));
-    list = form_batches();
-  }
   if (!grown && grown.error().code != Errc::not_supported) {
     log_.warning("diff area cannot grow",
                  {{"volume", id().to_string()}, {"error", grown.error().to_string()}});
   }
-  start(list);
+  const std::lock_guard lock(mutex_);
+  grow_failed_ = !grown;
+  if (grown) segments_.grow_to(layout_.segments_in(diff_.geometry().size_bytes));
+  return grown.has_value();
 }
 
 void Volume::Impl::post_losses() noexcept {
@@ -423,6 +447,9 @@ void Volume::Impl::settle_losses() {
     }
     const Status recorded = victims.empty() ? Status{} : mark_lost(victims);
     RequestQueue waiters;
+    std::uint64_t first = 0;
+    std::uint64_t end = 0;
+    std::uint64_t newest = 0;
     {
       const std::lock_guard lock(mutex_);
       writes_held_ = !recorded;
@@ -430,7 +457,9 @@ void Volume::Impl::settle_losses() {
         while (Copy* copy = failed.pop()) failing_.push(*copy);
         settling_ = false;
       } else {
-        refresh_live();
+        if (!victims.empty()) first = victims.front()->epoch;
+        end = live_above(first);
+        newest = live_below(first);
         while (Copy* copy = failed.pop()) {
           waiters.append(copy->waiters);
           forget_copy(*copy);
@@ -447,7 +476,7 @@ void Volume::Impl::settle_losses() {
       log_.error("snapshot lost: its old data could not be kept",
                  {{"volume", id().to_string()}, {"snapshot", victim->slot.id.to_string()}});
     }
-    prune();
+    if (!victims.empty()) prune(first, end, newest);
     resume(waiters);
   }
 }
@@ -458,11 +487,8 @@ std::vector<std::shared_ptr<Snapshot>> Volume::Impl::victims_of(const CopyQueue&
     oldest = std::min(oldest, map_.newest_epoch(copy->chunk));
   }
   std::vector<std::shared_ptr<Snapshot>> victims;
-  for (const auto& snapshot : snapshots_) {
-    if (snapshot->slot.state != format::SlotState::prepared && !snapshot->slot.lost &&
-        snapshot->epoch > oldest) {
-      victims.push_back(snapshot);
-    }
+  for (auto it = living_.upper_bound(oldest); it != living_.end(); ++it) {
+    victims.push_back(snapshots_.at(*it));
   }
   return victims;
 }

@@ -39,8 +39,9 @@ namespace umbra::cow {
 inline constexpr std::uint32_t kChunkBytesMin = 4U << 10U;
 inline constexpr std::uint32_t kChunkBytesDefault = 16U << 10U;
 inline constexpr std::uint32_t kChunkBytesMax = 1U << 20U;
-/// Snapshots a volume can have, prepared ones included (VSS's limit).
-inline constexpr std::uint32_t kSnapshotsMax = 512;
+/// Snapshots that a volume can have, prepared ones included: what the format has room for. VSS's
+/// limit of 512 is a matter of OpenOptions::snapshots_max.
+inline constexpr std::uint32_t kSnapshotsMax = 262'144;
 /// Snapshots in one set, over all volumes and providers (VSS's limit).
 inline constexpr std::uint32_t kMembersMax = 64;
 inline constexpr std::uint64_t kDiffBytesInitialDefault = std::uint64_t{64} << 20U;
@@ -98,6 +99,8 @@ class Executor {
 };
 
 struct OpenOptions {
+  /// prepare() refuses more snapshots than this, prepared ones included; those that exist stay.
+  std::uint32_t snapshots_max = kSnapshotsMax;
   std::optional<VolumeId> volume_id;  // If given, the diff area must belong to it.
   Guid boot_id;                       // Of the running machine; another one ends auto-release ones.
   std::uint64_t grow_step_bytes = kGrowStepBytesDefault;
@@ -145,6 +148,7 @@ struct Statistics {
   std::uint64_t groups_written = 0;        // Since open: index groups, each of one or more chunks.
   std::uint64_t diff_flushes = 0;          // Since open: for persistent snapshots.
   std::uint64_t checksum_failures = 0;     // Since open: reads of preserved data that gave EIO.
+  std::uint64_t metadata_repairs = 0;      // By open: damaged or unfinished places written anew.
   std::uint32_t snapshots = 0;             // Created ones.
   std::uint32_t snapshots_lost = 0;
   bool writes_held = false;  // A loss could not be recorded; see docs.
@@ -157,7 +161,8 @@ struct Statistics {
 /// longer, they answer EIO after close().
 class Volume {
  public:
-  /// Opens and recovers. Blocks: reads the diff area's index, not its data. Auto-release snapshots
+  /// Opens and recovers. Blocks: reads the diff area's snapshot table and index, not its data.
+  /// Metadata that exists twice and is damaged once is written anew. Auto-release snapshots
   /// of another boot, and prepared ones, are deleted; committed ones are listed, and the caller
   /// confirms or removes them. Errors: diff_area_foreign, diff_area_version, diff_area_corrupt,
   /// diff_area_wrong_origin (volume id or size), io_error. On failure nothing is changed that a
@@ -175,10 +180,11 @@ class Volume {
 
   // --- making a snapshot: prepare, hold, commit, release, post_commit, confirm ----------------
 
-  /// Reserves and writes the snapshot's place. Blocks; durable. One snapshot at a time is between
-  /// prepare() and commit(). Errors: bad_state (another one is); object_already_exists;
-  /// maximum_number_of_snapshots_reached; insufficient_storage (no room for a single segment);
-  /// io_error.
+  /// Reserves and writes the snapshot's place; the first one above each 512th snapshot (or more,
+  /// with large chunks) also takes a segment of the diff area for more places. Blocks; durable. One
+  /// snapshot at a time is between prepare() and commit(). Errors: bad_state (another one is);
+  /// object_already_exists; maximum_number_of_snapshots_reached; insufficient_storage (no segment
+  /// is free for records or places); io_error. On failure nothing is prepared.
   [[nodiscard]] Status prepare(const PrepareRequest& request);
 
   /// Shuts the gate: from now on writes to live() wait in a queue. Does not block. Counts: as many

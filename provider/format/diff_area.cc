@@ -24,6 +24,9 @@ constexpr std::size_t kChecksumAt = kBlockBytes - 4;
 constexpr std::size_t kGroupChecksumAt = 68;
 constexpr std::size_t kEntryFixedBytes = 12;
 constexpr std::size_t kMembersAt = 120;
+constexpr std::size_t kTableSegmentsAt = 120;
+static_assert(kTableSegmentsAt + 4 * kTableSegmentsMax <= kChecksumAt);
+static_assert(kMembersAt + 16 * kMembersMax <= kChecksumAt);
 
 constexpr std::uint64_t kSegmentDataBytes = 4U << 20U;
 constexpr std::uint64_t kSlotsMin = 16;
@@ -85,14 +88,28 @@ Layout Layout::of(std::uint32_t chunk_bytes, std::uint32_t unit_bytes) noexcept 
   layout.slots = static_cast<std::uint32_t>(
       std::clamp<std::uint64_t>(kSegmentDataBytes / chunk_bytes, kSlotsMin, kSlotsMax));
   layout.index_units = layout.slots * layout.group_units(1);
-  const std::uint32_t index_bytes = layout.index_units * unit_bytes;
-  layout.data_offset = (index_bytes + kBlockBytes - 1) / kBlockBytes * kBlockBytes;
+  layout.index_bytes =
+      (layout.index_units * unit_bytes + kBlockBytes - 1) / kBlockBytes * kBlockBytes;
+  layout.data_offset = 2 * layout.index_bytes;
+  layout.table_slots = layout.slots * (chunk_bytes / kBlockBytes) / 2;
   layout.segment_bytes = layout.data_offset + std::uint64_t{layout.slots} * chunk_bytes;
   return layout;
 }
 
 std::uint32_t Layout::group_units(std::uint32_t count) const noexcept {
   return (kGroupHeaderBytes + count * entry_bytes + unit_bytes - 1) / unit_bytes;
+}
+
+std::uint64_t Layout::table_offset(std::span<const std::uint32_t> table_segments,
+                                   std::uint32_t slot, std::uint32_t copy) const noexcept {
+  const auto place = [copy](std::uint32_t index) {
+    return (std::uint64_t{index} * 2 + copy) * kBlockBytes;
+  };
+  if (slot < kTableSlots) return kTableOffset + place(slot);
+  const std::uint32_t rest = slot - kTableSlots;
+  UMBRA_ASSERT(copy < 2 && rest / table_slots < table_segments.size());
+  return segment_offset(table_segments[rest / table_slots]) + data_offset +
+         place(rest % table_slots);
 }
 
 // --- superblock ------------------------------------------------------------------------------
@@ -113,6 +130,13 @@ void encode(const Superblock& superblock, Block out) noexcept {
   put(out, 88, superblock.trusted_sequence);
   put_guid(out, 96, superblock.boot_id);
   put(out, 112, superblock.clean ? kCleanFlag : 0U);
+  UMBRA_ASSERT(superblock.table_segments.size() <= kTableSegmentsMax);
+  put(out, 116, static_cast<std::uint32_t>(superblock.table_segments.size()));
+  std::size_t at = kTableSegmentsAt;
+  for (const std::uint32_t segment : superblock.table_segments) {
+    put(out, at, segment);
+    at += 4;
+  }
   seal(out);
 }
 
@@ -122,9 +146,11 @@ Result<Superblock> decode_superblock(ConstBlock bytes) {
   }
   const auto version = get<std::uint32_t>(bytes, 8);
   if (version != kDiffAreaVersion) {
-    return fail(Errc::diff_area_version, "format version " + std::to_string(version) +
-                                             ", this program knows " +
-                                             std::to_string(kDiffAreaVersion));
+    return fail(Errc::diff_area_version,
+                "the diff area has format version " + std::to_string(version) +
+                    ", this program knows only " + std::to_string(kDiffAreaVersion) +
+                    ": use its snapshots with the program that made them, or attach with force to "
+                    "make it anew without them (the origin is complete without its diff area)");
   }
   if (!sealed(bytes)) return fail(Errc::diff_area_corrupt, "superblock checksum");
   Superblock superblock;
@@ -139,22 +165,22 @@ Result<Superblock> decode_superblock(ConstBlock bytes) {
   superblock.trusted_sequence = get<std::uint64_t>(bytes, 88);
   superblock.boot_id = get_guid(bytes, 96);
   superblock.clean = (get<std::uint32_t>(bytes, 112) & kCleanFlag) != 0;
+  const auto table_segments = get<std::uint32_t>(bytes, 116);
   const bool sane =
       std::has_single_bit(superblock.chunk_bytes) && superblock.chunk_bytes >= kBlockBytes &&
       superblock.chunk_bytes <= (1U << 20U) && std::has_single_bit(superblock.unit_bytes) &&
       superblock.unit_bytes >= 512 && superblock.unit_bytes <= kBlockBytes &&
       superblock.origin_bytes > 0 && superblock.origin_bytes <= (std::uint64_t{1} << 62U) &&
-      superblock.open_count <= kOpenCountMax && superblock.trusted_sequence <= kSequenceMax;
+      superblock.open_count <= kOpenCountMax && superblock.trusted_sequence <= kSequenceMax &&
+      table_segments <= kTableSegmentsMax;
   if (!sane) return fail(Errc::diff_area_corrupt, "superblock values");
+  for (std::size_t i = 0; i < table_segments; ++i) {
+    superblock.table_segments.push_back(get<std::uint32_t>(bytes, kTableSegmentsAt + 4 * i));
+  }
   return superblock;
 }
 
 // --- snapshot table --------------------------------------------------------------------------
-
-std::uint64_t table_offset(std::uint32_t slot, std::uint32_t copy) noexcept {
-  UMBRA_ASSERT(slot < kTableSlots && copy < 2);
-  return kTableOffset + (std::uint64_t{slot} * 2 + copy) * kBlockBytes;
-}
 
 void encode(const SnapshotSlot& slot, std::uint64_t area, Block out) noexcept {
   UMBRA_ASSERT(slot.members.size() <= kMembersMax);

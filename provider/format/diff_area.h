@@ -4,7 +4,8 @@
 // docs/formats/diff-area.md is the specification. Nothing here knows when a structure is written.
 //
 //   superblock | superblock | snapshot table | segment | segment | ...
-//   segment:  index units (groups of records, never rewritten in place) | data slots
+//   segment:  index (groups of records, never rewritten in place) | its copy | data slots
+//        or:  unused                                              | unused   | more snapshot table
 //
 // Decoding is total: any bytes give a value or a reason, and every number of a decoded value is
 // within the bounds of the layout.
@@ -21,11 +22,14 @@
 
 namespace umbra::format {
 
-inline constexpr std::uint32_t kDiffAreaVersion = 1;
+inline constexpr std::uint32_t kDiffAreaVersion = 2;
 inline constexpr std::uint32_t kBlockBytes = 4096;  // Superblock, snapshot slot, checksum granule.
 inline constexpr std::uint64_t kSuperblockOffsets[2] = {0, 64U << 10U};
 inline constexpr std::uint64_t kTableOffset = 128U << 10U;
-inline constexpr std::uint32_t kTableSlots = 512;
+inline constexpr std::uint32_t kTableSlots = 512;  // Before the segments; more are in segments.
+inline constexpr std::uint32_t kTableSegmentsMax = 511;
+/// What every layout has room for.
+inline constexpr std::uint32_t kSnapshotsMax = kTableSlots * (1 + kTableSegmentsMax);
 inline constexpr std::uint64_t kSegmentsOffset =
     kTableOffset + std::uint64_t{kTableSlots} * 2 * kBlockBytes;
 inline constexpr std::uint32_t kMembersMax = 64;
@@ -45,7 +49,9 @@ struct Layout {
   std::uint32_t entry_bytes = 0;
   std::uint32_t slots = 0;        // Per segment.
   std::uint32_t index_units = 0;  // Per segment: enough if every group has one record.
+  std::uint32_t index_bytes = 0;  // Of one of the two copies, padded to kBlockBytes.
   std::uint32_t data_offset = 0;  // In the segment.
+  std::uint32_t table_slots = 0;  // Snapshot slots of a segment that is part of the table.
   std::uint64_t segment_bytes = 0;
 
   [[nodiscard]] static Layout of(std::uint32_t chunk_bytes, std::uint32_t unit_bytes) noexcept;
@@ -58,10 +64,15 @@ struct Layout {
                                           std::uint32_t slot) const noexcept {
     return segment_offset(segment) + data_offset + std::uint64_t{slot} * chunk_bytes;
   }
-  [[nodiscard]] std::uint64_t unit_offset(std::uint64_t segment,
-                                          std::uint32_t unit) const noexcept {
-    return segment_offset(segment) + std::uint64_t{unit} * unit_bytes;
+  /// Of the index's copy 0 or 1.
+  [[nodiscard]] std::uint64_t unit_offset(std::uint64_t segment, std::uint32_t unit,
+                                          std::uint32_t copy) const noexcept {
+    return segment_offset(segment) + std::uint64_t{copy} * index_bytes +
+           std::uint64_t{unit} * unit_bytes;
   }
+  /// Of copy 0 or 1 of a snapshot's slot. `table_segments` are those of the superblock.
+  [[nodiscard]] std::uint64_t table_offset(std::span<const std::uint32_t> table_segments,
+                                           std::uint32_t slot, std::uint32_t copy) const noexcept;
   [[nodiscard]] std::uint64_t segments_in(std::uint64_t diff_bytes) const noexcept {
     return diff_bytes < kSegmentsOffset ? 0 : (diff_bytes - kSegmentsOffset) / segment_bytes;
   }
@@ -81,6 +92,8 @@ struct Superblock {
   std::uint64_t trusted_sequence = 0;  // Groups up to here were durable when this was written.
   Guid boot_id;                        // Of the last open.
   bool clean = false;
+  // Segments that are part of the snapshot table, in the order in which they were added.
+  std::vector<std::uint32_t> table_segments;
 };
 
 using Block = std::span<std::byte, kBlockBytes>;
@@ -95,8 +108,8 @@ void encode(const Superblock& superblock, Block out) noexcept;
 
 enum class SlotState : std::uint8_t { free = 0, prepared = 1, committed = 2, created = 3 };
 
-/// One slot of the snapshot table. Two copies on disk, written in turn; the higher valid sequence
-/// counts.
+/// One slot of the snapshot table. Two copies on disk, written one after the other; the higher
+/// valid sequence counts.
 struct SnapshotSlot {
   std::uint32_t index = 0;
   std::uint64_t sequence = 0;
@@ -113,7 +126,6 @@ struct SnapshotSlot {
   std::vector<SnapshotId> members;
 };
 
-[[nodiscard]] std::uint64_t table_offset(std::uint32_t slot, std::uint32_t copy) noexcept;
 void encode(const SnapshotSlot& slot, std::uint64_t area, Block out) noexcept;
 /// Errors: diff_area_corrupt (also for zeroes: look at is_zero() first).
 [[nodiscard]] Result<SnapshotSlot> decode_slot(ConstBlock bytes, std::uint64_t area,

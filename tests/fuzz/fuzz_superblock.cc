@@ -139,12 +139,15 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* input, std::size_t siz
   const format::Layout layout = format::Layout::of(16U << 10U, 512);
   const std::uint64_t places[] = {0,
                                   format::kSuperblockOffsets[1],
-                                  format::table_offset(0, 0),
-                                  format::table_offset(0, 1),
-                                  format::table_offset(1, 0),
-                                  layout.unit_offset(0, 0),
-                                  layout.unit_offset(0, 1),
-                                  layout.unit_offset(1, 0)};
+                                  layout.table_offset({}, 0, 0),
+                                  layout.table_offset({}, 0, 1),
+                                  layout.table_offset({}, 1, 0),
+                                  layout.unit_offset(0, 0, 0),
+                                  layout.unit_offset(0, 1, 0),
+                                  layout.unit_offset(1, 0, 0),
+                                  layout.table_offset({}, 1, 1),
+                                  layout.unit_offset(0, 0, 1),
+                                  layout.unit_offset(0, 1, 1)};
   for (std::size_t at = 1; at + 3 <= size;) {
     const std::size_t place = input[at] % std::size(places);
     const std::size_t offset = input[at + 1] % kOffsetMax;

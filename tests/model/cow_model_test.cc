@@ -2,6 +2,7 @@
 //
 // The store against a naive twin (tests/support/cow_load.h): any sequence of operations, any order
 // of completions, reopened in order or after kill -9 in between.
+#include "provider/format/diff_area.h"
 #include "tests/support/cow_load.h"
 #include "tests/support/seed.h"
 
@@ -14,11 +15,26 @@ constexpr std::uint64_t kActionsShort = 40'000;
 constexpr std::uint64_t kActionsLong = 1'200'000;
 constexpr std::uint64_t kActionsPerOpen = 2'000;
 
+void take_many(CowWorld& world, CowLoad& load, std::size_t count) {
+  for (std::size_t i = 0; i < count; ++i) {
+    const SnapshotId id = world.take(true);
+    if (i % 8 == 0) {
+      const SimMachine::Inline waits(world.machine);
+      REQUIRE(world.write(i % 16 * kSector, kSector) == 0);
+    }
+    world.machine.run_until_idle();
+    load.known[id] = {std::make_shared<const Image>(world.images.at(id)), true, true};
+    world.images.clear();
+  }
+}
+
 void run_model(const CowWorldOptions& world_options, const CowLoadOptions& load_options,
-               std::uint64_t stream, std::uint64_t actions, bool losses_allowed) {
+               std::uint64_t stream, std::uint64_t actions, bool losses_allowed,
+               std::size_t snapshots_before = 0) {
   CowWorld world(seed() + stream, world_options);
   CowLoad load(world, seed() * 3 + stream, load_options);
   world.open();
+  take_many(world, load, snapshots_before);
   for (std::uint64_t done = 0; done < actions; done += kActionsPerOpen) {
     for (std::uint64_t i = 0; i < kActionsPerOpen; ++i) load.act();
     load.settle();
@@ -72,4 +88,17 @@ TEST_CASE("in a diff area that is too small snapshots are lost, never wrong", "[
   CowLoadOptions load;
   load.write_bytes_max = 512U << 10U;
   run_model(options, load, 4, actions / 4, true);
+}
+
+TEST_CASE("the store agrees with its twin while the snapshot table grows", "[cow][model]") {
+  CowWorldOptions options;
+  options.origin_bytes = 64U << 10U;
+  options.chunk_bytes = 4U << 10U;
+  options.segments_max = 16;
+  CowLoadOptions load;
+  load.write_bytes_max = 24U << 10U;
+  load.snapshots_max = 600;
+  const std::size_t before = format::kTableSlots - 2;
+  const std::uint64_t actions = long_run() ? kActionsLong / 4 : kActionsPerOpen * 3;
+  run_model(options, load, 5, actions, false, before);
 }

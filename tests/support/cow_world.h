@@ -103,6 +103,7 @@ class CowWorld {
     open.grow_step_bytes = 1;  // As little as possible at a time.
     open.executor = &executor;
     open.lost_store = lost_store;
+    open.snapshots_max = snapshots_max;
     return open;
   }
   [[nodiscard]] Status try_open() {
@@ -224,6 +225,7 @@ class CowWorld {
   VolumeId volume_id = VolumeId::random();
   Guid boot_id;
   cow::LostStore* lost_store = nullptr;
+  std::uint32_t snapshots_max = cow::kSnapshotsMax;
   std::unique_ptr<cow::Volume> volume;
   Image twin;
   Image buffer;

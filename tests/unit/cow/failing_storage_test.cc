@@ -4,6 +4,7 @@
 // loss is durable before the first write that it makes way for.
 #include <list>
 
+#include "provider/format/diff_area.h"
 #include "tests/support/cow_world.h"
 #include "tests/support/seed.h"
 
@@ -267,7 +268,8 @@ TEST_CASE("damaged preserved data gives EIO, never wrong bytes", "[cow]") {
   CHECK(world.volume->statistics().checksum_failures == 2);
 }
 
-TEST_CASE("a damaged group in the index loses the snapshots that could need it", "[cow]") {
+TEST_CASE("a group that is damaged in both places loses the snapshots that could need it",
+          "[cow]") {
   CowWorld world(seed());
   world.open();
   const SnapshotId first = world.take(true);
@@ -277,9 +279,19 @@ TEST_CASE("a damaged group in the index loses the snapshots that could need it",
   const SnapshotId second = world.take(true);
   REQUIRE(world.volume->close());
   world.volume.reset();
-  world.diff.bytes()[kSegmentsAt + 512 + 20] ^= std::byte{1};  // The second of three groups.
+  const format::Layout layout = format::Layout::of(kChunk, 512);
+  for (const std::uint32_t copy : {0U, 1U}) {  // The second of three groups.
+    world.diff.bytes()[layout.unit_offset(0, 1, copy) + 20] ^= std::byte{1};
+  }
   world.open();
   CHECK(is_lost(world, first));
   CHECK_FALSE(is_lost(world, second));
   world.check_snapshot(second);
+  // And it stays so if one copy of that mark is damaged in turn.
+  for (const std::uint64_t copy : {0U, 1U}) {
+    world.volume.reset();
+    world.diff.bytes()[format::kTableOffset + copy * format::kBlockBytes + 40] ^= std::byte{1};
+    world.open();
+    CHECK(is_lost(world, first));
+  }
 }

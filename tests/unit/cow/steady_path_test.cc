@@ -15,6 +15,7 @@ using namespace umbra::test;
 namespace {
 
 constexpr std::uint64_t kChunk = 16U << 10U;
+constexpr std::size_t kGroupWrites = 3;  // Data, and the index in two places.
 
 // Requests in flight, and a look at what the volume has submitted below.
 struct Fixture {
@@ -54,6 +55,9 @@ struct Fixture {
       return &disk == &on && request.op == op;
     });
   }
+  void step_group_writes() {
+    for (std::size_t i = 0; i < kGroupWrites; ++i) REQUIRE(step(world.diff, block::Op::write));
+  }
   SnapshotId take(bool persistent) {
     world.machine.run_until_idle();
     return world.take(persistent);
@@ -79,15 +83,46 @@ TEST_CASE("a second writer does not overtake a copy that is only claimed", "[cow
   CHECK(f.queued(f.world.origin, block::Op::read) == 1);  // One copy for both.
   CHECK(f.queued(f.world.origin, block::Op::write) == 0);
   REQUIRE(f.step(f.world.origin, block::Op::read));
-  CHECK(f.queued(f.world.diff, block::Op::write) == 2);  // Data and index.
-  REQUIRE(f.step(f.world.diff, block::Op::write));
-  CHECK(f.queued(f.world.origin, block::Op::write) == 0);
-  REQUIRE(f.step(f.world.diff, block::Op::write));
+  CHECK(f.queued(f.world.diff, block::Op::write) == kGroupWrites);
+  for (std::size_t i = 0; i < kGroupWrites; ++i) {
+    CHECK(f.queued(f.world.origin, block::Op::write) == 0);
+    REQUIRE(f.step(f.world.diff, block::Op::write));
+  }
   CHECK(f.queued(f.world.diff, block::Op::flush) == 0);
   CHECK(f.queued(f.world.origin, block::Op::write) == 2);
   f.world.machine.run_until_idle();
   CHECK(f.completed == 2);
   f.world.check_snapshot(snapshot);
+}
+
+TEST_CASE("what a chain of requests needs goes in one group", "[cow]") {
+  CowWorld world(seed());
+  world.open();
+  const SnapshotId snapshot = world.take(true);
+  constexpr std::size_t kRequests = 16;
+  std::vector<Image> bytes(kRequests, Image(kChunk));
+  std::vector<block::Request> requests(kRequests);
+  std::size_t completed = 0;
+  for (std::size_t i = 0; i < kRequests; ++i) {
+    block::Request& request = requests[i];
+    request.op = block::Op::write;
+    request.offset_bytes = (i * 7 % kRequests) * 2 * kChunk;  // No two next to each other.
+    request.size_bytes = kChunk;
+    stamp(bytes[i], request.offset_bytes, 5);
+    request.buffer = bytes[i].data();
+    request.owner = &completed;
+    request.complete = [](block::Request& done) noexcept {
+      if (done.error == 0) ++*static_cast<std::size_t*>(done.owner);
+    };
+    if (i > 0) requests[i - 1].next = &request;
+  }
+  world.volume->live().submit(requests[0]);
+  CHECK(completed == kRequests);
+  const cow::Statistics statistics = world.volume->statistics();
+  CHECK(statistics.chunks_preserved == kRequests);
+  CHECK(statistics.groups_written == 1);
+  CHECK(statistics.diff_flushes == 1);
+  world.check_snapshot(snapshot);
 }
 
 TEST_CASE("a write waits for the flush of what a persistent snapshot needs, and for no other",
@@ -96,8 +131,7 @@ TEST_CASE("a write waits for the flush of what a persistent snapshot needs, and 
   const SnapshotId persistent = f.take(true);
   f.write(0);
   REQUIRE(f.step(f.world.origin, block::Op::read));
-  REQUIRE(f.step(f.world.diff, block::Op::write));
-  REQUIRE(f.step(f.world.diff, block::Op::write));
+  f.step_group_writes();
   CHECK(f.queued(f.world.origin, block::Op::write) == 0);
   CHECK(f.queued(f.world.diff, block::Op::flush) == 1);
   REQUIRE(f.step(f.world.diff, block::Op::flush));
@@ -153,8 +187,7 @@ TEST_CASE("a copy claimed before a commit does not let its writer through after 
   f.world.commit(second);
   f.world.volume->release();
   REQUIRE(f.step(f.world.origin, block::Op::read));
-  REQUIRE(f.step(f.world.diff, block::Op::write));
-  REQUIRE(f.step(f.world.diff, block::Op::write));
+  f.step_group_writes();
   CHECK(f.queued(f.world.origin, block::Op::write) == 0);
   CHECK(f.queued(f.world.origin, block::Op::read) == 1);  // The second epoch's own copy.
   f.world.machine.run_until_idle();
@@ -183,7 +216,7 @@ TEST_CASE("a quiet volume writes to neither device until its gate opens", "[cow]
   all_of(f.world.origin, block::Op::read);
   all_of(f.world.diff, block::Op::write);
   all_of(f.world.diff, block::Op::flush);
-  CHECK(steps == 2 * (1 + 2 + 1));
+  CHECK(steps == 2 * (1 + kGroupWrites + 1));
   f.world.machine.run_until_idle();  // The diff area's growth ahead.
   CHECK(quiet());
   CHECK(f.completed == 0);

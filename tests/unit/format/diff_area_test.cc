@@ -3,6 +3,7 @@
 
 #include <array>
 #include <cstring>
+#include <set>
 #include <string_view>
 
 #include "engine/platform/prng.h"
@@ -76,6 +77,7 @@ TEST_CASE("a superblock comes back as it was, and no flipped bit goes unseen", "
   superblock.trusted_sequence = 77;
   superblock.boot_id = Guid::random();
   superblock.clean = true;
+  for (std::uint32_t i = 0; i < kTableSegmentsMax; ++i) superblock.table_segments.push_back(i * 7);
   std::array<std::byte, kBlockBytes> bytes{};
   encode(superblock, bytes);
   const auto decoded = decode_superblock(bytes);
@@ -91,6 +93,7 @@ TEST_CASE("a superblock comes back as it was, and no flipped bit goes unseen", "
   CHECK(decoded->trusted_sequence == superblock.trusted_sequence);
   CHECK(decoded->boot_id == superblock.boot_id);
   CHECK(decoded->clean);
+  CHECK(decoded->table_segments == superblock.table_segments);
   for (std::size_t at = 0; at < bytes.size(); ++at) {
     bytes[at] ^= std::byte{0x10};
     CHECK_FALSE(decode_superblock(bytes));
@@ -186,9 +189,36 @@ TEST_CASE("every layout has room for what it promises", "[format]") {
       CHECK(layout.slots >= 16);
       CHECK(layout.index_units >= layout.slots * layout.group_units(1));
       CHECK(layout.index_units <= 0xFFFF);
-      CHECK(std::uint64_t{layout.index_units} * unit <= layout.data_offset);
+      CHECK(std::uint64_t{layout.index_units} * unit <= layout.index_bytes);
+      CHECK(layout.unit_offset(3, 0, 1) == layout.unit_offset(3, 0, 0) + layout.index_bytes);
+      CHECK(layout.unit_offset(3, 0, 1) + layout.index_bytes == layout.slot_offset(3, 0));
       CHECK(layout.data_offset % kBlockBytes == 0);
       CHECK(layout.segment_bytes == layout.data_offset + std::uint64_t{layout.slots} * chunk);
     }
+  }
+}
+
+TEST_CASE("every slot of the snapshot table has two places of its own", "[format]") {
+  for (std::uint32_t chunk = 4096; chunk <= (1U << 20U); chunk *= 2) {
+    const Layout layout = Layout::of(chunk, 512);
+    CHECK(kTableSlots + std::uint64_t{layout.table_slots} * kTableSegmentsMax >= kSnapshotsMax);
+    const std::vector<std::uint32_t> segments = {9, 2};
+    std::set<std::uint64_t> places;
+    const std::uint32_t slots = kTableSlots + 2 * layout.table_slots;
+    for (std::uint32_t slot = 0; slot < slots; ++slot) {
+      for (const std::uint32_t copy : {0U, 1U}) {
+        const std::uint64_t at = layout.table_offset(segments, slot, copy);
+        places.insert(at);
+        if (slot < kTableSlots) {
+          CHECK((at >= kTableOffset && at + kBlockBytes <= kSegmentsOffset));
+        } else {
+          // In the data of its segment: the index is left alone.
+          const std::uint32_t segment = segments[(slot - kTableSlots) / layout.table_slots];
+          CHECK(at >= layout.slot_offset(segment, 0));
+          CHECK(at + kBlockBytes <= layout.segment_offset(segment + 1));
+        }
+      }
+    }
+    CHECK(places.size() == 2 * std::size_t{slots});
   }
 }
