@@ -286,6 +286,7 @@ struct AttachVolume {       // volume.attach -> AttachedVolume
   std::uint32_t chunk_bytes = 16 * 1024;
   std::uint64_t diff_initial_bytes = 0;  // 0: the default (docs/cli.md).
   std::uint64_t diff_maximum_bytes = 0;  // 0: unbounded.
+  std::uint32_t snapshots_max = 0;       // 0: as many as the diff area's format can hold.
   std::string expose = "auto";           // "auto", "fuse", "nbd" (NBD only).
   bool force = false;                    // Overwrite what is in the diff area's place.
 };

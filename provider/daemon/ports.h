@@ -75,6 +75,7 @@ struct OpenStore {
   std::uint64_t diff_initial_bytes = cow::kDiffBytesInitialDefault;
   std::uint64_t diff_maximum_bytes = 0;
   bool apart = false;  // Lies on a volume of ours: see FileDeviceOptions.
+  std::uint32_t snapshots_max = cow::kSnapshotsMax;
   /// How long to wait for the locks: what a killed process had in flight keeps them for seconds.
   std::chrono::milliseconds lock_patience{0};
 };

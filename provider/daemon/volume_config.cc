@@ -8,7 +8,6 @@
 #include "engine/platform/log.h"
 #include "engine/platform/wire_text.h"
 #include "engine/rpc/codec.h"
-#include "provider/cow/volume.h"
 
 namespace umbra::cowd {
 namespace {
@@ -89,6 +88,14 @@ Status check_sizes(const rpc::AttachVolume& request) {
   return {};
 }
 
+Result<std::uint32_t> check_snapshots_max(std::int64_t count) {
+  if (count == 0) return cow::kSnapshotsMax;
+  if (count > 0 && count <= cow::kSnapshotsMax) return static_cast<std::uint32_t>(count);
+  return fail(Errc::invalid_argument,
+              "snapshots_max must be 1 to " + std::to_string(cow::kSnapshotsMax) +
+                  ", or 0 for as many as possible, not " + std::to_string(count));
+}
+
 Result<std::string> text_member(const boost::json::object& object, std::string_view key) {
   const auto* member = object.if_contains(key);
   if (member == nullptr || !member->is_string()) {
@@ -146,6 +153,7 @@ std::string to_text(const VolumeConfig& config) {
   object["origin_path"] = escape_bytes(config.origin_path);
   object["diff_area_path"] = escape_bytes(config.diff_area_path);
   object["expose"] = expose_text(config.expose);
+  if (config.snapshots_max != cow::kSnapshotsMax) object["snapshots_max"] = config.snapshots_max;
   object["order"] = static_cast<std::int64_t>(config.order);
   boost::json::array hosts;
   for (const VolumeId& host : config.hosts) hosts.emplace_back(host.to_string());
@@ -182,6 +190,12 @@ Result<VolumeConfig> parse_config(std::string_view text) {
   });
   if (!expose) return fail(expose.error());
   config.expose = *expose;
+  if (const auto* most = object.if_contains("snapshots_max")) {
+    if (!most->is_int64()) return fail(Errc::invalid_argument, "snapshots_max: expected a number");
+    const auto count = check_snapshots_max(most->get_int64());
+    if (!count) return fail(count.error());
+    config.snapshots_max = *count;
+  }
   const auto* order = object.if_contains("order");
   if (order == nullptr || !order->is_int64() || order->get_int64() < 0) {
     return fail(Errc::invalid_argument, "order: expected a number");
@@ -210,6 +224,9 @@ Result<VolumeConfig> check_request(const rpc::AttachVolume& request) {
   if (!expose) return fail(expose.error());
   config.expose = *expose;
   if (const Status sizes = check_sizes(request); !sizes) return fail(sizes.error());
+  const auto snapshots = check_snapshots_max(request.snapshots_max);
+  if (!snapshots) return fail(snapshots.error());
+  config.snapshots_max = *snapshots;
   return config;
 }
 

@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "engine/rpc/messages.h"
+#include "provider/cow/volume.h"
 #include "umbra/ids.h"
 #include "umbra/result.h"
 
@@ -37,6 +38,7 @@ struct VolumeConfig {
   std::string origin_path;  // Absolute, any bytes.
   std::string diff_area_path;
   Expose expose = Expose::automatic;
+  std::uint32_t snapshots_max = cow::kSnapshotsMax;
   /// Grows with every attach. Re-attaching follows it: a volume that lies on another one was
   /// attached after it.
   std::uint64_t order = 0;

@@ -386,6 +386,7 @@ Result<rpc::AttachedVolume> VolumeManager::attach(const rpc::AttachVolume& reque
     volume->config.hosts.push_back(host->config.volume_id);
   }
   open.apart = !volume->config.hosts.empty();
+  open.snapshots_max = volume->config.snapshots_max;
   Undo undo;
   if (const Status up = bring_up(*volume, open, undo); !up) return fail(up.error());
   if (const Status saved = ports_.configs.save(volume->config); !saved) {
@@ -474,6 +475,7 @@ Status VolumeManager::reattach() {
     open.origin_path = volume->config.origin_path;
     open.diff_area_path = volume->config.diff_area_path;
     open.volume_id = volume->config.volume_id;
+    open.snapshots_max = volume->config.snapshots_max;
     open.lock_patience = kLockPatience;
     Status up = check_hosts(volume->config);
     if (up) up = look(*volume);

@@ -131,6 +131,9 @@ void add_volume_commands(Parser& parser) {
              "Initial size of the diff area, e.g. 1G");
   add_parsed(attach_app, "--diff-max", attaching->diff_maximum_bytes, parse_bytes,
              "Maximum size of the diff area; 0: unbounded (default)");
+  attach_app->add_option("--snapshots-max", attaching->snapshots_max,
+                         "Refuse more copies of the volume than this, e.g. 512 as VSS; 0: as many "
+                         "as the diff area can hold (default)");
   attach_app->add_option("--expose", attaching->expose, "How to serve it: auto, fuse, nbd")
       ->check(CLI::IsMember({"auto", "fuse", "nbd"}));
   attach_app->add_flag("--force", attaching->force, "Overwrite what is in the diff area's place");

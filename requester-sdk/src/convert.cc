@@ -97,6 +97,7 @@ rpc::AttachVolume to_wire(const AttachOptions& options) {
   message.chunk_bytes = options.chunk_bytes;
   message.diff_initial_bytes = options.diff_initial_bytes;
   message.diff_maximum_bytes = options.diff_maximum_bytes;
+  message.snapshots_max = options.snapshots_max;
   message.expose = options.expose;
   message.force = options.force;
   return message;

@@ -166,10 +166,10 @@ TEST_CASE("global options may stand anywhere before --", "[cli]") {
 
 TEST_CASE("attach passes everything on, with absolute paths", "[cli]") {
   auto state = without_error();
-  REQUIRE(
-      umbra(state, {"attach", "images/db.img", "--diff", "/diff/db", "--name", "db", "--chunk",
-                    "64K", "--diff-size", "1G", "--diff-max", "20G", "--expose", "nbd", "--force"})
-          .status == 0);
+  REQUIRE(umbra(state, {"attach", "images/db.img", "--diff", "/diff/db", "--name", "db", "--chunk",
+                        "64K", "--diff-size", "1G", "--diff-max", "20G", "--snapshots-max", "512",
+                        "--expose", "nbd", "--force"})
+              .status == 0);
   CHECK(state.attached.origin_path.front() == '/');
   CHECK(state.attached.origin_path.ends_with("/images/db.img"));
   CHECK(state.attached.diff_area_path == "/diff/db");
@@ -177,6 +177,7 @@ TEST_CASE("attach passes everything on, with absolute paths", "[cli]") {
   CHECK(state.attached.chunk_bytes == 64 * 1024);
   CHECK(state.attached.diff_initial_bytes == 1ULL << 30);
   CHECK(state.attached.diff_maximum_bytes == 20ULL << 30);
+  CHECK(state.attached.snapshots_max == 512);
   CHECK(state.attached.expose == "nbd");
   CHECK(state.attached.force);
 }

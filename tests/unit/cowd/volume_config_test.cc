@@ -15,6 +15,7 @@ VolumeConfig sample() {
   config.origin_path = "/srv/data \xff.img";
   config.diff_area_path = "/var/diff/data";
   config.expose = Expose::nbd;
+  config.snapshots_max = 512;
   config.order = 7;
   config.hosts = {VolumeId::random(), VolumeId::random()};
   return config;
@@ -58,6 +59,11 @@ TEST_CASE("text that is torn, foreign or newer is refused with what is wrong", "
   CHECK(parse_config("{\"a\": 1}").error().context.find("configuration") != std::string::npos);
   CHECK(replaced("\"umbra_volume\":1", "\"umbra_volume\":2").error().code ==
         Errc::version_mismatch);
+  for (const char* count : {"-1", "262145", "true"}) {
+    const auto refused =
+        replaced("\"snapshots_max\":512", "\"snapshots_max\":" + std::string(count));
+    CHECK(refused.error().context.find("snapshots_max") != std::string::npos);
+  }
   CHECK(replaced("\"order\":7", "\"order\":-7").error().context.find("order") != std::string::npos);
   CHECK(replaced("\"hosts\":[", "\"hosts\":[7,").error().context.find("hosts") !=
         std::string::npos);
@@ -127,4 +133,16 @@ TEST_CASE("what a request may not say is refused and named", "[cowd]") {
     wanted.expose = "iscsi";
     CHECK(refusal(wanted).context.find("\"auto\", \"fuse\" or \"nbd\"") != std::string::npos);
   }
+}
+
+TEST_CASE("a limit on the copies of a volume is kept; without one there is only the format's",
+          "[cowd]") {
+  auto wanted = request();
+  REQUIRE(check_request(wanted));
+  CHECK(check_request(wanted)->snapshots_max == cow::kSnapshotsMax);
+  CHECK(parse_config(to_text(*check_request(wanted)))->snapshots_max == cow::kSnapshotsMax);
+  wanted.snapshots_max = 512;
+  CHECK(check_request(wanted)->snapshots_max == 512);
+  wanted.snapshots_max = cow::kSnapshotsMax + 1;
+  CHECK(refusal(wanted).context.find("1 to 262144") != std::string::npos);
 }

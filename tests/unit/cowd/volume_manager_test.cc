@@ -384,11 +384,13 @@ TEST_CASE("sizes and force reach the store", "[cowd]") {
   wanted.force = true;
   wanted.chunk_bytes = 4096;
   wanted.diff_maximum_bytes = 16U << 20U;
+  wanted.snapshots_max = 512;
   REQUIRE(bench.manager.attach(wanted));
   CHECK(bench.world.last_open.force);
   CHECK(bench.world.last_open.chunk_bytes == 4096);
   CHECK(bench.world.last_open.diff_maximum_bytes == 16U << 20U);
   CHECK(bench.world.last_open.diff_initial_bytes == 16U << 20U);
+  CHECK(bench.world.last_open.snapshots_max == 512);
 }
 
 TEST_CASE("a volume that lies on another one knows it, and says so", "[cowd]") {

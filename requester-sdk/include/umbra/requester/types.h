@@ -86,6 +86,7 @@ struct AttachOptions {
   std::uint32_t chunk_bytes = 16 * 1024;
   std::uint64_t diff_initial_bytes = 0;  ///< 0: the default.
   std::uint64_t diff_maximum_bytes = 0;  ///< 0: unbounded.
+  std::uint32_t snapshots_max = 0;       ///< 0: 262,144, all that the format can hold. VSS: 512.
   std::string expose = "auto";           ///< "auto", "fuse" or "nbd" (NBD only).
   bool force = false;                    ///< Overwrite what is in the diff area's place.
 };
