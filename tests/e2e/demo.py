@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 
 import harness
 import pg_cluster
@@ -22,16 +21,17 @@ POSTGRES_INTERRUPTIONS = 20 if os.environ.get("UMBRA_LONG") == "1" else 3
 POSTGRES_INTERRUPT_WITHIN_S = 30.0
 
 
-def leftovers():
-    found = glob.glob(os.path.join(tempfile.gettempdir(), "umbra-demo.*"))
-    found += [f"mounted: {d}" for _, d in harness.mounts() if "/umbra-demo." in d]
-    found += [f"{d} on {b}" for b, d in harness.loop_devices().items() if "/umbra-demo." in b]
+def leftovers(world):
+    """The demo has the world's directory as $TMPDIR, so that no other one is taken for it."""
+    found = glob.glob(world.path("umbra-demo.*"))
+    found += [f"mounted: {d}" for _, d in harness.mounts() if d.startswith(world.top)]
+    found += [f"{d} on {b}" for b, d in harness.loop_devices().items() if b.startswith(world.top)]
     found += unused_shared_memory()
     for entry in os.listdir("/proc"):
         if entry.isdigit() and harness.is_alive(int(entry)):
             words = " ".join(harness.command_line(int(entry)))
-            # The script itself runs from the repository; a server's child says only "postgres: ...".
-            if "umbra-demo." in words or "/umbra-demo." in working_directory(entry):
+            # A server's child says only "postgres: ..."; it works in the data directory.
+            if world.top in words or working_directory(entry).startswith(world.top):
                 found.append(f"process {entry}: {words}")
     return set(found)
 
@@ -62,6 +62,7 @@ def working_directory(pid):
 
 def start(world, *arguments):
     """As a terminal does: a process group of its own, signals not ignored."""
+    os.chmod(world.top, 0o711)  # User postgres passes through.
     return subprocess.Popen(
         [DEMO, *arguments],
         stdin=subprocess.DEVNULL,
@@ -69,7 +70,7 @@ def start(world, *arguments):
         stderr=subprocess.STDOUT,
         text=True,
         start_new_session=True,
-        env={**os.environ, "UMBRA_BIN_DIR": world.binaries},
+        env={**os.environ, "UMBRA_BIN_DIR": world.binaries, "TMPDIR": world.top},
         preexec_fn=lambda: [signal.signal(n, signal.SIG_DFL) for n in (signal.SIGINT, signal.SIGTERM)],
     )
 
@@ -95,12 +96,12 @@ def require(arguments):
 def passes(*arguments):
     def case(world):
         require(arguments)
-        before = leftovers()
+        before = leftovers(world)
         demo = start(world, *arguments)
         text = finish(demo)
         expect(demo.returncode == 0, f"exit {demo.returncode}:\n{text}")
         expect("\x1b" not in text, "there are escapes in a pipe")
-        expect(not leftovers() - before, f"left behind: {leftovers() - before}")
+        expect(not leftovers(world) - before, f"left behind: {leftovers(world) - before}")
 
     return case
 
@@ -110,7 +111,7 @@ def interrupted(times, within_s, *arguments):
 
     def case(world):
         require(arguments)
-        before = leftovers()
+        before = leftovers(world)
         for _ in range(times):
             number = world.random.choice((signal.SIGINT, signal.SIGTERM))
             demo = start(world, *arguments)
@@ -124,7 +125,7 @@ def interrupted(times, within_s, *arguments):
                 # By its own clean-up, or before there was anything to clean.
                 codes = (128 + number, -number, 0)
                 expect(demo.returncode in codes, f"signal {number}, exit {demo.returncode}:\n{text}")
-            expect(not leftovers() - before, f"left behind: {leftovers() - before}\n{text}")
+            expect(not leftovers(world) - before, f"left behind: {leftovers(world) - before}\n{text}")
 
     return case
 
