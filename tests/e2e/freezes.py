@@ -72,6 +72,15 @@ class Scene:
         expect(code in text, f"expected {code}")
         return text
 
+    def volume(self, name):
+        """As it is listed; waits for it, since a dead umbra-cowd's registration may last a little."""
+
+        def listed():
+            volumes = self.world.umbra("list", "volumes", check=False) or {"volumes": []}
+            return [v for v in volumes["volumes"] if v["name"] == name and v["device_path"]]
+
+        return wait_until(listed, f"{name} is listed")[0]
+
     def records(self):
         """What is frozen, as the guardian keeps it."""
         with contextlib.suppress(FileNotFoundError):
@@ -640,7 +649,7 @@ def session_unmounted(world):
     wait_until(lambda: world.cowd_pid() not in (None, victim), "a successor runs")
     wait_until(world.provider_connected, "it is registered")
     put(directory, "later")
-    (again,) = [v for v in world.umbra("list", "volumes")["volumes"] if v["name"] == "data"]
+    again = scene.volume("data")
     expect(again["device_path"] == volume["device_path"], f"the device changed: {again}")
     scene.finish("data")  # Detaching ends.
     world.assert_clean()
@@ -691,10 +700,9 @@ def dying_server_is_cut_off(world):
         run_command("umount", path)
     # Everything is there after a start.
     scene.guardian = world.start_cowd()
-    volumes = {v["name"]: v for v in world.umbra("list", "volumes")["volumes"]}
     for name, path in scene.directories.items():
-        run_command("mount", volumes[name]["device_path"], path)
-    expect(volumes["data"]["volume_id"] == volume["volume_id"], "another volume")
+        run_command("mount", scene.volume(name)["device_path"], path)
+    expect(scene.volume("data")["volume_id"] == volume["volume_id"], "another volume")
     scene.finish("data", "slow")
     disk.end()
     world.assert_clean()
