@@ -60,9 +60,10 @@ class Tower:
         return self.coordinator.attach(volume["origin_path"], volume["diff_area_path"], name)
 
     def take_down(self):
+        volumes = self.coordinator.volumes()  # Who was attached again may have another device.
         for name in reversed(self.names):
             run_command("umount", self.directories[name])
-            run_command("e2fsck", "-fn", self.volumes[name]["device_path"])
+            run_command("e2fsck", "-fn", volumes[name]["device_path"])
             for snapshot in self.coordinator.snapshots():
                 if snapshot["original_volume"] == name:
                     self.coordinator.delete(snapshot["snapshot_id"])
@@ -291,7 +292,6 @@ def unit_killed_under_load(world):
         expect(not snapshot["lost"], f"lost: {snapshot}")
         expect(digest(snapshot["device_object"]) == copies.pop(snapshot["snapshot_id"]), f"changed: {snapshot}")
     expect(not copies, f"gone: {copies}")
-    tower.volumes = coordinator.volumes()
     tower.check(coordinator.snapshot("host", "guest"))
     tower.take_down()
 
