@@ -22,7 +22,7 @@ namespace {
 using namespace umbra;
 
 constexpr std::uint64_t kOriginBytes = 256U << 10U;
-constexpr std::uint64_t kDiffBytes = 16U << 20U;
+constexpr std::uint64_t kDiffBytes = 24U << 20U;
 constexpr std::size_t kOffsetMax = 160;  // Of a change, in its structure.
 
 class NowExecutor final : public cow::Executor {
