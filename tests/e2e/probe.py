@@ -37,8 +37,9 @@ class Probe:
                 pass
         kind, *rest = arguments
         self.process = world.start(
-            sys.executable, "-B", os.path.abspath(__file__), kind, self.state_path, *rest, name=f"probe-{name}"
-        )
+            sys.executable, "-B", os.path.abspath(__file__), kind, self.state_path, *rest,
+            name=f"probe-{name}",
+        )  # fmt: skip
         with open(self.state_path, "rb") as state:
             self.state = mmap.mmap(state.fileno(), _STATE.size, prot=mmap.PROT_READ)
 

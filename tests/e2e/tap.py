@@ -105,7 +105,7 @@ class Tap:
                     sink.sendall(line)
                     if after is not None:
                         after()
-        except OSError:
+        except (OSError, ValueError):  # An end that has gone may leave half a line.
             pass
         with self.lock:
             self.connections -= {source, sink}

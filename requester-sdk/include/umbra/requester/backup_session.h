@@ -84,7 +84,9 @@ class UMBRA_REQUESTER_EXPORT BackupSession {
   ///
   /// Blocks at most options.time_limit plus the time that undoing takes. After a failure no copy is
   /// left behind, every frozen writer has been thawed or aborted, the state is `failed`, and
-  /// last_report() tells how each writer fared. Errors: those of the single calls.
+  /// last_report() tells how each writer fared. After coordinator_lost nobody is left to ask: a
+  /// persistent set whose confirmation had begun may be there, whole. Errors: those of the single
+  /// calls.
   [[nodiscard]] Result<SnapshotSetInfo> create_snapshot_set(const CreateOptions& options);
 
   // --- the long way ---------------------------------------------------------------------------
