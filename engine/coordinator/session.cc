@@ -15,7 +15,7 @@ constexpr auto n = Cell::no;
 constexpr auto Y = Cell::yes;
 constexpr auto o = Cell::idle;
 
-constexpr std::size_t kStates = 12;
+constexpr std::size_t kStates = 19;
 struct Row {
   SessionCall call;
   std::array<Cell, kStates> cells;
@@ -23,26 +23,77 @@ struct Row {
 
 // clang-format off
 constexpr std::array kMatrix{
-    //                                       U  BI BG BM BS BQ BP BC BD .. BF BX
-    Row{SessionCall::initialize_for_backup, {Y, n, n, n, n, n, n, n, n, n, n, n}},
-    Row{SessionCall::select_writers,        {n, Y, o, o, o, o, o, o, o, o, o, o}},
-    Row{SessionCall::set_context,           {n, Y, n, Y, n, n, n, n, n, n, n, n}},
-    Row{SessionCall::set_backup_state,      {n, Y, n, Y, Y, n, n, n, n, n, n, n}},
-    Row{SessionCall::gather_writer_metadata,{n, Y, n, n, n, n, n, n, n, n, n, n}},
-    Row{SessionCall::get_writer_metadata,   {n, n, n, Y, Y, Y, Y, Y, Y, Y, Y, Y}},
-    Row{SessionCall::add_component,         {n, n, n, Y, Y, n, n, n, n, n, n, n}},
-    Row{SessionCall::start_snapshot_set,    {n, Y, n, Y, n, n, n, n, n, n, n, n}},
-    Row{SessionCall::add_to_snapshot_set,   {n, n, n, n, Y, n, n, n, n, n, n, n}},
-    Row{SessionCall::prepare_for_backup,    {n, n, n, n, Y, n, n, n, n, n, n, n}},
-    Row{SessionCall::do_snapshot_set,       {n, n, n, n, Y, n, Y, n, n, n, n, n}},
-    Row{SessionCall::gather_writer_status,  {n, n, n, Y, Y, n, Y, n, Y, n, Y, Y}},
-    Row{SessionCall::get_writer_status,     {n, n, n, Y, Y, n, Y, n, Y, n, Y, Y}},
-    Row{SessionCall::get_backup_components, {n, Y, n, Y, Y, n, Y, n, Y, Y, Y, Y}},
-    Row{SessionCall::set_backup_succeeded,  {n, n, n, n, n, n, Y, n, Y, n, n, n}},
-    Row{SessionCall::backup_complete,       {n, n, n, n, n, n, Y, n, Y, n, n, n}},
-    Row{SessionCall::abort_backup,          {n, o, Y, o, Y, Y, Y, Y, Y, Y, o, o}},
+    // First a backup's states:
+    //   U  BI BG BM BS BQ BP BC BD .. BF BX
+    // then a restore's:
+    //   RI .. RM .. RP .. RX
+    Row{SessionCall::initialize_for_backup,
+        {Y, n, n, n, n, n, n, n, n, n, n, n,  n, n, n, n, n, n, n}},
+    Row{SessionCall::select_writers,
+        {n, Y, o, o, o, o, o, o, o, o, o, o,  Y, o, o, o, o, o, o}},
+    Row{SessionCall::set_context,
+        {n, Y, n, Y, n, n, n, n, n, n, n, n,  n, n, n, n, n, n, n}},
+    Row{SessionCall::set_backup_state,
+        {n, Y, n, Y, Y, n, n, n, n, n, n, n,  n, n, n, n, n, n, n}},
+    Row{SessionCall::gather_writer_metadata,
+        {n, Y, n, n, n, n, n, n, n, n, n, n,  Y, n, n, n, n, n, n}},
+    Row{SessionCall::get_writer_metadata,
+        {n, n, n, Y, Y, Y, Y, Y, Y, Y, Y, Y,  n, n, Y, Y, Y, Y, Y}},
+    Row{SessionCall::add_component,
+        {n, n, n, Y, Y, n, n, n, n, n, n, n,  n, n, n, n, n, n, n}},
+    Row{SessionCall::start_snapshot_set,
+        {n, Y, n, Y, n, n, n, n, n, n, n, n,  n, n, n, n, n, n, n}},
+    Row{SessionCall::add_to_snapshot_set,
+        {n, n, n, n, Y, n, n, n, n, n, n, n,  n, n, n, n, n, n, n}},
+    Row{SessionCall::prepare_for_backup,
+        {n, n, n, n, Y, n, n, n, n, n, n, n,  n, n, n, n, n, n, n}},
+    Row{SessionCall::do_snapshot_set,
+        {n, n, n, n, Y, n, Y, n, n, n, n, n,  n, n, n, n, n, n, n}},
+    Row{SessionCall::gather_writer_status,
+        {n, n, n, Y, Y, n, Y, n, Y, n, Y, Y,  n, n, Y, n, Y, n, Y}},
+    Row{SessionCall::get_writer_status,
+        {n, n, n, Y, Y, n, Y, n, Y, n, Y, Y,  n, n, Y, n, Y, n, Y}},
+    Row{SessionCall::get_backup_components,
+        {n, Y, n, Y, Y, n, Y, n, Y, Y, Y, Y,  Y, n, Y, n, Y, n, Y}},
+    Row{SessionCall::set_backup_succeeded,
+        {n, n, n, n, n, n, Y, n, Y, n, n, n,  n, n, n, n, n, n, n}},
+    Row{SessionCall::backup_complete,
+        {n, n, n, n, n, n, Y, n, Y, n, n, n,  n, n, n, n, n, n, n}},
+    Row{SessionCall::abort_backup,
+        {n, o, Y, o, Y, Y, Y, Y, Y, Y, o, o,  n, n, n, n, n, n, n}},
+    Row{SessionCall::initialize_for_restore,
+        {Y, n, n, n, n, n, n, n, n, n, n, n,  n, n, n, n, n, n, n}},
+    Row{SessionCall::set_restore_state,
+        {n, n, n, n, n, n, n, n, n, n, n, n,  Y, n, Y, n, n, n, n}},
+    Row{SessionCall::set_selected_for_restore,
+        {n, n, n, n, n, n, n, n, n, n, n, n,  n, n, Y, n, n, n, n}},
+    Row{SessionCall::add_restore_subcomponent,
+        {n, n, n, n, n, n, n, n, n, n, n, n,  n, n, Y, n, n, n, n}},
+    Row{SessionCall::set_restore_options,
+        {n, n, n, n, n, n, n, n, n, n, n, n,  n, n, Y, n, n, n, n}},
+    Row{SessionCall::set_authoritative_restore,
+        {n, n, n, n, n, n, n, n, n, n, n, n,  n, n, Y, n, n, n, n}},
+    Row{SessionCall::set_roll_forward,
+        {n, n, n, n, n, n, n, n, n, n, n, n,  n, n, Y, n, n, n, n}},
+    Row{SessionCall::set_restore_name,
+        {n, n, n, n, n, n, n, n, n, n, n, n,  n, n, Y, n, n, n, n}},
+    Row{SessionCall::add_new_target,
+        {n, n, n, n, n, n, n, n, n, n, n, n,  n, n, Y, n, Y, n, n}},
+    Row{SessionCall::set_additional_restores,
+        {n, n, n, n, n, n, n, n, n, n, n, n,  n, n, Y, n, Y, n, n}},
+    Row{SessionCall::set_ranges_file_path,
+        {n, n, n, n, n, n, n, n, n, n, n, n,  n, n, Y, n, Y, n, n}},
+    Row{SessionCall::pre_restore,
+        {n, n, n, n, n, n, n, n, n, n, n, n,  n, n, Y, n, n, n, n}},
+    Row{SessionCall::add_alternative_location_mapping,
+        {n, n, n, n, n, n, n, n, n, n, n, n,  n, n, n, n, Y, n, n}},
+    Row{SessionCall::set_file_restore_status,
+        {n, n, n, n, n, n, n, n, n, n, n, n,  n, n, n, n, Y, n, n}},
+    Row{SessionCall::post_restore,
+        {n, n, n, n, n, n, n, n, n, n, n, n,  n, n, n, n, Y, n, n}},
 };
 // clang-format on
+static_assert(kMatrix.size() == kSessionCalls);
 
 // Attributes that a requester may add to a context.
 constexpr std::uint32_t kAddable = attribute::kTransportable | attribute::kNotSurfaced |
@@ -71,6 +122,13 @@ std::string_view name(SessionState state) noexcept {
     case SessionState::completing: return "completing the backup";
     case SessionState::finished: return "finished";
     case SessionState::failed: return "failed";
+    case SessionState::restore_initialised: return "restore initialised";
+    case SessionState::restore_gathering: return "gathering writer metadata for a restore";
+    case SessionState::restore_gathered: return "metadata gathered for a restore";
+    case SessionState::pre_restoring: return "preparing the restore";
+    case SessionState::pre_restored: return "prepared for restore";
+    case SessionState::post_restoring: return "completing the restore";
+    case SessionState::restored: return "restored";
   }
   UMBRA_UNREACHABLE();
 }
@@ -94,6 +152,21 @@ std::string_view name(SessionCall call) noexcept {
     case SessionCall::set_backup_succeeded: return "set_backup_succeeded";
     case SessionCall::backup_complete: return "backup_complete";
     case SessionCall::abort_backup: return "abort_backup";
+    case SessionCall::initialize_for_restore: return "initialize_for_restore";
+    case SessionCall::set_restore_state: return "set_restore_state";
+    case SessionCall::set_selected_for_restore: return "set_selected_for_restore";
+    case SessionCall::add_restore_subcomponent: return "add_restore_subcomponent";
+    case SessionCall::set_restore_options: return "set_restore_options";
+    case SessionCall::set_authoritative_restore: return "set_authoritative_restore";
+    case SessionCall::set_roll_forward: return "set_roll_forward";
+    case SessionCall::set_restore_name: return "set_restore_name";
+    case SessionCall::add_new_target: return "add_new_target";
+    case SessionCall::set_additional_restores: return "set_additional_restores";
+    case SessionCall::set_ranges_file_path: return "set_ranges_file_path";
+    case SessionCall::pre_restore: return "pre_restore";
+    case SessionCall::add_alternative_location_mapping: return "add_alternative_location_mapping";
+    case SessionCall::set_file_restore_status: return "set_file_restore_status";
+    case SessionCall::post_restore: return "post_restore";
   }
   UMBRA_UNREACHABLE();
 }
@@ -137,8 +210,13 @@ Status Session::set_context(std::uint32_t context) {
   return {};
 }
 
+void Session::gather_started() {
+  state_ = is_restore() ? SessionState::restore_gathering : SessionState::gathering;
+}
+
 void Session::gather_finished() {
   if (state_ == SessionState::gathering) state_ = SessionState::gathered;
+  if (state_ == SessionState::restore_gathering) state_ = SessionState::restore_gathered;
 }
 
 void Session::set_opened(TimePoint now) {
@@ -189,6 +267,8 @@ bool Session::holds_set() const noexcept {
   return state_ == SessionState::set_open || state_ == SessionState::preparing ||
          state_ == SessionState::prepared || state_ == SessionState::creating;
 }
+
+bool Session::is_restore() const noexcept { return state_ >= SessionState::restore_initialised; }
 
 void Session::fail_session() {
   state_ = SessionState::failed;

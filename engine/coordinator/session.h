@@ -1,14 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The states of one backup session and which call is allowed in which: VSS's table, with bad_state
-// for the rest. Pure.
+// The states of one session, a backup or a restore, and which call is allowed in which: VSS's
+// table, with bad_state for the rest. Pure.
 //
 //   created -> initialised -> gathering -> gathered -> set_open -> preparing -> prepared
 //     -> creating -> snapshot_created -> completing -> finished
 //   any -> failed (DoSnapshotSet failed, AbortBackup, the sequence timer)
 //
 // Contexts without writers go initialised -> set_open -> creating. A backup that needs no snapshot
-// goes prepared -> completing.
+// goes prepared -> completing. A restore goes
+//
+//   created -> restore_initialised -> restore_gathering -> restore_gathered -> pre_restoring
+//     -> pre_restored -> post_restoring -> restored
+//
+// and has no abort: whoever gives up says so by the files' status, in PostRestore.
 //
 // The sequence timer runs while the session holds the creation slot and no call of its own runs: a
 // requester that forgets its set must not keep all others waiting. 180 s, 1800 s after a good Add
@@ -28,18 +33,25 @@
 namespace umbra::coord {
 
 enum class SessionState : std::uint8_t {
-  created,           // U
-  initialised,       // BI
-  gathering,         // BG
-  gathered,          // BM
-  set_open,          // BS
-  preparing,         // BQ
-  prepared,          // BP
-  creating,          // BC
-  snapshot_created,  // BD
-  completing,        // BackupComplete runs.
-  finished,          // BF
-  failed,            // BX
+  created,              // U
+  initialised,          // BI
+  gathering,            // BG
+  gathered,             // BM
+  set_open,             // BS
+  preparing,            // BQ
+  prepared,             // BP
+  creating,             // BC
+  snapshot_created,     // BD
+  completing,           // BackupComplete runs.
+  finished,             // BF
+  failed,               // BX
+  restore_initialised,  // RI
+  restore_gathering,    // GatherWriterMetadata runs.
+  restore_gathered,     // RM
+  pre_restoring,        // PreRestore runs.
+  pre_restored,         // RP
+  post_restoring,       // PostRestore runs.
+  restored,             // RX
 };
 [[nodiscard]] std::string_view name(SessionState state) noexcept;
 
@@ -61,7 +73,23 @@ enum class SessionCall : std::uint8_t {
   set_backup_succeeded,
   backup_complete,
   abort_backup,
+  initialize_for_restore,
+  set_restore_state,
+  set_selected_for_restore,
+  add_restore_subcomponent,
+  set_restore_options,
+  set_authoritative_restore,
+  set_roll_forward,
+  set_restore_name,
+  add_new_target,
+  set_additional_restores,
+  set_ranges_file_path,
+  pre_restore,
+  add_alternative_location_mapping,
+  set_file_restore_status,
+  post_restore,
 };
+inline constexpr int kSessionCalls = static_cast<int>(SessionCall::post_restore) + 1;
 /// As on the wire after "session.". Static storage.
 [[nodiscard]] std::string_view name(SessionCall call) noexcept;
 
@@ -83,7 +111,8 @@ class Session {
 
   // What happened. Each belongs to a call that check() allowed.
   void initialised() { state_ = SessionState::initialised; }
-  void gather_started() { state_ = SessionState::gathering; }
+  void restore_initialised() { state_ = SessionState::restore_initialised; }
+  void gather_started();
   void gather_finished();
   void slot_requested() { slot_requested_ = true; }
   void slot_refused() { slot_requested_ = false; }
@@ -95,6 +124,10 @@ class Session {
   void completion_started();
   void completion_finished();
   void aborted() { fail_session(); }
+  void pre_restore_started() { state_ = SessionState::pre_restoring; }
+  void pre_restore_finished() { state_ = SessionState::pre_restored; }
+  void post_restore_started() { state_ = SessionState::post_restoring; }
+  void post_restore_finished() { state_ = SessionState::restored; }
 
   /// A call of the requester that uses the set begins or ends; the timer stands still in between.
   void call_began() { deadline_.reset(); }
@@ -108,6 +141,7 @@ class Session {
   [[nodiscard]] bool with_writers() const noexcept { return has_writers(context_); }
   /// Between StartSnapshotSet and the end of DoSnapshotSet.
   [[nodiscard]] bool holds_set() const noexcept;
+  [[nodiscard]] bool is_restore() const noexcept;
 
  private:
   void fail_session();

@@ -48,6 +48,21 @@ void RequesterSession::request(const std::string& method, const Json& params, co
       Entry{"session.backup_complete", &S::backup_complete},
       Entry{"session.abort_backup", &S::abort_backup},
       Entry{"session.get_backup_components", &S::get_backup_components},
+      Entry{"session.initialize_for_restore", &S::initialize_for_restore},
+      Entry{"session.set_restore_state", &S::set_restore_state},
+      Entry{"session.set_selected_for_restore", &S::set_selected_for_restore},
+      Entry{"session.add_restore_subcomponent", &S::add_restore_subcomponent},
+      Entry{"session.set_restore_options", &S::set_restore_options},
+      Entry{"session.set_authoritative_restore", &S::set_authoritative_restore},
+      Entry{"session.set_roll_forward", &S::set_roll_forward},
+      Entry{"session.set_restore_name", &S::set_restore_name},
+      Entry{"session.add_new_target", &S::add_new_target},
+      Entry{"session.set_additional_restores", &S::set_additional_restores},
+      Entry{"session.set_ranges_file_path", &S::set_ranges_file_path},
+      Entry{"session.pre_restore", &S::pre_restore},
+      Entry{"session.add_alternative_location_mapping", &S::add_alternative_location_mapping},
+      Entry{"session.set_file_restore_status", &S::set_file_restore_status},
+      Entry{"session.post_restore", &S::post_restore},
       Entry{"operation.wait", &S::wait_operation},
       Entry{"operation.status", &S::operation_status},
       Entry{"operation.cancel", &S::cancel_operation},
@@ -334,6 +349,7 @@ void RequesterSession::end(StopCause cause) {
 void RequesterSession::end_now() {
   if (!id_.is_nil()) {
     tell_writers(coord::WriterEvent::backup_shutdown);
+    end_restores();
     for (const auto& provider : server_.connected_providers()) provider->end_session(id_);
     server_.log().info("session ends", {{"session", id_.to_string()}, {"peer", peer_.describe()}});
   }

@@ -10,6 +10,7 @@
 //
 //   requester_session.cc  calls, operations, the end
 //   session_writers.cc    events that need no order among writers; documents; status
+//   session_restore.cc    restores
 //   session_set.cc        the set: adding volumes, running the phase machine
 //   queries.cc            what needs no session
 
@@ -136,10 +137,45 @@ class RequesterSession final : public Role, public std::enable_shared_from_this<
                    const std::vector<rpc::ComponentEdit>& edits);
   void tell_writers(coord::WriterEvent event);
   [[nodiscard]] bool participates(const Writer& writer) const;
+  [[nodiscard]] bool receives(const Writer& writer, coord::WriterEvent event) const;
   [[nodiscard]] rpc::WriterEvent event_params(const Writer& writer, coord::WriterEvent event) const;
   [[nodiscard]] std::vector<rpc::WriterStatus> writer_statuses() const;
   [[nodiscard]] Writer* find_writer(const rpc::ComponentRef& ref);
   void note(const coord::SessionWriter& status);
+
+  // session_restore.cc
+  void initialize_for_restore(const Json& params, const Reply& reply);
+  void restore_parsed(Result<BackupComponentsDocument> document, const Reply& reply);
+  void set_restore_state(const Json& params, const Reply& reply);
+  void set_selected_for_restore(const Json& params, const Reply& reply);
+  void add_restore_subcomponent(const Json& params, const Reply& reply);
+  void set_restore_options(const Json& params, const Reply& reply);
+  void set_authoritative_restore(const Json& params, const Reply& reply);
+  void set_roll_forward(const Json& params, const Reply& reply);
+  void set_restore_name(const Json& params, const Reply& reply);
+  void add_new_target(const Json& params, const Reply& reply);
+  void set_additional_restores(const Json& params, const Reply& reply);
+  void set_ranges_file_path(const Json& params, const Reply& reply);
+  void pre_restore(const Json& params, const Reply& reply);
+  void add_alternative_location_mapping(const Json& params, const Reply& reply);
+  void set_file_restore_status(const Json& params, const Reply& reply);
+  void post_restore(const Json& params, const Reply& reply);
+  struct Found {
+    Writer* writer = nullptr;
+    BackupComponent* component = nullptr;
+  };
+  /// What a request may change: its params decoded, the call allowed, the component found; or it
+  /// has been answered with the error.
+  template <class Message>
+  [[nodiscard]] std::optional<std::pair<Message, Found>> take_for_restore(coord::SessionCall call,
+                                                                          const Json& params,
+                                                                          const Reply& reply);
+  [[nodiscard]] Result<Found> find_for_restore(const rpc::ComponentRef& ref);
+  [[nodiscard]] Status move_to(Found& found, const WriterInstanceId& instance);
+  void bind_parts();
+  [[nodiscard]] bool replaced_everything(const Writer& writer) const;
+  void give_up_restore(Writer& writer, FileRestoreStatus unsaid);
+  void end_restores();
 
   // session_set.cc
   void add_to_snapshot_set(const Json& params, const Reply& reply);
@@ -180,6 +216,7 @@ class RequesterSession final : public Role, public std::enable_shared_from_this<
   rpc::SetBackupState backup_state_;
   coord::WriterFilter filter_;
   std::vector<Writer> writers_;
+  BackupComponentsDocument restore_;  // As it was kept; parts of live writers are with these.
 
   std::uint32_t next_operation_ = 1;
   std::map<std::uint32_t, Operation> operations_;

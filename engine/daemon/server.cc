@@ -200,6 +200,13 @@ void Server::end_if_idle() {
 
 // --- the alarm ----------------------------------------------------------------------------------
 
+void Server::aside(std::function<std::function<void()>()> work) {
+  asio::post(parts_.loops.wire,
+             [&coordinator = parts_.loops.coordinator, work = std::move(work)]() mutable {
+               asio::post(coordinator, work());
+             });
+}
+
 void Server::touch() {
   std::optional<TimePoint> next = slot.next_deadline();
   for (const auto& [key, session] : sessions_)

@@ -84,6 +84,9 @@ class Server {
   [[nodiscard]] const coord::Limits& limits() const noexcept { return parts_.config.limits; }
   [[nodiscard]] const Logger& log() const noexcept { return logger_; }
   void hold_log(bool held) const { parts_.hold_log(held); }
+  /// Runs `work` on the wire's thread, for what is slow to take apart, and then what it returns on
+  /// this one.
+  void aside(std::function<std::function<void()>()> work);
   /// Some deadline may have changed.
   void touch();
 

@@ -53,6 +53,7 @@ void RequesterSession::identify_all(std::uint32_t operation) {
   const auto count_down = [self = shared_from_this(), left, operation] {
     if (--*left > 0) return;
     self->session_.gather_finished();
+    if (self->session_.is_restore()) self->bind_parts();
     self->finish_operation(operation, Errc::async_finished, "");
     self->server_.touch();
   };
@@ -152,12 +153,12 @@ void RequesterSession::set_backup_succeeded(const Json& params, const Reply& rep
 
 void RequesterSession::get_backup_components(const Json&, const Reply& reply) {
   if (!allowed(SessionCall::get_backup_components, reply)) return;
-  BackupComponentsDocument document;
+  BackupComponentsDocument document = restore_;
   document.component_mode = backup_state_.component_mode;
   document.bootable_system_state = backup_state_.bootable_system_state;
   document.partial_file_support = backup_state_.partial_file_support;
   document.backup_type = backup_state_.backup_type;
-  document.set_id = set_id_;
+  if (!session_.is_restore()) document.set_id = set_id_;
   for (const auto& writer : writers_)
     if (!writer.part.components.empty()) document.writers.push_back(writer.part);
   reply.good(rpc::Document{documents::to_xml(document)});
@@ -183,6 +184,18 @@ bool RequesterSession::participates(const Writer& writer) const {
   return !backup_state_.component_mode || !writer.part.components.empty();
 }
 
+bool RequesterSession::receives(const Writer& writer, Event event) const {
+  if (!session_.is_restore()) return participates(writer);
+  const auto& rules = writer.metadata.restore;
+  const auto wish = rules ? rules->writer_restore : WriterRestore::undefined;
+  const auto& components = writer.part.components;
+  const bool selected = std::any_of(components.begin(), components.end(),
+                                    [](const auto& c) { return c.selected_for_restore; });
+  if (!selected || wish == WriterRestore::never) return false;
+  return event != Event::post_restore || wish != WriterRestore::if_replace_fails ||
+         !replaced_everything(writer);
+}
+
 rpc::WriterEvent RequesterSession::event_params(const Writer& writer, Event event) const {
   rpc::WriterEvent params;
   params.session_id = id_;
@@ -192,6 +205,7 @@ rpc::WriterEvent RequesterSession::event_params(const Writer& writer, Event even
   params.component_mode = backup_state_.component_mode;
   params.bootable_system_state = backup_state_.bootable_system_state;
   params.partial_file_support = backup_state_.partial_file_support;
+  params.restore_type = restore_.restore_type;
   params.time_limit_ms =
       static_cast<std::uint32_t>(coord::answer_limit(event, server_.limits()).count());
   for (const auto& member : members_) {
@@ -213,7 +227,7 @@ void RequesterSession::run_round(Event event, std::function<void()> done) {
   for (std::size_t w = 0; w < writers_.size(); ++w) {
     auto& writer = writers_[w];
     const auto link = server_.writer(writer.status.instance_id);
-    if (!link || !participates(writer) || !coord::takes(writer.status, event)) continue;
+    if (!link || !receives(writer, event) || !coord::takes(writer.status, event)) continue;
     ++*left;
     writer.pending = event;
     if (event == Event::prepare_for_backup) writer.status.prepare_sent = true;
@@ -242,6 +256,10 @@ void RequesterSession::apply_outcome(Writer& writer, Event event, WriterOutcome 
       break;
   }
   note(status);
+  // PreRestore has or will have done what nobody but PostRestore undoes.
+  const bool late = outcome.kind == WriterOutcome::Kind::late;
+  if (event == Event::pre_restore && (late || (ending_ && status.pre_restored)))
+    give_up_restore(writer, FileRestoreStatus::none);
   if (status.failure == Errc::ok) return;
   server_.log().warning("writer failed", {{"set", set_id_.to_string()},
                                           {"session", id_.to_string()},

@@ -10,7 +10,8 @@ namespace umbra::documents {
 namespace {
 
 constexpr char kSeparator = '\\';
-constexpr std::size_t kShownBytesMax = 64;  // Of a peer's word in a message.
+constexpr std::size_t kLocationsMax = 100'000;  // Of one component.
+constexpr std::size_t kShownBytesMax = 64;      // Of a peer's word in a message.
 
 char lower(char letter) noexcept {
   return letter >= 'A' && letter <= 'Z' ? static_cast<char>(letter - 'A' + 'a') : letter;
@@ -490,6 +491,69 @@ Status apply(WriterComponents& part, const Edit& edit, EditPhase phase) {
   }
   if (edit.values.size() != 1) return wrong_values(edit, "the stamp");
   component->backup_stamp = edit.values[0];
+  return {};
+}
+
+// --- restores -----------------------------------------------------------------------------------
+
+void clear_restore(BackupComponentsDocument& document) {
+  document.restore_type = RestoreType::undefined;
+  for (WriterComponents& part : document.writers) {
+    for (BackupComponent& component : part.components) {
+      BackupComponent kept;
+      kept.type = component.type;
+      kept.logical_path = std::move(component.logical_path);
+      kept.name = std::move(component.name);
+      kept.succeeded = component.succeeded;
+      kept.previous_backup_stamp = std::move(component.previous_backup_stamp);
+      kept.backup_options = std::move(component.backup_options);
+      kept.backup_metadata = std::move(component.backup_metadata);
+      kept.backup_stamp = std::move(component.backup_stamp);
+      kept.prepare_for_backup_failure = std::move(component.prepare_for_backup_failure);
+      kept.post_snapshot_failure = std::move(component.post_snapshot_failure);
+      kept.failure = std::move(component.failure);
+      kept.partial_files = std::move(component.partial_files);
+      kept.differenced_files = std::move(component.differenced_files);
+      component = std::move(kept);
+    }
+  }
+}
+
+Status add_restore_subcomponent(BackupComponent& component, std::string_view logical_path,
+                                std::string_view name) {
+  const std::string whole = full_path(component.logical_path, component.name);
+  const std::string part = full_path(logical_path, name);
+  if (!component.selected_for_restore) {
+    return fail(Errc::object_not_found, "component '" + whole + "' is not selected for restore");
+  }
+  if (name.empty() || !is_ancestor(whole, part)) {
+    return fail(Errc::invalid_argument, "'" + part + "' is not below component '" + whole + "'");
+  }
+  for (const RestoreSubcomponent& present : component.restore_subcomponents) {
+    if (!same_path(full_path(present.logical_path, present.name), part)) continue;
+    return fail(Errc::object_already_exists, "'" + part + "' is among the parts already");
+  }
+  component.restore_subcomponents.push_back({std::string(logical_path), std::string(name)});
+  return {};
+}
+
+Status add_location(std::vector<AlternateLocation>& list, const AlternateLocation& location) {
+  const FileSet named{.path = location.path, .pattern = location.pattern};
+  if (const Status sound = check_file_set(named); !sound) return sound;
+  if (!location.destination.starts_with('/')) {
+    return fail(Errc::invalid_argument,
+                "destination '" + location.destination + "' must be absolute");
+  }
+  for (const AlternateLocation& present : list) {
+    const bool same = present.path == location.path && present.pattern == location.pattern &&
+                      present.recursive == location.recursive;
+    if (same) {
+      return fail(Errc::object_already_exists,
+                  "the file set of '" + location.path + "' has a destination already");
+    }
+  }
+  if (list.size() >= kLocationsMax) return fail(Errc::limit_reached, "too many destinations");
+  list.push_back(location);
   return {};
 }
 

@@ -100,4 +100,16 @@ struct Edit {
 /// (unknown operation, wrong number or form of values).
 [[nodiscard]] Status apply(WriterComponents& part, const Edit& edit, EditPhase phase);
 
+/// Takes out what an earlier restore left in a kept document.
+void clear_restore(BackupComponentsDocument& document);
+
+/// "Only this part of the component". Errors: object_not_found (the component is not selected);
+/// invalid_argument (not below it); object_already_exists.
+[[nodiscard]] Status add_restore_subcomponent(BackupComponent& component,
+                                              std::string_view logical_path, std::string_view name);
+/// A destination of a file set, for new targets and alternate locations. Errors: invalid_argument
+/// (not absolute, not a file set); object_already_exists (the set has one); limit_reached.
+[[nodiscard]] Status add_location(std::vector<AlternateLocation>& list,
+                                  const AlternateLocation& location);
+
 }  // namespace umbra::documents

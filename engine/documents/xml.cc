@@ -22,6 +22,7 @@ constexpr const char* kVersion = "1.0";
 
 constexpr const char* kWriterMetadata = "writer-metadata";
 constexpr const char* kBackupComponents = "backup-components";
+constexpr const char* kBundle = "umbra-backup";
 constexpr const char* kWriterComponents = "writer-components";
 
 // --- enumerations as words -----------------------------------------------------------------------
@@ -179,6 +180,26 @@ void members(V& v, Ref<V, BackupComponentsDocument> m) {
   v.sparse("restore-type", m.restore_type, RestoreType::undefined);
   v("snapshot-set-id", m.set_id);
   v.children(kWriterComponents, m.writers);
+}
+
+template <class V>
+void members(V& v, Ref<V, MountPoint> m) {
+  v("point", m.point), v("root", m.root);
+}
+template <class V>
+void members(V& v, Ref<V, BundleVolume> m) {
+  v("volume-id", m.volume_id), v("snapshot-id", m.snapshot_id), v("name", m.name);
+  v.children("mount", m.mounts);
+}
+template <class V>
+void members(V& v, Ref<V, ResolvedPath> m) {
+  v("path", m.path), v("real", m.real);
+}
+template <class V>
+void members(V& v, Ref<V, BackupBundle> m) {
+  v("created-filetime", m.created_filetime), v("machine", m.machine);
+  v.children("volume", m.volumes), v.children("resolved-path", m.resolved_paths);
+  v.child(kBackupComponents, m.components), v.children(kWriterMetadata, m.writers);
 }
 
 // --- writing -------------------------------------------------------------------------------------
@@ -456,6 +477,8 @@ std::string to_xml(const WriterComponents& components) {
   return write(kWriterComponents, components);
 }
 
+std::string to_xml(const BackupBundle& bundle) { return write(kBundle, bundle); }
+
 Result<WriterMetadataDocument> parse_writer_metadata(std::string_view xml) {
   Result<WriterMetadataDocument> document = parse<WriterMetadataDocument>(kWriterMetadata, xml);
   if (!document) return document;
@@ -470,6 +493,24 @@ Result<BackupComponentsDocument> parse_backup_components(std::string_view xml) {
     if (const Status sound = check_part(part); !sound) return fail(sound.error());
   }
   return document;
+}
+
+Result<BackupBundle> parse_bundle(std::string_view xml) {
+  auto bundle = parse<BackupBundle>(kBundle, xml);
+  if (!bundle) return bundle;
+  for (const WriterComponents& part : bundle->components.writers) {
+    if (const Status sound = check_part(part); !sound) return fail(sound.error());
+  }
+  for (const WriterMetadataDocument& writer : bundle->writers) {
+    if (const Status sound = check(writer); !sound) return invalid(sound.error().context);
+  }
+  for (const BundleVolume& volume : bundle->volumes) {
+    for (const MountPoint& mount : volume.mounts) {
+      if (!mount.point.starts_with('/') || !mount.root.starts_with('/'))
+        return invalid("mount: paths must be absolute");
+    }
+  }
+  return bundle;
 }
 
 Result<WriterComponents> parse_writer_components(std::string_view xml) {

@@ -26,9 +26,14 @@ inline constexpr std::size_t kElementDepthMax = 8;
 /// One writer's part, as it travels in an event.
 [[nodiscard]] std::string to_xml(const WriterComponents& components);
 
-/// Errors (all three): invalid_xml_document.
+/// All that is kept of a backup.
+[[nodiscard]] std::string to_xml(const BackupBundle& bundle);
+
+/// Errors (all four): invalid_xml_document.
 [[nodiscard]] Result<WriterMetadataDocument> parse_writer_metadata(std::string_view xml);
 [[nodiscard]] Result<BackupComponentsDocument> parse_backup_components(std::string_view xml);
 [[nodiscard]] Result<WriterComponents> parse_writer_components(std::string_view xml);
+
+[[nodiscard]] Result<BackupBundle> parse_bundle(std::string_view xml);
 
 }  // namespace umbra::documents

@@ -163,6 +163,47 @@ void members(V& v, Ref<V, DoSnapshotSet> m) {
   v("policy", m.policy), v("policy_list", m.policy_list);
 }
 template <class V>
+void members(V& v, Ref<V, InitializeForRestore> m) {
+  v("components", m.components);
+}
+template <class V>
+void members(V& v, Ref<V, SetRestoreState> m) {
+  v("restore_type", m.restore_type);
+}
+template <class V>
+void members(V& v, Ref<V, SetSelectedForRestore> m) {
+  v("component", m.component), v("selected", m.selected);
+}
+template <class V>
+void members(V& v, Ref<V, AddRestoreSubcomponent> m) {
+  v("component", m.component), v("logical_path", m.logical_path), v("name", m.name);
+}
+template <class V>
+void members(V& v, Ref<V, SetRestoreText> m) {
+  v("component", m.component), v("text", m.text);
+}
+template <class V>
+void members(V& v, Ref<V, SetRestoreFlag> m) {
+  v("component", m.component), v("value", m.value);
+}
+template <class V>
+void members(V& v, Ref<V, SetRollForward> m) {
+  v("component", m.component), v("type", m.type), v("point", m.point);
+}
+template <class V>
+void members(V& v, Ref<V, RestoreLocation> m) {
+  v("component", m.component), v("path", path(m.path)), v("pattern", path(m.pattern));
+  v("recursive", m.recursive), v("destination", path(m.destination));
+}
+template <class V>
+void members(V& v, Ref<V, SetRangesFilePath> m) {
+  v("component", m.component), v("partial_file", m.partial_file), v("path", path(m.path));
+}
+template <class V>
+void members(V& v, Ref<V, SetFileRestoreStatus> m) {
+  v("component", m.component), v("status", m.status);
+}
+template <class V>
 void members(V& v, Ref<V, WriterStatus> m) {
   v("instance_id", m.instance_id), v("class_id", m.class_id), v("name", m.name);
   v("state", m.state), v("failure", m.failure), v("application_code", m.application_code);

@@ -27,6 +27,9 @@ using Json = boost::json::value;
   X(InitializeForBackup) X(SessionInfo) X(SetContext) X(SetBackupState) X(WriterSelection) \
   X(WriterMetadata) X(WriterMetadataList) X(ComponentRef) X(SetBackupSucceeded) \
   X(StartSnapshotSet) X(StartedSet) X(AddToSnapshotSet) X(AddedSnapshot) X(DoSnapshotSet) \
+  X(InitializeForRestore) X(SetRestoreState) X(SetSelectedForRestore) X(AddRestoreSubcomponent) \
+  X(SetRestoreText) X(SetRestoreFlag) X(SetRollForward) X(RestoreLocation) X(SetRangesFilePath) \
+  X(SetFileRestoreStatus) \
   X(WriterStatus) X(WriterStatusList) X(Document) X(StartedOperation) X(WaitOperation) \
   X(PhaseTime) X(OperationStatus) X(QuerySnapshots) X(SnapshotList) X(DeleteSnapshots) \
   X(DeletedSnapshots) X(ProviderEntry) X(ProviderList) X(WriterEntry) X(WriterEntryList) \

@@ -197,6 +197,55 @@ struct Document {
   std::string xml;
 };
 
+// A restore: the session of a requester that began with initialize_for_restore.
+struct InitializeForRestore {  // session.initialize_for_restore -> SessionInfo
+  std::string components;      // XML: the Backup Components Document that was kept.
+};
+struct SetRestoreState {  // session.set_restore_state
+  RestoreType restore_type = RestoreType::undefined;
+};
+// Each of the following names a component of the document by class, type, path and name.
+struct SetSelectedForRestore {  // session.set_selected_for_restore
+  ComponentRef component;       // instance_id: move it to that live writer; nil: it stays.
+  bool selected = true;
+};
+struct AddRestoreSubcomponent {  // session.add_restore_subcomponent
+  ComponentRef component;
+  std::string logical_path;
+  std::string name;
+};
+struct SetRestoreText {  // session.set_restore_options, set_restore_name
+  ComponentRef component;
+  std::string text;
+};
+struct SetRestoreFlag {  // session.set_authoritative_restore, set_additional_restores
+  ComponentRef component;
+  bool value = false;
+};
+struct SetRollForward {  // session.set_roll_forward
+  ComponentRef component;
+  RollForwardType type = RollForwardType::undefined;
+  std::string point;
+};
+struct RestoreLocation {  // session.add_new_target, add_alternative_location_mapping
+  ComponentRef component;
+  std::string path;  // path, pattern and recursive: of a file set of the writer.
+  std::string pattern;
+  bool recursive = false;
+  std::string destination;
+};
+struct SetRangesFilePath {  // session.set_ranges_file_path
+  ComponentRef component;
+  std::uint32_t partial_file = 0;  // Index in the component.
+  std::string path;
+};
+struct SetFileRestoreStatus {  // session.set_file_restore_status
+  ComponentRef component;
+  FileRestoreStatus status = FileRestoreStatus::undefined;
+};
+// session.pre_restore {}                 -> StartedOperation
+// session.post_restore {}                -> StartedOperation
+
 // Asynchronous operations, IVssAsync: started by a session.* call, then waited for.
 struct StartedOperation {
   std::uint32_t operation = 0;

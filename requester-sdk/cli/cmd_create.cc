@@ -86,10 +86,20 @@ void print_set(Output& output, const requester::SnapshotSetInfo& set) {
 ExitCode create_shadow(Service& service, Output& output, const CreateShadow& arguments) {
   const auto set = create_set(service, output, arguments);
   if (!set) return set.error();
-  output.object(set_to_json(*set));
+  auto object = set_to_json(*set);
+  if (!arguments.documents.empty())
+    object["documents"] = bundle_path(arguments.documents, set->set_id);
   print_set(output, *set);
+  if (!arguments.documents.empty()) {
+    // The copies exist and writers were told so: what is missing then is said, not undone.
+    const std::string path = bundle_path(arguments.documents, set->set_id);
+    const auto saved = service.save_documents(path);
+    if (!saved) return output.error(saved.error(), {}, ExitCode::in_part);
+    output.line("documents " + shown(path));
+  }
   const auto finished = service.finish(*set, true);
   if (!finished) return output.error(finished.error());
+  output.object(object);
   // Under every other policy an earlier failure that matters has failed the set.
   const auto unnoticed = [&](const requester::WriterStatus& writer) {
     return writer.state == WriterState::failed_at_backup_complete ||

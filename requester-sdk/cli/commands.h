@@ -40,6 +40,7 @@ struct CreateShadow {
   std::vector<WriterClassId> policy_list;
   std::chrono::milliseconds time_limit{600'000};
   std::chrono::milliseconds queue_limit{0};
+  std::string documents;  // File or directory for what a restore needs; empty: nothing is kept.
 };
 ExitCode create_shadow(Service& service, Output& output, const CreateShadow& arguments);
 /// For create and exec. A failure has been printed; the exit status is then in the error's place.
@@ -75,6 +76,27 @@ struct DeleteShadows {
   bool force = false;
 };
 ExitCode delete_shadows(Service& service, Output& output, const DeleteShadows& arguments);
+
+// cmd_restore.cc
+struct RestoreShadow {
+  std::string bundle;                   // File, or directory that holds one.
+  std::vector<std::string> components;  // WRITER:LOGICAL\NAME; empty: all.
+  bool in_place = false;
+  std::string to;
+  std::vector<requester::Relocation> relocations;
+  std::vector<SnapshotId> snapshots;
+  std::string source_directory;
+  std::vector<std::string> options;  // WRITER:LOGICAL\NAME=TEXT, or TEXT for all.
+  bool replace = false;
+  bool without_writers = false;
+  bool additional_restores = false;
+  bool dry_run = false;
+  std::chrono::milliseconds time_limit{3'600'000};
+};
+ExitCode restore(Service& service, Output& output, const RestoreShadow& arguments,
+                 const RunCommand& run_command);
+/// Where documents of a set go: `place` itself, or a file of its own if that is a directory.
+[[nodiscard]] std::string bundle_path(const std::string& place, const SnapshotSetId& set);
 
 // cmd_mount.cc, cmd_unmount.cc
 ExitCode mount(Service& service, Output& output, const SnapshotId& snapshot,

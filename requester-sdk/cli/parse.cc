@@ -194,6 +194,9 @@ void add_creation_commands(Parser& parser) {
   add_creation_options(shadow, arguments,
                        "app-rollback (default), nas-rollback, client-accessible, "
                        "client-accessible-writers");
+  shadow->add_option("--documents", arguments->documents,
+                     "Keep what a restore needs in this file, or in a file of its own in this "
+                     "directory");
   shadow->callback([&parser, arguments] {
     if (is_auto_release(arguments->context)) {
       throw CLI::ValidationError("--context", context_text(arguments->context) +
@@ -223,6 +226,76 @@ void add_creation_commands(Parser& parser) {
     parser.invocation.command = [executing, words = parser.command_after_dashes](Service& service,
                                                                                  Output& output) {
       return exec(service, output, {*executing, words}, run_command);
+    };
+  });
+}
+
+std::optional<requester::Relocation> parse_relocation(const std::string& text) {
+  const auto equals = text.find('=');
+  if (equals == std::string::npos) return std::nullopt;
+  requester::Relocation relocation{text.substr(0, equals), text.substr(equals + 1)};
+  const bool absolute = relocation.from.starts_with('/') && relocation.to.starts_with('/');
+  if (!absolute) return std::nullopt;
+  return relocation;
+}
+
+void add_restore_places(CLI::App* app, const std::shared_ptr<RestoreShadow>& arguments) {
+  auto* where = app->add_option_group("where", "Where the files go; one of them is needed");
+  where->require_option(1, 0);
+  where->add_flag("--in-place", arguments->in_place, "To their own places");
+  where->add_option("--to", arguments->to,
+                    "Below this directory, by their whole paths: /srv/a to DIR/srv/a");
+  where->add_option_function<Words>(
+      "--map",
+      [arguments](const Words& words) {
+        for (const auto& word : words) {
+          auto relocation = parse_relocation(word);
+          if (!relocation)
+            throw CLI::ValidationError("--map", "'" + word + "': two absolute paths, OLD=NEW");
+          arguments->relocations.push_back(std::move(*relocation));
+        }
+      },
+      "OLD=NEW: what was below OLD goes below NEW; may repeat");
+}
+
+void add_restore_command(Parser& parser) {
+  auto arguments = std::make_shared<RestoreShadow>();
+  CLI::App* app = add(parser.app, "restore", "Put files of a backup back, with their writers");
+  app->add_option("bundle", arguments->bundle,
+                  "What create shadow --documents kept: the file, or a directory with one")
+      ->required();
+  app->add_option("--component", arguments->components,
+                  "WRITER:LOGICAL\\NAME, or WRITER for all of one; may repeat (default: all)");
+  add_restore_places(app, arguments);
+  app->add_option_function<Words>(
+      "--from-shadow",
+      [arguments](const Words& words) {
+        for (const auto& word : words) {
+          const auto id = parse_id<SnapshotId>(word);
+          if (!id) throw CLI::ValidationError("--from-shadow", "'" + word + "' is no snapshot id");
+          arguments->snapshots.push_back(*id);
+        }
+      },
+      "Read from these copies of the volumes instead of those of the backup");
+  app->add_option("--from", arguments->source_directory,
+                  "Read the files below this directory, by their whole paths, and from no copy")
+      ->excludes("--from-shadow");
+  app->add_option("--restore-option", arguments->options,
+                  "For the writers, in their own words: [WRITER:LOGICAL\\NAME=]TEXT; may repeat");
+  app->add_flag("--replace", arguments->replace,
+                "Replace files also where the writers' rules do not say so");
+  app->add_flag("--no-writers", arguments->without_writers,
+                "Only copy; no writer hears of it (the application must be stopped)");
+  app->add_flag("--more-follow", arguments->additional_restores,
+                "Further restores of a chain follow: writers must not recover yet");
+  app->add_flag("--dry-run", arguments->dry_run, "Only show what would be done");
+  add_parsed(app, "--timeout", arguments->time_limit, parse_duration,
+             "How long writers may prepare, and recover (1h)");
+  app->callback([&parser, arguments] {
+    if (arguments->in_place && !arguments->to.empty())
+      throw CLI::ValidationError("--to", "excludes --in-place");
+    parser.invocation.command = [arguments](Service& service, Output& output) {
+      return static_cast<int>(restore(service, output, *arguments, run_command));
     };
   });
 }
@@ -337,6 +410,7 @@ std::variant<Invocation, Said> parse(Words words) {
   add_volume_commands(parser);
   add_list_commands(parser);
   add_creation_commands(parser);
+  add_restore_command(parser);
   add_delete_command(parser);
   add_mount_commands(parser);
   add_coordinator_commands(parser);

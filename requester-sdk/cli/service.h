@@ -37,6 +37,14 @@ class Service {
   /// case. An interrupt (Ctrl-C) makes it return async_cancelled once everything is undone.
   [[nodiscard]] virtual Result<requester::SnapshotSetInfo> create(
       const requester::CreateOptions& options, requester::SetReport& report) = 0;
+  /// Keeps what is needed to restore the set that create() made; load_documents() reads it.
+  [[nodiscard]] virtual Status save_documents(const std::string& path) = 0;
+  [[nodiscard]] virtual Result<BackupBundle> load_documents(const std::string& path) = 0;
+  /// RestoreSession::restore() in a session of its own; `report` is filled in any case. An
+  /// interrupt makes it return async_cancelled, as long as nothing has been replaced.
+  [[nodiscard]] virtual Status restore(const BackupBundle& bundle,
+                                       const requester::RestoreOptions& options,
+                                       requester::RestoreReport& report) = 0;
   /// Tells the writers whether the data is safe, and ends the session: auto-release copies go.
   [[nodiscard]] virtual Status finish(const requester::SnapshotSetInfo& set, bool succeeded) = 0;
 };

@@ -11,6 +11,7 @@
 #include "requester-sdk/cli/service.h"
 #include "umbra/requester/backup_session.h"
 #include "umbra/requester/client.h"
+#include "umbra/requester/restore_session.h"
 
 namespace umbra::cli {
 namespace {
@@ -18,32 +19,37 @@ namespace {
 using requester::BackupSession;
 using requester::Client;
 using requester::ConnectOptions;
+using requester::RestoreSession;
 
 std::atomic<BackupSession*> g_creating = nullptr;
+std::atomic<RestoreSession*> g_restoring = nullptr;
 
-void cancel_creation(int) {
+void cancel_what_runs(int) {
   if (auto* session = g_creating.load()) session->cancel();
+  if (auto* session = g_restoring.load()) session->cancel();
 }
 
 // Directs interrupts to a session for the life of the object.
 class Interruptible {
  public:
-  explicit Interruptible(BackupSession& session) {
-    g_creating = &session;
-    struct sigaction action {};
-    action.sa_handler = cancel_creation;
-    (void)sigaction(SIGINT, &action, &interrupt_before_);
-    (void)sigaction(SIGTERM, &action, &terminate_before_);
-  }
+  explicit Interruptible(BackupSession& session) : Interruptible() { g_creating = &session; }
+  explicit Interruptible(RestoreSession& session) : Interruptible() { g_restoring = &session; }
   ~Interruptible() {
     (void)sigaction(SIGINT, &interrupt_before_, nullptr);
     (void)sigaction(SIGTERM, &terminate_before_, nullptr);
     g_creating = nullptr;
+    g_restoring = nullptr;
   }
   Interruptible(const Interruptible&) = delete;
   Interruptible& operator=(const Interruptible&) = delete;
 
  private:
+  Interruptible() {
+    struct sigaction action {};
+    action.sa_handler = cancel_what_runs;
+    (void)sigaction(SIGINT, &action, &interrupt_before_);
+    (void)sigaction(SIGTERM, &action, &terminate_before_);
+  }
   struct sigaction interrupt_before_ {};
   struct sigaction terminate_before_ {};
 };
@@ -108,6 +114,27 @@ class SdkService final : public Service {
     report = session_->last_report();
     if (!set) session_.reset();
     return set;
+  }
+
+  Status save_documents(const std::string& path) override {
+    if (!session_) return fail(Errc::bad_state, "no set was created");
+    const auto bundle = session_->make_bundle();
+    if (!bundle) return fail(bundle.error());
+    return requester::save_bundle(*bundle, path);
+  }
+  Result<BackupBundle> load_documents(const std::string& path) override {
+    return requester::load_bundle(path);
+  }
+
+  Status restore(const BackupBundle& bundle, const requester::RestoreOptions& options,
+                 requester::RestoreReport& report) override {
+    auto opened = RestoreSession::open(connect_options(false));
+    if (!opened) return fail(opened.error());
+    const Interruptible interruptible(*opened);
+    const auto done = opened->restore(bundle, options);
+    report = opened->last_report();
+    if (!done) return fail(done.error());
+    return {};
   }
 
   Status finish(const requester::SnapshotSetInfo& set, bool succeeded) override {

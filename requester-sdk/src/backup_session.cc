@@ -2,6 +2,7 @@
 #include "umbra/requester/backup_session.h"
 #include "engine/documents/xml.h"
 #include "engine/platform/path_device.h"
+#include "requester-sdk/src/files.h"
 #include "requester-sdk/src/session_logic.h"
 
 namespace umbra::requester {
@@ -93,6 +94,11 @@ Result<SnapshotList> BackupSession::list_snapshots(const SnapshotQuery& query) {
 }
 Result<SnapshotProperties> BackupSession::snapshot_properties(const SnapshotId& id) {
   return impl_->logic.snapshot_properties(id);
+}
+Result<BackupBundle> BackupSession::make_bundle() {
+  auto bundle = impl_->logic.bundle();
+  if (bundle) complete_bundle(*bundle, impl_->logic.bundle_devices());
+  return bundle;
 }
 void BackupSession::cancel() noexcept { impl_->logic.cancel(); }
 

@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "engine/documents/xml.h"
+
 namespace umbra::requester {
 
 SnapshotList from_wire(rpc::SnapshotList list) {
@@ -39,6 +41,17 @@ std::vector<ProviderInfo> from_wire(rpc::ProviderList list) {
     providers.push_back({std::move(entry.properties), entry.connected});
   }
   return providers;
+}
+
+Result<std::vector<WriterMetadata>> from_wire(rpc::WriterMetadataList list) {
+  std::vector<WriterMetadata> writers;
+  for (rpc::WriterMetadata& entry : list.writers) {
+    auto document = documents::parse_writer_metadata(entry.metadata);
+    if (!document) return fail(document.error(), "metadata of writer '" + entry.name + "'");
+    writers.push_back({entry.instance_id, entry.class_id, std::move(entry.name),
+                       std::move(*document), std::move(entry.metadata)});
+  }
+  return writers;
 }
 
 std::vector<WriterStatus> from_wire(std::vector<rpc::WriterStatus> list) {

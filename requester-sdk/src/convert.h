@@ -14,6 +14,8 @@ namespace umbra::requester {
 [[nodiscard]] VolumeList from_wire(rpc::VolumeList list);
 [[nodiscard]] std::vector<WriterInfo> from_wire(rpc::WriterEntryList list);
 [[nodiscard]] std::vector<ProviderInfo> from_wire(rpc::ProviderList list);
+/// Errors: invalid_xml_document (names the writer).
+[[nodiscard]] Result<std::vector<WriterMetadata>> from_wire(rpc::WriterMetadataList list);
 [[nodiscard]] std::vector<WriterStatus> from_wire(std::vector<rpc::WriterStatus> list);
 [[nodiscard]] CoordinatorStatus from_wire(rpc::CoordinatorStatus status);
 [[nodiscard]] DeletedSnapshots from_wire(rpc::DeletedSnapshots report);

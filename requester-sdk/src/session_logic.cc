@@ -20,17 +20,6 @@ std::string in_words(const VolumeRef& volume) {
 using namespace std::chrono_literals;
 using enum SessionState;
 
-// How long umbrad keeps one operation.wait: the time that a cancel() or a progress report may take.
-constexpr std::chrono::milliseconds kWaitSlice = 200ms;
-// A reply to it that is this much later means that umbrad hangs.
-constexpr std::chrono::milliseconds kWaitGrace = 30s;
-// Undoing after a cancel: thawing writers (60 s windows) and deleting what exists.
-constexpr std::chrono::milliseconds kUndoLimit = 150s;
-
-Error in_call(std::string_view call, Error error) {
-  return std::move(fail(std::move(error), call).value());
-}
-
 }  // namespace
 
 std::string_view session_state_name(SessionState state) noexcept {
@@ -78,38 +67,11 @@ Result<rpc::OperationStatus> SessionLogic::run(std::string_view call, const Requ
 Result<rpc::OperationStatus> SessionLogic::wait(std::string_view call, std::uint32_t operation,
                                                 std::chrono::milliseconds limit,
                                                 const OnProgress& progress) {
-  const TimePoint begin = link_.now();
-  TimePoint deadline = begin + limit;
-  std::string why_cancelled;
-  const rpc::WaitOperation slice{operation, static_cast<std::uint32_t>(kWaitSlice.count())};
-  while (true) {
-    auto status = request<rpc::OperationStatus>("operation.wait", slice, kWaitSlice + kWaitGrace);
-    if (!status) return fail(in_call(call, status.error()));
-    if (status->status == Errc::async_finished) return status;
-    if (status->status != Errc::async_pending) {
-      std::string context = status->context;
-      if (!why_cancelled.empty()) context = why_cancelled + ": " + context;
-      if (call == "do_snapshot_set") report_ = from_wire(std::move(*status));
-      return fail(status->status, std::string(call) + ": " + context);
-    }
-    const TimePoint now = link_.now();
-    if (progress) {
-      progress({call, status->phase,
-                std::chrono::duration_cast<std::chrono::milliseconds>(now - begin)});
-    }
-    const bool asked = cancelled_.exchange(false, std::memory_order_relaxed);
-    if (why_cancelled.empty() && (asked || now >= deadline)) {
-      why_cancelled = asked ? "cancelled by the caller"
-                            : "not finished in " + std::to_string(limit.count()) + " ms";
-      deadline = now + kUndoLimit;
-      const auto sent = request<rpc::OperationStatus>("operation.cancel", slice);
-      // It may just have finished: the next wait tells.
-      if (!sent && state_ == lost) return fail(in_call(call, sent.error()));
-    } else if (!why_cancelled.empty() && now >= deadline) {
-      return fail(Errc::coordinator_lost,
-                  std::string(call) + ": " + why_cancelled + ", and umbrad does not end it");
-    }
-  }
+  auto status = operations_.wait(call, operation, limit, progress, [&](auto failed_status) {
+    if (call == "do_snapshot_set") report_ = from_wire(std::move(failed_status));
+  });
+  if (!link_.is_open()) state_ = lost;
+  return status;
 }
 
 Result<SessionId> SessionLogic::initialize_for_backup() {
@@ -184,14 +146,7 @@ Result<std::vector<WriterMetadata>> SessionLogic::writer_metadata() {
     return fail(Errc::bad_state, "writer_metadata: call gather_writer_metadata first");
   auto list = request<rpc::WriterMetadataList>("session.get_writer_metadata", rpc::Nothing{});
   if (!list) return fail(list.error());
-  std::vector<WriterMetadata> writers;
-  for (rpc::WriterMetadata& entry : list->writers) {
-    auto document = documents::parse_writer_metadata(entry.metadata);
-    if (!document) return fail(document.error(), "metadata of writer '" + entry.name + "'");
-    writers.push_back({entry.instance_id, entry.class_id, std::move(entry.name),
-                       std::move(*document), std::move(entry.metadata)});
-  }
-  return writers;
+  return from_wire(std::move(*list));
 }
 
 Status SessionLogic::add_component(const ComponentRef& component) {
@@ -228,7 +183,7 @@ Result<AddedSnapshot> SessionLogic::add_to_snapshot_set(const VolumeRef& volume,
   const auto added = request<rpc::AddedSnapshot>("session.add_to_snapshot_set",
                                                  rpc::AddToSnapshotSet{volume, provider});
   if (!added) return fail(added.error(), in_words(volume));
-  return AddedSnapshot{added->snapshot_id, added->volume_id};
+  return members_.emplace_back(AddedSnapshot{added->snapshot_id, added->volume_id});
 }
 
 Status SessionLogic::prepare_for_backup(std::chrono::milliseconds limit,
@@ -328,6 +283,39 @@ Result<std::string> SessionLogic::components_xml(bool for_saving) {
   auto document = request<rpc::Document>("session.get_backup_components", rpc::Nothing{});
   if (!document) return fail(document.error());
   return std::move(document->xml);
+}
+
+Result<BackupBundle> SessionLogic::bundle() {
+  const Status allowed = allow("make_bundle", {prepared, snapshot_created, completed});
+  if (!allowed) return fail(allowed.error());
+  const auto xml = components_xml(true);
+  if (!xml) return fail(xml.error());
+  auto components = documents::parse_backup_components(*xml);
+  if (!components) return fail(components.error());
+  const auto volumes = request<rpc::VolumeList>("volume.list", rpc::Nothing{});
+  if (!volumes) return fail(volumes.error());
+  BackupBundle bundle;
+  bundle.components = std::move(*components);
+  bundle_devices_.clear();
+  for (const AddedSnapshot& member : members_) {
+    bundle.volumes.push_back({member.volume_id, member.snapshot_id, {}, {}});
+    bundle_devices_.push_back(0);
+    for (const VolumeProperties& volume : volumes->volumes) {
+      if (volume.volume_id != member.volume_id) continue;
+      bundle.volumes.back().name = volume.name;
+      bundle_devices_.back() = volume.device;
+    }
+  }
+  if (!gathered_) return bundle;
+  auto writers = writer_metadata();
+  if (!writers) return fail(writers.error());
+  for (const WriterComponents& part : bundle.components.writers) {
+    for (WriterMetadata& writer : *writers) {
+      if (writer.instance_id == part.instance_id)
+        bundle.writers.push_back(std::move(writer.document));
+    }
+  }
+  return bundle;
 }
 
 Result<SnapshotList> SessionLogic::list_snapshots(const SnapshotQuery& query) {

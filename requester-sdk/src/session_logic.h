@@ -7,13 +7,13 @@
 
 #pragma once
 
-#include <atomic>
 #include <functional>
 #include <initializer_list>
 #include <string>
 #include <vector>
 
 #include "requester-sdk/src/link.h"
+#include "requester-sdk/src/operations.h"
 #include "umbra/requester/backup_session.h"
 
 namespace umbra::requester {
@@ -24,7 +24,8 @@ class SessionLogic {
   using DeviceOf = std::function<std::uint64_t(const std::string& directory)>;
 
   /// The link must outlive the object.
-  SessionLogic(Link& link, DeviceOf device_of) : link_(link), device_of_(std::move(device_of)) {}
+  SessionLogic(Link& link, DeviceOf device_of)
+      : link_(link), operations_(link), device_of_(std::move(device_of)) {}
 
   [[nodiscard]] SessionState state() const noexcept { return state_; }
   Result<SnapshotSetInfo> create_snapshot_set(const CreateOptions& options);
@@ -47,7 +48,13 @@ class SessionLogic {
   Result<std::string> components_xml(bool for_saving);
   Result<SnapshotList> list_snapshots(const SnapshotQuery& query);
   Result<SnapshotProperties> snapshot_properties(const SnapshotId& id);
-  void cancel() noexcept { cancelled_.store(true, std::memory_order_relaxed); }
+  /// All that is to be kept of this backup but what only the file systems know: mounts and links.
+  Result<BackupBundle> bundle();
+  /// Device numbers of the set's volumes, in the order of bundle().volumes; 0: not known.
+  [[nodiscard]] const std::vector<std::uint64_t>& bundle_devices() const noexcept {
+    return bundle_devices_;
+  }
+  void cancel() noexcept { operations_.cancel(); }
 
  private:
   Status allow(std::string_view call, std::initializer_list<SessionState> states) const;
@@ -66,6 +73,7 @@ class SessionLogic {
   [[nodiscard]] bool writers_take_part() const noexcept { return has_writers(context_); }
 
   Link& link_;
+  Operations operations_;
   DeviceOf device_of_;
   SessionState state_ = SessionState::created;
   bool context_set_ = false;
@@ -74,7 +82,8 @@ class SessionLogic {
   bool component_mode_ = true;
   std::uint32_t context_ = context::kBackup;
   SetReport report_;
-  std::atomic<bool> cancelled_{false};
+  std::vector<AddedSnapshot> members_;
+  std::vector<std::uint64_t> bundle_devices_;
 };
 
 }  // namespace umbra::requester

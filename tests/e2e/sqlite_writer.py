@@ -5,6 +5,7 @@ that go on whoever dies."""
 import contextlib
 import json
 import os
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -201,6 +202,50 @@ def a_database_on_another_volume_is_left_alone(world):
     end_world(world, directory)
 
 
+def restored_in_place_and_elsewhere(world):
+    """A copy made under load comes back elsewhere at once, and in place when the application is gone."""
+    directory = start_world(world)
+    database = os.path.join(directory, "wal.db")
+    load = Load(world, database, "--threads", "2")
+    start_writer(world, database)
+    before = load.acknowledged()
+    bundle = world.path("documents.umbra.xml")
+    world.umbra("create", "shadow", directory, "--documents", bundle)
+    after = load.acknowledged()
+    load.gets_on()
+    refused = world.umbra_raw("restore", bundle, "--in-place", "--json", check=False)
+    expect(refused.returncode == EXIT_WRITER_FAILED, f"exit {refused.returncode}: {refused.stderr}")
+    expect("has it open" in refused.stderr, f"the reason is not told: {refused.stderr}")
+    load.gets_on()
+    world.umbra("restore", bundle, "--to", world.path("elsewhere"))
+    elsewhere = world.path("elsewhere") + database
+    check_copy(world, elsewhere, before, after)
+    load.gets_on()
+    shutil.copy(database + "-wal", world.path("newer-wal"))
+    load.stop()
+    # Replayed into the restored file it would destroy it.
+    shutil.copy(world.path("newer-wal"), database + "-wal")
+    restored = world.umbra("restore", bundle, "--in-place")
+    expect(restored["components"][0]["with_writer"], f"the writer takes part: {restored}")
+    check_copy(world, database, before, after)
+    left = [name for name in os.listdir(directory) if name != "lost+found" and "before-restore" in name]
+    expect(not left, f"left: {left}")
+    insert_into = contextlib.closing(sqlite3.connect(database))
+    with insert_into as connection:
+        connection.execute("CREATE TABLE usable(x)")
+    # What was copied away is damaged: the writer finds out.
+    with open(elsewhere, "r+b") as file:
+        file.seek(os.path.getsize(elsewhere) // 2)
+        file.write(b"z" * 4096)
+    damaged = world.umbra_raw(
+        "restore", bundle, "--in-place", "--from", world.path("elsewhere"), "--json", check=False
+    )
+    expect(damaged.returncode == EXIT_WRITER_FAILED, f"exit {damaged.returncode}: {damaged.stderr}")
+    expect("not usable" in damaged.stderr, f"the damage is not told: {damaged.stderr}")
+    world.umbra("delete", "shadows", "--all")
+    end_world(world, directory)
+
+
 def killing(victim):
     """A case: `victim` dies with kill -9 while the database is held."""
 
@@ -246,6 +291,7 @@ CASES = {
     "a_busy_database_is_a_veto_that_names_it": a_busy_database_is_a_veto_that_names_it,
     "a_missing_database_fails_the_writer_not_the_others": a_missing_database_fails_the_writer_not_the_others,
     "a_database_on_another_volume_is_left_alone": a_database_on_another_volume_is_left_alone,
+    "restored_in_place_and_elsewhere": restored_in_place_and_elsewhere,
     "umbrad_killed_while_held": killing("umbrad"),
     "writer_killed_while_held": killing("writer"),
     "requester_killed_while_held": killing("requester"),

@@ -123,6 +123,141 @@ TEST_CASE("calls in the wrong order are bad_state and name call and state", "[mi
   CHECK(requester.client.call<rpc::Nothing>("session.abort_backup"));
 }
 
+// Every call of a restore in every state: what is not in the table is bad_state, names call and
+// state, and changes nothing.
+TEST_CASE("each state of a restore has its calls and no others", "[misuse]") {
+  World world;
+  FakeWriter writer(world.umbrad.socket(),
+                    {.name = "w", .schema = 0xFFFF, .writer_restore = WriterRestore::always});
+  BackupComponentsDocument document;
+  document.writers.push_back({WriterInstanceId::random(), writer.class_id(), "", 0, {}});
+  document.writers[0].components.push_back(BackupComponent{.name = "data"});
+  document.writers[0].components[0].partial_files.push_back({"/a", "f", "0:1", ""});
+  const std::string ref = R"("component":{"type":2,"name":"data","class_id":")" +
+                          writer.class_id().to_string() + R"("})";
+  const auto with = [&](const std::string& more) { return "{" + ref + more + "}"; };
+  const std::string place = R"(,"path":"/srv/w","pattern":"*","recursive":true,"destination":"/x")";
+  struct Row {
+    std::string method;
+    std::string params;
+    std::string allowed;  // Letters of the states: U, I(nitialised), M(etadata), P(re), X.
+  };
+  const std::vector<Row> rows{
+      {"initialize_for_backup", "{}", "U"},
+      {"initialize_for_restore", "{}", ""},  // Its good call is the way to I.
+      {"set_context", "{}", ""},
+      {"set_backup_state", "{}", ""},
+      {"add_component", "{}", ""},
+      {"start_snapshot_set", "{}", ""},
+      {"add_to_snapshot_set", "{}", ""},
+      {"prepare_for_backup", "{}", ""},
+      {"do_snapshot_set", "{}", ""},
+      {"set_backup_succeeded", "{}", ""},
+      {"backup_complete", "{}", ""},
+      {"abort_backup", "{}", ""},
+      {"enable_writer_classes", R"({"ids":[]})", "IMPX"},
+      {"set_restore_state", R"({"restore_type":1})", "IM"},
+      {"get_writer_metadata", "{}", "MPX"},
+      {"gather_writer_status", "{}", "MPX"},
+      {"get_writer_status", "{}", "MPX"},
+      {"get_backup_components", "{}", "IMPX"},
+      {"set_selected_for_restore", with(""), "M"},
+      {"add_restore_subcomponent", with(R"(,"logical_path":"data","name":"s")"), "M"},
+      {"set_restore_options", with(R"(,"text":"x")"), "M"},
+      {"set_authoritative_restore", with(R"(,"value":true)"), "M"},
+      {"set_roll_forward", with(R"(,"type":2)"), "M"},
+      {"set_restore_name", with(R"(,"text":"x")"), "M"},
+      {"add_new_target", with(place), "MP"},
+      {"set_additional_restores", with(R"(,"value":true)"), "MP"},
+      {"set_ranges_file_path", with(R"(,"path":"/r")"), "MP"},
+      {"add_alternative_location_mapping", with(place), "P"},
+      {"set_file_restore_status", with(R"(,"status":2)"), "P"},
+  };
+  for (const char state : std::string("UIMPX")) {
+    for (const auto& row : rows) {
+      INFO(state << " " << row.method);
+      Requester requester(world.umbrad);
+      if (state != 'U') requester.begin_restore(document);
+      if (state == 'M' || state == 'P' || state == 'X') requester.gather();
+      if (state == 'M' || state == 'P' || state == 'X') requester.select_for_restore(writer);
+      if (state == 'P' || state == 'X') requester.run("session.pre_restore");
+      if (state == 'X') requester.run("session.post_restore");
+      const auto params = rpc::parse(row.params, 10'000);
+      REQUIRE(params);
+      const auto result = requester.client.call("session." + row.method, *params);
+      const bool good = row.allowed.find(state) != std::string::npos;
+      const bool xml = row.method == "initialize_for_restore" && state == 'U';
+      INFO((result ? std::string() : result.error().to_string()));
+      CHECK(code_of(result) == (good  ? Errc::ok
+                                : xml ? Errc::invalid_xml_document
+                                      : Errc::bad_state));
+      if (!good && !xml && !result && row.method != "enable_writer_classes")
+        CHECK(result.error().context.find(row.method) != std::string::npos);
+    }
+  }
+  for (const char* method :
+       {"session.gather_writer_metadata", "session.pre_restore", "session.post_restore"}) {
+    Requester fresh(world.umbrad);
+    CHECK(code_of(fresh.client.call(method, kNothing)) == Errc::bad_state);
+  }
+}
+
+TEST_CASE("a restore's arguments are checked against document and writer", "[misuse]") {
+  World world;
+  FakeWriter plain(world.umbrad.socket(), {.name = "plain"});
+  BackupComponentsDocument document;
+  document.writers.push_back({WriterInstanceId::random(), plain.class_id(), "", 0, {}});
+  document.writers[0].components.push_back(BackupComponent{.name = "data"});
+  document.writers.push_back({WriterInstanceId::random(), WriterClassId::random(), "", 0, {}});
+  document.writers[1].components.push_back(BackupComponent{.name = "gone"});
+  Requester requester(world.umbrad);
+  requester.begin_restore(document);
+  requester.gather();
+  const auto call = [&](const std::string& method, auto message) {
+    return code_of(requester.client.call("session." + method, rpc::encode(message)));
+  };
+  rpc::ComponentRef ref{{}, plain.class_id(), ComponentType::file_group, "", "data"};
+  CHECK(call("set_restore_options", rpc::SetRestoreText{ref, "x"}) == Errc::object_not_found);
+  rpc::ComponentRef wrong = ref;
+  wrong.type = ComponentType::database;
+  CHECK(call("set_selected_for_restore", rpc::SetSelectedForRestore{wrong}) ==
+        Errc::object_not_found);
+  wrong = {{}, document.writers[1].class_id, ComponentType::file_group, "", "gone"};
+  CHECK(call("set_selected_for_restore", rpc::SetSelectedForRestore{wrong}) ==
+        Errc::object_not_found);  // Nobody of its class runs.
+  wrong = ref;
+  wrong.instance_id = WriterInstanceId::random();
+  CHECK(call("set_selected_for_restore", rpc::SetSelectedForRestore{wrong}) ==
+        Errc::object_not_found);
+  CHECK(call("set_selected_for_restore", rpc::SetSelectedForRestore{ref}) == Errc::ok);
+  CHECK(call("add_restore_subcomponent", rpc::AddRestoreSubcomponent{ref, "other", "s"}) ==
+        Errc::invalid_argument);
+  CHECK(call("add_restore_subcomponent", rpc::AddRestoreSubcomponent{ref, "data", "s"}) ==
+        Errc::ok);
+  CHECK(call("add_restore_subcomponent", rpc::AddRestoreSubcomponent{ref, "DATA", "S"}) ==
+        Errc::object_already_exists);
+  CHECK(call("set_restore_options", rpc::SetRestoreText{ref, "x"}) == Errc::ok);
+  CHECK(call("set_restore_options", rpc::SetRestoreText{ref, "x"}) == Errc::object_already_exists);
+  CHECK(call("set_authoritative_restore", rpc::SetRestoreFlag{ref, true}) == Errc::not_supported);
+  CHECK(call("set_roll_forward", rpc::SetRollForward{ref, RollForwardType::all, ""}) ==
+        Errc::not_supported);
+  CHECK(call("set_restore_name", rpc::SetRestoreText{ref, "x"}) == Errc::not_supported);
+  CHECK(call("add_new_target", rpc::RestoreLocation{ref, "/a", "*", false, "/b"}) ==
+        Errc::not_supported);
+  CHECK(call("set_ranges_file_path", rpc::SetRangesFilePath{ref, 0, "/x"}) ==
+        Errc::object_not_found);
+  requester.run("session.pre_restore");
+  CHECK(call("set_file_restore_status", rpc::SetFileRestoreStatus{ref}) == Errc::invalid_argument);
+  const auto mapping = [&](const char* path, const char* to) {
+    return call("add_alternative_location_mapping",
+                rpc::RestoreLocation{ref, path, "*", false, to});
+  };
+  CHECK(mapping("a", "/b") == Errc::invalid_argument);
+  CHECK(mapping("/a", "b") == Errc::invalid_argument);
+  CHECK(mapping("/a", "/b") == Errc::ok);
+  CHECK(mapping("/a", "/c") == Errc::object_already_exists);
+}
+
 TEST_CASE("arguments are checked and the error names the member", "[misuse]") {
   World world;
   Requester requester(world.umbrad);

@@ -20,6 +20,7 @@
 #include "engine/rpc/codec.h"
 #include "engine/rpc/peer.h"
 #include "tests/support/temp_dir.h"
+#include "umbra/documents.h"
 
 namespace umbra::test {
 
@@ -110,6 +111,11 @@ struct FakeWriterOptions {
   ApplicationLevel level = ApplicationLevel::front_end;
   std::uint32_t freeze_window_ms = 60'000;
   std::map<std::string, Act> acts{};  // By event: "freeze", ...
+  std::uint32_t schema = 0;
+  std::optional<WriterRestore> writer_restore{};  // Nothing: it has no restore rules.
+  std::string instance_name{};
+  WriterClassId class_id = WriterClassId::random();
+  std::vector<rpc::ComponentEdit> edits{};  // Of PreRestore.
 };
 
 /// A writer with one selectable component "data", in a thread of its own.
@@ -133,7 +139,7 @@ class FakeWriter {
   void act(const rpc::IncomingRequest& request, const std::string& event);
 
   FakeWriterOptions options_;
-  WriterClassId class_id_ = WriterClassId::random();
+  WriterClassId class_id_;
   WriterInstanceId instance_;
   std::unique_ptr<WireClient> client_;  // The thread's, once it runs.
   Result<Waker> waker_;
@@ -156,6 +162,9 @@ struct Requester {
   rpc::OperationStatus wait(std::uint32_t operation);
   void gather();
   void select(const FakeWriter& writer);
+  SessionId begin_restore(const BackupComponentsDocument& document);
+  void select_for_restore(const FakeWriter& writer);
+  Status set_status(const FakeWriter& writer, FileRestoreStatus status);
   SnapshotSetId start_set();
   Result<rpc::AddedSnapshot> add(const std::string& volume);
   rpc::OperationStatus create(WriterPolicy policy = WriterPolicy::none);

@@ -210,12 +210,14 @@ void WireClient::reply(const rpc::RequestId& id, const Result<rpc::Json>& result
 
 FakeWriter::FakeWriter(const std::string& socket, FakeWriterOptions options)
     : options_(std::move(options)),
+      class_id_(options_.class_id),
       client_(std::make_unique<WireClient>(socket, "writer")),
       waker_(Waker::create()) {
   REQUIRE(waker_);
   rpc::RegisterWriter message;
   message.class_id = class_id_;
   message.name = options_.name;
+  message.instance_name = options_.instance_name;
   message.level = options_.level;
   message.freeze_window_ms = options_.freeze_window_ms;
   const auto reply = client_->call<rpc::RegisterWriterReply>("writer.register", message);
@@ -310,8 +312,14 @@ void FakeWriter::act(const rpc::IncomingRequest& request, const std::string& eve
     component.name = "data";
     component.files.push_back({"/srv/" + options_.name, "*", true, "", file_spec::kDefault});
     document.components.push_back(component);
+    document.backup_schema = options_.schema;
+    if (options_.writer_restore) {
+      document.restore = RestoreRules{.method = RestoreMethod::restore_if_can_replace,
+                                      .writer_restore = *options_.writer_restore};
+    }
     reply.metadata = documents::to_xml(document);
   }
+  if (event == "pre_restore") reply.edits = options_.edits;
   const auto json = rpc::encode(reply);
   switch (what) {
     case Act::silence: return;
@@ -372,6 +380,32 @@ void Requester::select(const FakeWriter& writer) {
   const auto added = client.call<rpc::Nothing>("session.add_component", component);
   INFO((added ? std::string() : added.error().to_string()));
   REQUIRE(added);
+}
+
+SessionId Requester::begin_restore(const BackupComponentsDocument& document) {
+  rpc::InitializeForRestore request;
+  request.components = documents::to_xml(document);
+  const auto info = client.call<rpc::SessionInfo>("session.initialize_for_restore", request);
+  INFO((info ? std::string() : info.error().to_string()));
+  REQUIRE(info);
+  return info->session_id;
+}
+
+void Requester::select_for_restore(const FakeWriter& writer) {
+  rpc::SetSelectedForRestore request;
+  request.component = {{}, writer.class_id(), ComponentType::file_group, "", "data"};
+  const auto done = client.call<rpc::Nothing>("session.set_selected_for_restore", request);
+  INFO((done ? std::string() : done.error().to_string()));
+  REQUIRE(done);
+}
+
+Status Requester::set_status(const FakeWriter& writer, FileRestoreStatus status) {
+  rpc::SetFileRestoreStatus request;
+  request.component = {{}, writer.class_id(), ComponentType::file_group, "", "data"};
+  request.status = status;
+  const auto done = client.call<rpc::Nothing>("session.set_file_restore_status", request);
+  if (!done) return fail(done.error());
+  return {};
 }
 
 SnapshotSetId Requester::start_set() {

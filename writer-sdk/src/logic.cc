@@ -106,8 +106,13 @@ std::optional<Result<rpc::WriterReply>> Logic::refusal(const Backup& backup, Eve
   }
   if (event == Event::pre_restore) return std::nullopt;
   if (backup.restore) {
-    if (!backup.pre_restored) return refuse("PreRestore comes first");
-    if (backup.running || !backup.waiting.empty()) return refuse("PostRestore is under way");
+    // PostRestore may come while PreRestore runs: umbrad has given it up.
+    const bool pre_restore_runs = backup.running && backup.running->event == Event::pre_restore;
+    if (!pre_restore_runs && !backup.pre_restored) return refuse("PreRestore comes first");
+    if (!backup.waiting.empty() || (backup.running && !pre_restore_runs)) {
+      return refuse("PostRestore is under way");
+    }
+    if (event == Event::restore_end && pre_restore_runs) return refuse("PreRestore runs");
     return std::nullopt;
   }
   if (event == Event::abort || event == Event::backup_shutdown) return std::nullopt;
@@ -233,7 +238,10 @@ void Logic::finished(const SessionId& session, rpc::WriterReply reply, TimePoint
     case Event::pre_restore:
       backup.pre_restored = reply.ok;
       backup.restore_edits = reply.edits;
-      if (backup.pre_restored && backup.coordinator_lost) enqueue_lost_post_restore(backup, now);
+      if (!backup.pre_restored) drop_waiting(backup, "PreRestore failed");
+      if (backup.pre_restored && backup.coordinator_lost && backup.waiting.empty()) {
+        enqueue_lost_post_restore(backup, now);
+      }
       break;
     default: break;
   }
@@ -291,6 +299,11 @@ void Logic::lose_restore(const SessionId& session, Backup& backup, TimePoint now
   if (std::exchange(backup.coordinator_lost, true)) return;
   actions_.emplace_back(AskToStop{session});
   if (backup.pre_restored && !backup.running) enqueue_lost_post_restore(backup, now);
+}
+
+void Logic::drop_waiting(Backup& backup, const char* why) {
+  for (Pending& pending : backup.waiting) answer(pending.request, fail(Errc::bad_state, why));
+  backup.waiting.clear();
 }
 
 // What PreRestore took away from its users has to come back, although nobody says any more how the

@@ -131,6 +131,7 @@ class Logic {
   void answer(std::optional<rpc::RequestId>& request, Result<rpc::WriterReply> reply);
   void enqueue_abort(Backup& backup);
   void lose_restore(const SessionId& session, Backup& backup, TimePoint now);
+  void drop_waiting(Backup& backup, const char* why);
   void enqueue_lost_post_restore(Backup& backup, TimePoint now);
 
   std::chrono::milliseconds freeze_window_;

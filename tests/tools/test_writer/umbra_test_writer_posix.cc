@@ -9,12 +9,16 @@
 //       [--at EVENT=ACTION]...
 //
 // EVENT: identify, prepare_for_backup, prepare_for_snapshot, freeze, thaw, post_snapshot, abort,
-// backup_complete, backup_shutdown. ACTION (several for one event are done in order):
+// backup_complete, backup_shutdown, pre_restore, post_restore. ACTION (several for one event are
+// done in order):
 //   delay:MS          answer later; ends early when the SDK asks to stop
 //   veto[:CODE]       fail; CODE: retryable (default), nonretryable, timeout, outofresources,
 //                     inconsistentsnapshot
 //   report[:CODE]     succeed and report a failure
 //   stamp:TEXT        set the backup stamp of every component
+//   metadata:TEXT     set the backup metadata (pre_restore: the restore metadata) of each
+//   target:TARGET     pre_restore: set the restore target of each selected component
+//   message:TEXT      set the failure message of every (selected) component
 //   silence           do not answer until the SDK asks to stop
 //   hang              do not answer at all
 //   throw             leave the callback by an exception (not from thaw, abort and shutdown)
@@ -47,11 +51,19 @@ struct Action {
 };
 using Script = std::map<std::string, std::vector<Action>>;
 
-constexpr std::array kEvents{
-    "identify", "prepare_for_backup", "prepare_for_snapshot", "freeze", "thaw", "post_snapshot",
-    "abort",    "backup_complete",    "backup_shutdown"};
-constexpr std::array kActions{"delay",   "veto", "report", "stamp",
-                              "silence", "hang", "throw",  "die"};
+constexpr std::array kEvents{"identify",
+                             "prepare_for_backup",
+                             "prepare_for_snapshot",
+                             "freeze",
+                             "thaw",
+                             "post_snapshot",
+                             "abort",
+                             "backup_complete",
+                             "backup_shutdown",
+                             "pre_restore",
+                             "post_restore"};
+constexpr std::array kActions{"delay",   "veto",    "report", "stamp", "metadata", "target",
+                              "message", "silence", "hang",   "throw", "die"};
 
 Errc code_named(const std::string& name) {
   if (name == "nonretryable") return Errc::writererror_nonretryable;
@@ -99,6 +111,22 @@ class Record {
         file_ << std::exchange(comma, ",") << quoted(component.name);
       }
     }
+    file_ << "],\"restore\":[";
+    comma = "";
+    if (context.components() != nullptr) {
+      for (const auto& component : context.components()->components) {
+        if (!component.selected_for_restore) continue;
+        file_ << std::exchange(comma, ",") << "{\"name\":" << quoted(component.name)
+              << ",\"status\":" << static_cast<int>(component.file_restore_status)
+              << ",\"options\":" << quoted(component.restore_options.value_or(""))
+              << ",\"backup_metadata\":" << quoted(component.backup_metadata.value_or(""))
+              << ",\"stamp\":" << quoted(component.backup_stamp.value_or(""))
+              << ",\"restore_metadata\":" << quoted(component.restore_metadata.value_or(""))
+              << ",\"new_targets\":" << component.new_targets.size()
+              << ",\"alternate_locations\":" << component.alternate_locations.size()
+              << ",\"more_follow\":" << (component.additional_restores ? "true" : "false") << "}";
+      }
+    }
     file_ << "]";
   }
   std::mutex mutex_;
@@ -107,23 +135,39 @@ class Record {
 
 class TestWriter final : public writer::Writer {
  public:
-  TestWriter(Script script, std::vector<std::string> components, Record& record)
-      : script_(std::move(script)), components_(std::move(components)), record_(record) {}
+  struct Declared {
+    std::vector<std::string> components;
+    std::uint32_t schema = 0;
+    int method = 2;
+    int writer_restore = 3;
+    std::string alternate;  // Destination of the alternate locations of all file sets.
+  };
+  TestWriter(Script script, Declared declared, Record& record)
+      : script_(std::move(script)), declared_(std::move(declared)), record_(record) {}
 
   Status on_identify(writer::MetadataBuilder& metadata) override {
     record_.note("identify", nullptr);
     if (Status done = act("identify", nullptr); !done) return done;
-    for (const std::string& text : components_) {
+    metadata.set_backup_schema(declared_.schema);
+    RestoreRules rules;
+    rules.method = static_cast<RestoreMethod>(declared_.method);
+    rules.service = "umbra-test.service";
+    rules.writer_restore = static_cast<WriterRestore>(declared_.writer_restore);
+    for (const std::string& text : declared_.components) {
       const std::size_t equals = text.find('=');
       ComponentInfo component;
       component.name = text.substr(0, equals);
       if (equals != std::string::npos) {
         component.files.emplace_back().path = text.substr(equals + 1);
         component.files.back().recursive = true;
+        if (!declared_.alternate.empty()) {
+          rules.alternate_locations.push_back(
+              {text.substr(equals + 1), "*", true, declared_.alternate});
+        }
       }
       if (Status added = metadata.add_component(std::move(component)); !added) return added;
     }
-    return {};
+    return metadata.set_restore_rules(std::move(rules));
   }
   Status on_prepare_for_backup(writer::Context& context) override {
     return handle("prepare_for_backup", context);
@@ -146,6 +190,12 @@ class TestWriter final : public writer::Writer {
   }
   Status on_backup_complete(writer::Context& context) override {
     return handle("backup_complete", context);
+  }
+  Status on_pre_restore(writer::Context& context) override {
+    return handle("pre_restore", context);
+  }
+  Status on_post_restore(writer::Context& context) override {
+    return handle("post_restore", context);
   }
   void on_backup_shutdown(const SnapshotSetId&) noexcept override {
     record_.note("backup_shutdown", nullptr);
@@ -183,14 +233,31 @@ class TestWriter final : public writer::Writer {
       return fail(code_named(action.argument), "vetoed as asked, at " + event);
     } else if (action.name == "report" && context != nullptr) {
       context->report_failure({code_named(action.argument), 4711, "reported as asked"});
-    } else if (action.name == "stamp" && context != nullptr && context->components() != nullptr) {
-      for (const BackupComponent& component : context->components()->components) {
-        const Status set =
-            context->set_backup_stamp({component.logical_path, component.name}, action.argument);
-        if (!set) return set;
+    } else if (context != nullptr && context->components() != nullptr) {
+      const bool restoring = event == "pre_restore" || event == "post_restore";
+      // A copy: each change replaces what components() points to.
+      const std::vector<BackupComponent> components = context->components()->components;
+      for (const BackupComponent& component : components) {
+        if (restoring && !component.selected_for_restore) continue;
+        if (Status done = edit(action, event, *context, component); !done) return done;
       }
     }
     return {};
+  }
+
+  static Status edit(const Action& action, const std::string& event, writer::Context& context,
+                     const BackupComponent& component) {
+    const writer::ComponentName name{component.logical_path, component.name};
+    if (action.name == "stamp") return context.set_backup_stamp(name, action.argument);
+    if (action.name == "message") return context.set_failure_message(name, action.argument);
+    if (action.name == "metadata") {
+      return event == "pre_restore" ? context.set_restore_metadata(name, action.argument)
+                                    : context.set_backup_metadata(name, action.argument);
+    }
+    constexpr std::array kTargets{"", "original", "alternate", "directed", "original-location"};
+    const auto target = std::find(kTargets.begin(), kTargets.end(), action.argument);
+    if (action.name != "target" || target == kTargets.end()) return {};
+    return context.set_restore_target(name, static_cast<RestoreTarget>(target - kTargets.begin()));
   }
 
   // Until `limit` has passed or, with a context, the SDK asks to stop.
@@ -205,7 +272,7 @@ class TestWriter final : public writer::Writer {
   }
 
   const Script script_;
-  const std::vector<std::string> components_;
+  const Declared declared_;
   Record& record_;
   std::mutex mutex_;
   std::condition_variable never_;  // Only its time-outs matter.
@@ -268,7 +335,8 @@ int main(int argc, char** argv) {
   options.name = "test-writer";
   std::string class_id = "5f0c8d3e-2b52-4d7e-9a43-6f8e1b0c7a11";
   std::string record_path;
-  std::vector<std::string> components{"data"};
+  TestWriter::Declared declared;
+  declared.components = {"data"};
   std::vector<std::string> behaviour;
   std::uint32_t window_ms = 60'000;
   int level = 3;
@@ -279,7 +347,11 @@ int main(int argc, char** argv) {
   app.add_option("--name", options.name, "writer name");
   app.add_option("--instance", options.instance_name, "instance name");
   app.add_option("--class-id", class_id, "writer class id");
-  app.add_option("--component", components, "NAME or NAME=DIRECTORY");
+  app.add_option("--component", declared.components, "NAME or NAME=DIRECTORY");
+  app.add_option("--schema", declared.schema, "Backup schema, a number");
+  app.add_option("--restore-method", declared.method, "VSS's number (default: 2)");
+  app.add_option("--writer-restore", declared.writer_restore, "1 never, 2 if replace fails, 3");
+  app.add_option("--alternate", declared.alternate, "Alternate location of every file set");
   app.add_option("--at", behaviour, "EVENT=ACTION[:ARGUMENT]");
   app.add_option("--freeze-window-ms", window_ms, "1 to 60000");
   app.add_option("--level", level, "1 system, 2 back end, 3 front end")->check(CLI::Range(1, 3));
@@ -305,6 +377,6 @@ int main(int argc, char** argv) {
   options.level = static_cast<ApplicationLevel>(level);
   options.coordinator_required = !wait;
   options.log = [](int, std::string_view text) { std::cerr << text << std::endl; };
-  TestWriter test_writer(std::move(script), std::move(components), record);
+  TestWriter test_writer(std::move(script), std::move(declared), record);
   return serve(test_writer, std::move(options));
 }

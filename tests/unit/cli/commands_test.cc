@@ -166,7 +166,8 @@ TEST_CASE("exec hands the copies to the command and its status on", "[cli]") {
     std::ostringstream err;
     Output output(out, err, false);
     Environment seen;
-    const Exec arguments{.create = {.volumes = {"db"}, .policy_list = {}}, .command = {"tar", "x"}};
+    const Exec arguments{.create = {.volumes = {"db"}, .policy_list = {}, .documents = {}},
+                         .command = {"tar", "x"}};
     const int status =
         exec(service, output, arguments, [&](const auto& command, const auto& added) {
           CHECK(command == std::vector<std::string>{"tar", "x"});
@@ -188,7 +189,8 @@ TEST_CASE("exec's own failures are told apart from the command's", "[cli]") {
   std::ostringstream out;
   std::ostringstream err;
   Output output(out, err, false);
-  const Exec arguments{.create = {.volumes = {"db"}, .policy_list = {}}, .command = {"x"}};
+  const Exec arguments{.create = {.volumes = {"db"}, .policy_list = {}, .documents = {}},
+                       .command = {"x"}};
   const auto failing = [](Errc code) {
     return [code](const auto&, const auto&) { return Result<int>(fail(code, "x")); };
   };

@@ -28,11 +28,15 @@ struct FakeState {
   std::vector<SnapshotId> undeletable;
   std::vector<std::string> notes;
   Error finish_error;
+  BackupBundle bundle;
+  requester::RestoreReport restore_report;
+  Error restore_error;
 
   // What was asked.
   std::vector<std::string> calls;
   requester::AttachOptions attached;
   requester::CreateOptions created;
+  requester::RestoreOptions restored;
   std::string socket;
 };
 
@@ -92,6 +96,21 @@ class FakeService final : public Service {
     report = state_.error.code == Errc::ok ? state_.set.report : state_.failed_report;
     return answer("create", state_.set);
   }
+  Status save_documents(const std::string& path) override {
+    state_.calls.push_back("save " + path);
+    return {};
+  }
+  Result<BackupBundle> load_documents(const std::string& path) override {
+    return answer("load " + path, state_.bundle);
+  }
+  Status restore(const BackupBundle&, const requester::RestoreOptions& options,
+                 requester::RestoreReport& report) override {
+    state_.restored = options;
+    state_.calls.emplace_back("restore");
+    report = state_.restore_report;
+    if (state_.restore_error.code != Errc::ok) return fail(state_.restore_error);
+    return {};
+  }
   Status finish(const requester::SnapshotSetInfo&, bool succeeded) override {
     state_.calls.push_back(succeeded ? "finish succeeded" : "finish failed");
     if (state_.finish_error.code != Errc::ok) return fail(state_.finish_error);
@@ -135,6 +154,7 @@ inline FakeState without_error() {
   FakeState state;
   state.error.code = Errc::ok;
   state.finish_error.code = Errc::ok;
+  state.restore_error.code = Errc::ok;
   return state;
 }
 

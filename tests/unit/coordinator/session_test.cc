@@ -18,7 +18,7 @@ const TimePoint kNow{};
 
 Calls allowed(const Session& session) {
   Calls calls;
-  for (int i = 0; i <= static_cast<int>(SessionCall::abort_backup); ++i) {
+  for (int i = 0; i < kSessionCalls; ++i) {
     const auto call = static_cast<SessionCall>(i);
     const auto permission = session.check(call);
     if (permission && *permission == Permission::allowed) calls.insert(call);
@@ -45,7 +45,7 @@ Session at(int steps, std::uint32_t context = context::kAppRollback) {
 
 TEST_CASE("each state allows VSS's calls and no others", "[coordinator]") {
   using enum SessionCall;
-  CHECK(allowed(at(0)) == Calls{initialize_for_backup});
+  CHECK(allowed(at(0)) == Calls{initialize_for_backup, initialize_for_restore});
   CHECK(allowed(at(1)) ==
         Calls{select_writers, set_backup_state, gather_writer_metadata, get_backup_components});
   CHECK(allowed(at(2)) == Calls{abort_backup});
@@ -65,6 +65,35 @@ TEST_CASE("each state allows VSS's calls and no others", "[coordinator]") {
                                 abort_backup});
   CHECK(allowed(at(9)) == Calls{get_writer_metadata, get_backup_components, abort_backup});
   CHECK(allowed(at(10)) ==
+        Calls{get_writer_metadata, gather_writer_status, get_writer_status, get_backup_components});
+}
+
+TEST_CASE("each state of a restore allows VSS's calls and no others", "[coordinator]") {
+  using enum SessionCall;
+  Session session{Limits{}};
+  session.restore_initialised();
+  CHECK(session.is_restore());
+  CHECK(allowed(session) ==
+        Calls{select_writers, set_restore_state, gather_writer_metadata, get_backup_components});
+  session.gather_started();
+  CHECK(allowed(session).empty());
+  session.gather_finished();
+  CHECK(allowed(session) ==
+        Calls{set_restore_state, get_writer_metadata, gather_writer_status, get_writer_status,
+              get_backup_components, set_selected_for_restore, add_restore_subcomponent,
+              set_restore_options, set_authoritative_restore, set_roll_forward, set_restore_name,
+              add_new_target, set_additional_restores, set_ranges_file_path, pre_restore});
+  session.pre_restore_started();
+  CHECK(allowed(session) == Calls{get_writer_metadata});
+  session.pre_restore_finished();
+  CHECK(allowed(session) == Calls{get_writer_metadata, gather_writer_status, get_writer_status,
+                                  get_backup_components, add_new_target, set_additional_restores,
+                                  set_ranges_file_path, add_alternative_location_mapping,
+                                  set_file_restore_status, post_restore});
+  session.post_restore_started();
+  CHECK(allowed(session) == Calls{get_writer_metadata});
+  session.post_restore_finished();
+  CHECK(allowed(session) ==
         Calls{get_writer_metadata, gather_writer_status, get_writer_status, get_backup_components});
 }
 

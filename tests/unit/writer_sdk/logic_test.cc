@@ -136,12 +136,20 @@ TEST_CASE("events of backups and restores do not mix in a session") {
   CHECK(backup.started == Events{Event::prepare_for_backup});
 }
 
-TEST_CASE("a PostRestore while PreRestore runs is refused") {
+TEST_CASE("a PostRestore that comes while PreRestore runs waits for it") {
+  const bool succeeds = GENERATE(true, false);
   Writer writer;
   writer.send(Event::pre_restore);
+  const int post = writer.send(Event::post_restore);
   CHECK(writer.failure(writer.send(Event::post_restore)) == Errc::bad_state);
-  writer.finish();
-  writer.run(Event::post_restore);
+  CHECK(writer.failure(writer.send(Event::restore_end)) == Errc::bad_state);
+  writer.finish(succeeds);
+  if (succeeds) {
+    CHECK(writer.running.at(kSession) == Event::post_restore);
+    writer.finish();
+  }
+  CHECK(writer.failure(post) == (succeeds ? Errc::ok : Errc::bad_state));
+  CHECK(writer.logic.is_idle());
 }
 
 TEST_CASE("restore_end forgets a restore without a callback") {

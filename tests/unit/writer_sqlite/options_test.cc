@@ -120,7 +120,7 @@ TEST_CASE("a database is a component with its journals, and without its -shm") {
   REQUIRE(excludes.size() == 1);
   CHECK(excludes[0].path == "/srv/shop");
   CHECK(excludes[0].pattern == "orders.db-shm");
-  CHECK(umbra::sqlite::describe_restore().method == umbra::RestoreMethod::custom);
+  CHECK(umbra::sqlite::describe_restore().method == umbra::RestoreMethod::restore_if_can_replace);
 }
 
 TEST_CASE("links are followed to the file that SQLite uses") {

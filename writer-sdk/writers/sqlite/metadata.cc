@@ -41,9 +41,20 @@ std::vector<FileSet> describe_excludes(const std::vector<std::string>& paths) {
 
 RestoreRules describe_restore() {
   RestoreRules rules;
-  rules.method = RestoreMethod::custom;
-  rules.writer_restore = WriterRestore::never;
+  rules.method = RestoreMethod::restore_if_can_replace;
+  rules.writer_restore = WriterRestore::always;
   return rules;
+}
+
+std::string restored_path(const BackupComponent& component) {
+  std::string directory = component.logical_path;
+  for (const AlternateLocation& target : component.new_targets) {
+    if (target.path == directory && target.pattern == component.name) {
+      directory = target.destination;
+      break;
+    }
+  }
+  return (fs::path(directory) / component.name).string();
 }
 
 std::string real_path(const std::string& path) {

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "writer-sdk/writers/sqlite/database_restore.h"
 #include "writer-sdk/writers/sqlite/metadata.h"
 
 namespace umbra::sqlite {
@@ -19,6 +20,7 @@ SqliteWriter::SqliteWriter(Options options)
 
 Status SqliteWriter::on_identify(writer::MetadataBuilder& metadata) {
   const auto paths = databases_.paths();
+  metadata.set_backup_schema(backup_schema::kNewTarget);
   if (auto set = metadata.set_restore_rules(describe_restore()); !set) return set;
   for (const auto& path : paths) {
     if (auto added = metadata.add_component(describe_database(path)); !added) return added;
@@ -59,6 +61,52 @@ void SqliteWriter::on_abort(writer::Context& context) noexcept {
 Status SqliteWriter::on_backup_complete(writer::Context& context) {
   databases_.end(context.session_id());
   return {};
+}
+
+Status SqliteWriter::on_pre_restore(writer::Context& context) {
+  if (context.components() == nullptr) return {};
+  const auto components = context.components()->components;  // Edits change the original.
+  std::vector<DatabaseRestore> begun;
+  for (const auto& component : components) {
+    if (!component.selected_for_restore) continue;
+    DatabaseRestore database(restored_path(component));
+    auto ready = database.begin();
+    if (ready) {
+      begun.push_back(std::move(database));
+      continue;
+    }
+    // After a refusal there is no PostRestore: what was set aside comes back here.
+    for (auto& other : begun) static_cast<void>(other.put_back());
+    static_cast<void>(context.set_failure_message({component.logical_path, component.name},
+                                                  ready.error().context));
+    return ready;
+  }
+  return {};
+}
+
+Status SqliteWriter::on_post_restore(writer::Context& context) {
+  if (context.components() == nullptr) return {};
+  const auto components = context.components()->components;
+  Status first;
+  for (const auto& component : components) {
+    if (!component.selected_for_restore) continue;
+    DatabaseRestore database(restored_path(component));
+    Status done;
+    if (component.file_restore_status == FileRestoreStatus::none) {
+      done = database.put_back();
+    } else if (component.file_restore_status != FileRestoreStatus::all) {
+      done = fail(Errc::writererror_nonretryable,
+                  restored_path(component) +
+                      ": not all of its files were restored; restore it again before using it");
+    } else if (!component.additional_restores) {
+      done = database.finish();
+    }
+    if (done) continue;
+    static_cast<void>(context.set_failure_message({component.logical_path, component.name},
+                                                  done.error().context));
+    if (first) first = std::move(done);
+  }
+  return first;
 }
 
 writer::Options SqliteWriter::session_options() const {

@@ -5,6 +5,8 @@
 //   Freeze              lock every database of the session against writers, or veto
 //   Thaw                unlock
 //   PostSnapshot, Abort, BackupShutdown   unlock if need be, close
+//   PreRestore          refuse while somebody has it open, set aside what is beside it
+//   PostRestore         let SQLite recover the new file and check all of it; else put back
 // Nothing is held outside Freeze and Thaw, and connections are kept for one session only.
 
 #pragma once
@@ -30,6 +32,8 @@ class SqliteWriter final : public writer::Writer {
   [[nodiscard]] Status on_post_snapshot(writer::Context& context) override;
   void on_abort(writer::Context& context) noexcept override;
   [[nodiscard]] Status on_backup_complete(writer::Context& context) override;
+  [[nodiscard]] Status on_pre_restore(writer::Context& context) override;
+  [[nodiscard]] Status on_post_restore(writer::Context& context) override;
 
   /// What the SDK is to be told of this writer, without the log.
   [[nodiscard]] writer::Options session_options() const;

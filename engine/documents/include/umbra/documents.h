@@ -247,4 +247,43 @@ struct BackupComponentsDocument {
                          const BackupComponentsDocument&) = default;
 };
 
+/// Where a volume was mounted: `root`, a path inside it, was to be seen at `point`.
+struct MountPoint {
+  std::string point{};
+  std::string root = "/";
+
+  friend bool operator==(const MountPoint&, const MountPoint&) = default;
+};
+
+/// A volume of a backup and its copy.
+struct BundleVolume {
+  VolumeId volume_id{};
+  SnapshotId snapshot_id{};
+  std::string name{};
+  std::vector<MountPoint> mounts{};  ///< As the requester saw it.
+
+  friend bool operator==(const BundleVolume&, const BundleVolume&) = default;
+};
+
+/// A directory of a file set that was reached by symbolic links.
+struct ResolvedPath {
+  std::string path{};
+  std::string real{};
+
+  friend bool operator==(const ResolvedPath&, const ResolvedPath&) = default;
+};
+
+/// All that is to be kept of a backup so that it can be restored: both kinds of documents, and what
+/// they do not say.
+struct BackupBundle {
+  std::int64_t created_filetime = 0;  ///< 100 ns ticks since 1601-01-01 UTC.
+  std::string machine{};
+  std::vector<BundleVolume> volumes{};
+  std::vector<ResolvedPath> resolved_paths{};
+  BackupComponentsDocument components{};
+  std::vector<WriterMetadataDocument> writers{};  ///< Of those that have components in it.
+
+  friend bool operator==(const BackupBundle&, const BackupBundle&) = default;
+};
+
 }  // namespace umbra

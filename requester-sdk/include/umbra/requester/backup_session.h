@@ -149,6 +149,10 @@ class UMBRA_REQUESTER_EXPORT BackupSession {
   /// The Backup Components Document as it is now, typed and as text to be kept with the backup.
   [[nodiscard]] Result<BackupComponentsDocument> backup_components();
   [[nodiscard]] Result<std::string> save_as_xml();
+  /// All that has to be kept to restore this backup (save_bundle() writes it): after
+  /// prepare_for_backup, best after backup_complete. Volumes that are not mounted in this process's
+  /// mount namespace have no mount points in it. Errors: bad_state.
+  [[nodiscard]] Result<BackupBundle> make_bundle();
 
   [[nodiscard]] Result<SnapshotList> list_snapshots(const SnapshotQuery& query = {});
   /// Errors: object_not_found (also before the set is created).

@@ -209,4 +209,82 @@ struct SnapshotSetInfo {
   std::vector<ComponentRef> components{};  ///< Those that were selected.
 };
 
+/// One component to be restored.
+struct RestoreComponent {
+  WriterClassId class_id{};
+  std::string logical_path{};
+  std::string name{};
+  /// Only these parts of it; empty: all.
+  std::vector<RestoreSubcomponent> subcomponents{};
+  std::string options{};  ///< Restore options; the writer's own words.
+  /// To another running instance of the writer; nil: the one it is of.
+  WriterInstanceId instance_id{};
+};
+
+/// What was below `from` goes below `to`.
+struct Relocation {
+  std::string from{};
+  std::string to{};
+};
+
+struct RestoreProgress {
+  std::string_view phase{};  ///< "pre_restore", "copying", "replacing", "post_restore", ...
+  std::uint64_t files_done = 0;
+  std::uint64_t files = 0;
+  std::uint64_t bytes_done = 0;
+  std::uint64_t bytes = 0;
+  std::chrono::milliseconds elapsed{0};
+};
+/// Called by the thread that made the call. Must not call the session.
+using OnRestoreProgress = std::function<void(const RestoreProgress& progress)>;
+
+/// A whole restore in one call.
+struct RestoreOptions {
+  std::vector<RestoreComponent> components{};  ///< Empty: all of the bundle.
+  /// Where files go instead of their own place; the longest `from` counts. Empty: their own place.
+  std::vector<Relocation> relocations{};
+  bool only_relocated = false;  ///< Refuse what no relocation covers.
+  /// Copies to read from instead of those of the bundle, by their volume.
+  std::vector<SnapshotId> snapshots{};
+  /// Read the files below this directory, by their whole paths, and from no copy.
+  std::string source_directory{};
+  bool replace = false;              ///< Replace files also where the writer's rules do not say so.
+  bool with_writers = true;          ///< False: only copy; no writer hears of it.
+  bool additional_restores = false;  ///< More of a chain follow: writers must not recover yet.
+  bool dry_run = false;              ///< Only find out what would be done.
+  std::chrono::milliseconds time_limit{3'600'000};  ///< Of each event to the writers.
+  OnRestoreProgress on_progress{};
+  /// Stops (false) or starts a system service, for the restore methods that want it. Empty: such
+  /// components are refused.
+  std::function<Status(const std::string& service, bool start)> control_service{};
+};
+
+struct RestoredFile {
+  std::string original{};
+  std::string destination{};
+  std::uint64_t bytes = 0;
+  bool replaces = false;  ///< Something is there already.
+};
+
+/// What became of one component.
+struct RestoredComponent {
+  WriterClassId class_id{};
+  std::string writer{};
+  std::string logical_path{};
+  std::string name{};
+  bool with_writer = false;  ///< Its writer takes part.
+  FileRestoreStatus status = FileRestoreStatus::undefined;
+  std::string pre_restore_failure{};  ///< The writer's words.
+  std::string post_restore_failure{};
+  std::vector<RestoredFile> files{};  ///< Without directories.
+  std::uint64_t bytes = 0;
+};
+
+struct RestoreReport {
+  std::vector<RestoredComponent> components{};
+  std::vector<WriterStatus> writers{};
+  std::vector<std::string> notes{};  ///< What could not be kept, what is to be known.
+  bool reboot_required = false;
+};
+
 }  // namespace umbra::requester
