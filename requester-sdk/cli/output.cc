@@ -266,6 +266,7 @@ template json::array list_to_json(const std::vector<VolumeProperties>&);
 template json::array list_to_json(const std::vector<SnapshotProperties>&);
 template json::array list_to_json(const std::vector<WriterInfo>&);
 template json::array list_to_json(const std::vector<ProviderInfo>&);
+template json::array list_to_json(const std::vector<WriterStatus>&);
 
 json::array names_to_json(const std::vector<std::string>& names) {
   json::array list;
