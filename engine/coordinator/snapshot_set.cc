@@ -100,6 +100,7 @@ std::string_view name(ProviderCall call) noexcept {
     case ProviderCall::pre_final_commit_snapshots: return "pre_final_commit_snapshots";
     case ProviderCall::post_final_commit_snapshots: return "post_final_commit_snapshots";
     case ProviderCall::confirm_set: return "confirm_set";
+    case ProviderCall::complete_set: return "complete_set";
     case ProviderCall::abort_snapshots: return "abort_snapshots";
     case ProviderCall::delete_set: return "delete_snapshots";
   }
@@ -175,6 +176,15 @@ void SnapshotSet::advance(TimePoint now) {
       begin_abort(now, *std::exchange(stop_pending_, std::nullopt));
       continue;
     }
+    if (phase_ == Phase::confirm && (refused_ || doubted_)) {
+      conclude_confirm(now);
+      continue;
+    }
+    if (undoing_) {
+      undoing_ = false;
+      if (!in_doubt_) abort_providers(now);
+      continue;
+    }
     const Phase next = next_phase();
     if (next == Phase::done) {
       finish(now);
@@ -202,7 +212,9 @@ bool SnapshotSet::phase_complete(TimePoint now) {
         if (++level_ < kFreezeOrder.size()) send_level(now, WriterEvent::thaw);
       }
       return !waits_for(WriterEvent::thaw);
-    case Phase::aborting: return !providers_pending() && !waits_for(WriterEvent::abort);
+    case Phase::confirm: return !confirm_waits();
+    case Phase::aborting:
+      return !providers_pending() && (undoing_ || !waits_for(WriterEvent::abort));
     default: return !providers_pending();
   }
 }
@@ -386,8 +398,11 @@ bool SnapshotSet::provider_replied(TimePoint now, std::size_t p, ProviderCall ki
   }
   track.pending.reset();
   if (phase_ == Phase::aborting) {
+    if (undoing_ && !report) in_doubt_ = true;  // What it created may be there still.
     if (kind == ProviderCall::abort_snapshots && confirm_sent_)
       call(now, p, ProviderCall::delete_set, limits_.abort_wait);
+  } else if (phase_ == Phase::confirm) {
+    confirm_answered(p, kind, report.map([](const HoldReport&) {}));
   } else if (!report) {
     provider_failed(now, p, report.error());
   } else {
@@ -404,9 +419,16 @@ void SnapshotSet::provider_lost(TimePoint now, std::size_t p) {
   auto& track = provider_tracks_[p];
   if (phase_ == Phase::done || track.lost) return;
   track.lost = true;
+  const bool asked = track.pending.has_value();
   track.pending.reset();
   if (phase_ == Phase::aborting) {
-    untold_.push_back(p);
+    if (undoing_) {
+      if (asked) in_doubt_ = true;  // What it had created may be there still: the rest must stay.
+    } else if (!in_doubt_) {
+      untold_.push_back(p);
+    }
+  } else if (phase_ == Phase::confirm) {
+    track.away = asked;
   } else {
     provider_failed(
         now, p,
@@ -414,6 +436,16 @@ void SnapshotSet::provider_lost(TimePoint now, std::size_t p) {
          "provider '" + printable(plan_.providers[p].name) + "': the connection was lost"});
   }
   advance(now);
+}
+
+void SnapshotSet::provider_returned(TimePoint now, std::size_t p) {
+  UMBRA_ASSERT(p < provider_tracks_.size());
+  auto& track = provider_tracks_[p];
+  if (phase_ != Phase::confirm || !track.lost) return;
+  track.lost = false;
+  if (!std::exchange(track.away, false)) return;
+  call(now, p, ProviderCall::complete_set,
+       std::max(std::chrono::ceil<milliseconds>(track.deadline - now), milliseconds{1}));
 }
 
 void SnapshotSet::stop(TimePoint now, StopCause cause, std::string_view reason) {
@@ -453,9 +485,10 @@ void SnapshotSet::check_deadlines(TimePoint now) {
       writer_failed(now, w);
     }
   }
-  for (std::size_t p = 0; p < provider_tracks_.size(); ++p)
-    if (provider_tracks_[p].pending && provider_tracks_[p].deadline <= now)
-      provider_timed_out(now, p);
+  for (std::size_t p = 0; p < provider_tracks_.size(); ++p) {
+    auto& track = provider_tracks_[p];
+    if ((track.pending || track.away) && track.deadline <= now) provider_timed_out(now, p);
+  }
 }
 
 std::optional<TimePoint> SnapshotSet::next_deadline() const {
@@ -467,7 +500,7 @@ std::optional<TimePoint> SnapshotSet::next_deadline() const {
     if (track.frozen) take(track.window_end);
   }
   for (const auto& track : provider_tracks_)
-    if (track.pending) take(track.deadline);
+    if (track.pending || track.away) take(track.deadline);
   if (phase_ == Phase::thaw && level_ < kFreezeOrder.size()) take(level_deadline_);
   return next;
 }
@@ -519,9 +552,25 @@ void SnapshotSet::provider_failed(TimePoint now, std::size_t p, const Error& err
 }
 
 void SnapshotSet::provider_timed_out(TimePoint now, std::size_t p) {
-  const auto kind = *std::exchange(provider_tracks_[p].pending, std::nullopt);
+  auto& track = provider_tracks_[p];
+  const bool away = std::exchange(track.away, false);
+  const auto kind = std::exchange(track.pending, std::nullopt).value_or(ProviderCall::confirm_set);
   if (phase_ == Phase::aborting) {
-    untold_.push_back(p);
+    if (undoing_) {
+      in_doubt_ = true;
+    } else {
+      untold_.push_back(p);
+    }
+    return;
+  }
+  if (phase_ == Phase::confirm) {
+    const char* what = away ? ": the connection was lost" : ": no answer in time";
+    Outcome outcome{Errc::unexpected_provider_error,
+                    in_phase("provider '" + printable(plan_.providers[p].name) + "', " +
+                                 std::string(name(kind)) + what,
+                             phase_),
+                    phase_, std::nullopt, p};
+    if (!doubted_) doubted_ = std::move(outcome);
     return;
   }
   auto code = Errc::unexpected_provider_error;
@@ -541,7 +590,9 @@ void SnapshotSet::begin_abort(TimePoint now, Outcome outcome) {
   outcome_ = std::move(outcome);
   stop_pending_.reset();
   enter(now, Phase::aborting);
-  abort_providers(now);  // First: held writes must flow again before writers write.
+  if (confirm_sent_ && !in_doubt_) undo_created(now);
+  // First: held writes must flow again before writers write.
+  if (!undoing_ && !in_doubt_) abort_providers(now);
   for (std::size_t w = 0; w < plan_.writers.size(); ++w) {
     const auto& writer = plan_.writers[w];
     auto& track = writer_tracks_[w];
@@ -553,8 +604,48 @@ void SnapshotSet::begin_abort(TimePoint now, Outcome outcome) {
   }
 }
 
+bool SnapshotSet::confirm_waits() const noexcept {
+  return std::any_of(provider_tracks_.begin(), provider_tracks_.end(),
+                     [](const ProviderTrack& track) { return track.pending || track.away; });
+}
+
+void SnapshotSet::confirm_answered(std::size_t p, ProviderCall kind, const Status& status) {
+  provider_tracks_[p].confirmed = status.has_value();
+  if (status) return;
+  Outcome outcome{status.error().code, in_phase(status.error().context, phase_), phase_,
+                  std::nullopt, p};
+  // A provider that is back and has nothing of the set was told by nobody to discard it: it had not
+  // created it when it died. Any other answer leaves open what is there.
+  const bool known =
+      kind == ProviderCall::confirm_set || status.error().code == Errc::object_not_found;
+  auto& first = known ? refused_ : doubted_;
+  if (!first) first = std::move(outcome);
+}
+
+void SnapshotSet::conclude_confirm(TimePoint now) {
+  in_doubt_ = doubted_.has_value();
+  Outcome outcome = *std::exchange(in_doubt_ ? doubted_ : refused_, std::nullopt);
+  if (in_doubt_) outcome.context += "; the set is in doubt, see `umbra list shadows --incomplete`";
+  begin_abort(now, std::move(outcome));
+}
+
+// A crash while this goes on must not leave a created member beside one that is gone: prepared ones
+// can still roll forward, so they go last.
+void SnapshotSet::undo_created(TimePoint now) {
+  for (std::size_t p = 0; p < provider_tracks_.size(); ++p) {
+    if (!provider_tracks_[p].confirmed) continue;
+    undoing_ = true;
+    if (provider_tracks_[p].lost) {
+      in_doubt_ = true;
+    } else {
+      call(now, p, ProviderCall::delete_set, limits_.abort_wait);
+    }
+  }
+}
+
 void SnapshotSet::abort_providers(TimePoint now) {
   for (std::size_t p = 0; p < provider_tracks_.size(); ++p) {
+    if (provider_tracks_[p].confirmed) continue;  // Deleted already.
     if (provider_tracks_[p].lost) {
       untold_.push_back(p);
     } else {
@@ -580,7 +671,8 @@ std::string SnapshotSet::fingerprint(TimePoint now) const {
   };
   number(level_);
   if (phase_ == Phase::thaw) time(level_deadline_);
-  number((committed_ ? 1 : 0) + (confirm_sent_ ? 2 : 0) + (stop_pending_ ? 4 : 0));
+  number((committed_ ? 1 : 0) + (confirm_sent_ ? 2 : 0) + (stop_pending_ ? 4 : 0) +
+         (in_doubt_ ? 8 : 0) + (undoing_ ? 16 : 0) + (refused_ ? 32 : 0) + (doubted_ ? 64 : 0));
   number(static_cast<std::uint32_t>(outcome_.code));
   for (std::size_t w = 0; w < writer_tracks_.size(); ++w) {
     const auto& track = writer_tracks_[w];
@@ -597,8 +689,8 @@ std::string SnapshotSet::fingerprint(TimePoint now) const {
   for (const auto& track : provider_tracks_) {
     text += " p";
     number(track.pending ? static_cast<int>(*track.pending) : -1);
-    number(track.lost ? 1 : 0);
-    if (track.pending) time(track.deadline);
+    number((track.lost ? 1 : 0) + (track.away ? 2 : 0) + (track.confirmed ? 4 : 0));
+    if (track.pending || track.away) time(track.deadline);
   }
   return text;
 }

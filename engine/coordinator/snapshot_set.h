@@ -14,8 +14,12 @@
 //   - Every writer that was sent Freeze and is still connected is sent Thaw or Abort.
 //   - No commit is asked for once the window of a frozen writer may have ended; the smallest window
 //     left travels with the hold, so that the provider can refuse too.
-//   - No half sets: a failure before `confirm` aborts the set at every provider that is connected,
-//     one in `confirm` also deletes what was already confirmed.
+//   - No half sets. A failure before `confirm` aborts the set at every provider that is connected;
+//     in `confirm` nothing is undone before every provider has said what it did, and then what is
+//     created goes before what is only prepared: whoever dies in between leaves a set that rolls
+//     forward or goes. A provider that is lost in `confirm` may come back within the call's limit
+//     and is asked to complete the set; one that does not leaves the set in doubt: nothing is
+//     undone any more, and settlement.h makes it whole or gone once everybody is back.
 //   - Actions end with exactly one ReportOutcome and one ReleaseSlot, within the sum of `Limits`.
 //   - Answers that nobody asked for (late, twice, of another phase) change nothing.
 //
@@ -84,6 +88,7 @@ enum class ProviderCall : std::uint8_t {
   pre_final_commit_snapshots,
   post_final_commit_snapshots,
   confirm_set,
+  complete_set,  // Of a provider that was lost in `confirm` and is back.
   abort_snapshots,
   delete_set,  // delete_snapshots of the set, forced: only after a failure in `confirm`.
 };
@@ -171,6 +176,8 @@ class SnapshotSet {
   bool provider_replied(TimePoint now, std::size_t provider, ProviderCall call,
                         const Result<HoldReport>& report);
   void provider_lost(TimePoint now, std::size_t provider);
+  /// It has registered again. Of interest in `confirm` only.
+  void provider_returned(TimePoint now, std::size_t provider);
 
   void stop(TimePoint now, StopCause cause, std::string_view reason);
 
@@ -189,7 +196,10 @@ class SnapshotSet {
   [[nodiscard]] const std::vector<PhaseSpan>& timeline() const noexcept { return timeline_; }
   /// The largest of each over the providers.
   [[nodiscard]] const HoldReport& hold() const noexcept { return hold_; }
+  /// Whether it ended without knowing what became of the set: it must be settled.
+  [[nodiscard]] bool in_doubt() const noexcept { return in_doubt_; }
   /// Providers that could not be told to abort, or did not answer: to be told when they come back.
+  /// None of a set in doubt.
   [[nodiscard]] const std::vector<std::size_t>& untold() const noexcept { return untold_; }
 
   /// All state that decides what happens next, with times relative to `now`: equal texts behave
@@ -207,8 +217,10 @@ class SnapshotSet {
   };
   struct ProviderTrack {
     std::optional<ProviderCall> pending;
-    TimePoint deadline;
+    TimePoint deadline;  // Of `pending`, and of the return while `away`.
     bool lost = false;
+    bool away = false;       // Lost in `confirm`, and awaited.
+    bool confirmed = false;  // Its part is created.
   };
 
   void enter(TimePoint now, Phase phase);
@@ -238,6 +250,10 @@ class SnapshotSet {
 
   void begin_abort(TimePoint now, Outcome outcome);
   void abort_providers(TimePoint now);
+  [[nodiscard]] bool confirm_waits() const noexcept;
+  void confirm_answered(std::size_t provider, ProviderCall call, const Status& status);
+  void conclude_confirm(TimePoint now);
+  void undo_created(TimePoint now);
   void finish(TimePoint now);
 
   SetPlan plan_;
@@ -245,10 +261,14 @@ class SnapshotSet {
   Phase phase_ = Phase::idle;
   std::vector<WriterTrack> writer_tracks_;
   std::vector<ProviderTrack> provider_tracks_;
-  std::size_t level_ = 0;                // Index into the order of levels, in freeze and thaw.
-  TimePoint level_deadline_;             // Thaw only.
-  bool committed_ = false;               // Every provider has answered the commit.
-  bool confirm_sent_ = false;            // confirm_set went out: abort alone may not undo it.
+  std::size_t level_ = 0;      // Index into the order of levels, in freeze and thaw.
+  TimePoint level_deadline_;   // Thaw only.
+  bool committed_ = false;     // Every provider has answered the commit.
+  bool confirm_sent_ = false;  // confirm_set went out: abort alone may not undo it.
+  bool in_doubt_ = false;
+  bool undoing_ = false;                 // What is created is being deleted; the rest comes after.
+  std::optional<Outcome> refused_;       // The first provider's that did not confirm.
+  std::optional<Outcome> doubted_;       // The first one's of which it is not known.
   std::optional<Outcome> stop_pending_;  // A cancel that waits for the end of the hold.
   Outcome outcome_;
   HoldReport hold_;

@@ -40,6 +40,7 @@ void ProviderLink::register_provider(const Json& params, const Reply& reply) {
   for (auto& known : server_.known_providers())
     if (known.properties.provider_id == properties_.provider_id)
       for (const auto& set : std::exchange(known.aborted_sets, {})) discard_set(set);
+  server_.provider_arrived(properties_.provider_id);
 }
 
 void ProviderLink::closed() {
@@ -47,12 +48,16 @@ void ProviderLink::closed() {
   if (!server_.is_shutting_down())
     server_.log().warning("provider gone", {{"provider", printable(properties_.name)},
                                             {"id", properties_.provider_id.to_string()}});
-  server_.remove_provider(properties_.provider_id);
+  server_.remove_provider(*this);
 }
 
 void ProviderLink::call_raw(const std::string& method, Json params, coord::milliseconds limit,
                             std::function<void(Result<Json>)> done) {
-  channel_->call(method, std::move(params), limit, std::move(done));
+  channel_->call(method, std::move(params), limit,
+                 [self = shared_from_this(), done = std::move(done)](Result<Json> result) {
+                   if (!result && result.error().code == kLost) self->lost_ = true;
+                   done(std::move(result));
+                 });
 }
 
 Error ProviderLink::mapped(const std::string& member, const Error& error) const {

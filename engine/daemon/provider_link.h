@@ -29,7 +29,7 @@ class ProviderLink final : public Role, public std::enable_shared_from_this<Prov
   void closed() override;
 
   [[nodiscard]] const ProviderProperties& properties() const noexcept { return properties_; }
-  [[nodiscard]] bool is_open() const noexcept { return channel_->is_open(); }
+  [[nodiscard]] bool is_open() const noexcept { return !lost_ && channel_->is_open(); }
 
   /// Any method, its reply as it is. kLost when the connection ended, kLate after `limit`.
   void call_raw(const std::string& method, Json params, coord::milliseconds limit,
@@ -65,6 +65,7 @@ class ProviderLink final : public Role, public std::enable_shared_from_this<Prov
   PeerInfo peer_;
   ProviderProperties properties_;
   bool registered_ = false;
+  bool lost_ = false;  // A call said so, before the channel did.
 };
 
 }  // namespace umbra::daemon

@@ -57,6 +57,7 @@ class RequesterSession final : public Role, public std::enable_shared_from_this<
   void writer_lost(const WriterInstanceId& id);
   void writer_window_expired(const WriterInstanceId& id);
   void provider_lost(const ProviderId& id);
+  void provider_returned(const ProviderId& id);
   void slot_granted();
   void slot_refused();
   void tick(TimePoint now);
@@ -67,6 +68,8 @@ class RequesterSession final : public Role, public std::enable_shared_from_this<
   [[nodiscard]] bool is_ending() const noexcept { return ending_; }
   [[nodiscard]] const PeerInfo& peer() const noexcept { return peer_; }
   [[nodiscard]] const SnapshotSetId& set_id() const noexcept { return set_id_; }
+  /// From StartSnapshotSet until its set has ended.
+  [[nodiscard]] bool makes_set() const noexcept { return session_.holds_set() || set_.has_value(); }
   void describe_set(rpc::CoordinatorStatus& status) const;
 
  private:

@@ -209,6 +209,7 @@ void Server::aside(std::function<std::function<void()>()> work) {
 
 void Server::touch() {
   std::optional<TimePoint> next = slot.next_deadline();
+  if (const auto one = settler_.next_deadline()) next = next ? std::min(*next, *one) : one;
   for (const auto& [key, session] : sessions_)
     if (const auto one = session->next_deadline()) next = next ? std::min(*next, *one) : one;
   if (next == alarm_->set_for) return;
@@ -231,6 +232,7 @@ void Server::wake() {
       found->second->slot_refused();
   const auto sessions = sessions_;  // One may end meanwhile.
   for (const auto& [key, session] : sessions) session->tick(time);
+  settler_.tick(time);
   touch();
 }
 
@@ -293,11 +295,24 @@ void Server::keep_registrations() {
     logger_.warning("known providers not kept", {{"why", status.error().to_string()}});
 }
 
-void Server::remove_provider(const ProviderId& id) {
+void Server::remove_provider(const ProviderLink& link) {
+  const auto id = link.properties().provider_id;
   for (auto& known : providers_)
-    if (known.properties.provider_id == id) known.link.reset();
+    if (known.link.lock().get() == &link) known.link.reset();
   const auto sessions = sessions_;
   for (const auto& [key, session] : sessions) session->provider_lost(id);
+}
+
+void Server::provider_arrived(const ProviderId& id) {
+  const auto sessions = sessions_;
+  for (const auto& [key, session] : sessions) session->provider_returned(id);
+  settler_.look();
+}
+
+bool Server::is_being_made(const SnapshotSetId& set) const {
+  return std::any_of(sessions_.begin(), sessions_.end(), [&](const auto& one) {
+    return one.second->set_id() == set && one.second->makes_set();
+  });
 }
 
 std::shared_ptr<ProviderLink> Server::provider(const ProviderId& id) const {

@@ -26,6 +26,7 @@
 #include "engine/daemon/config.h"
 #include "engine/daemon/peer.h"
 #include "engine/daemon/roles_posix.h"
+#include "engine/daemon/settler.h"
 #include "engine/platform/clock.h"
 #include "engine/platform/log.h"
 #include "umbra/provider.h"
@@ -100,13 +101,18 @@ class Server {
 
   /// Errors: provider_already_registered; limit_reached.
   [[nodiscard]] Status add_provider(const std::shared_ptr<ProviderLink>& link);
-  void remove_provider(const ProviderId& id);
+  void remove_provider(const ProviderLink& link);
   [[nodiscard]] std::shared_ptr<ProviderLink> provider(const ProviderId& id) const;
   /// The connected one of type system, if any.
   [[nodiscard]] std::shared_ptr<ProviderLink> system_provider() const;
   [[nodiscard]] std::vector<std::shared_ptr<ProviderLink>> connected_providers() const;
   [[nodiscard]] std::vector<KnownProvider>& known_providers() noexcept { return providers_; }
   [[nodiscard]] std::vector<std::string> absent_providers() const;
+  /// A provider has registered and may be called.
+  void provider_arrived(const ProviderId& id);
+  /// A set ended without anybody knowing what became of it.
+  void settle() { settler_.look(); }
+  [[nodiscard]] bool is_being_made(const SnapshotSetId& set) const;
 
   /// Gives up slot or place in the queue; the next in the queue is told.
   void leave_slot(SessionKey key);
@@ -141,6 +147,7 @@ class Server {
   SessionKey next_session_ = 1;
   std::map<SessionKey, std::shared_ptr<RequesterSession>> sessions_;
   std::function<void()> ended_;  // Set while shutting down.
+  Settler settler_{*this};
 };
 
 }  // namespace umbra::daemon

@@ -231,8 +231,11 @@ void RequesterSession::carry_out(const coord::CallProvider& action) {
     removal.type = ObjectType::snapshot_set;
     removal.force = true;
     return link->call<rpc::DeletedSnapshots>(
-        member, removal, limit,
-        [answered](const Result<rpc::DeletedSnapshots>&) { answered(HoldReport{}); });
+        member, removal, limit, [answered](const Result<rpc::DeletedSnapshots>& done) {
+          if (!done) return answered(tl::unexpected<Error>(done.error()));
+          const bool gone = done->status == Errc::ok || done->status == Errc::object_not_found;
+          answered(gone ? Result<HoldReport>{HoldReport{}} : fail(done->status, done->context));
+        });
   }
   rpc::SetRequest request;
   request.set_id = set_id_;
@@ -250,6 +253,11 @@ void RequesterSession::carry_out(const coord::CallProvider& action) {
 void RequesterSession::provider_answered(std::size_t provider, ProviderCall call,
                                          const Result<HoldReport>& report) {
   if (!set_) return;
+  // Not an answer: the provider may come back and have one.
+  if (!server_.provider(set_plan_providers_[provider])) {
+    set_->provider_lost(server_.now(), provider);
+    return run_actions();
+  }
   // Writers want the copies' devices in PostSnapshot, the next phase.
   if (call == ProviderCall::pre_final_commit_snapshots && report) return look_for_devices(provider);
   static_cast<void>(set_->provider_replied(server_.now(), provider, call, report));
@@ -286,6 +294,13 @@ void RequesterSession::provider_lost(const ProviderId& id) {
   run_actions();
 }
 
+void RequesterSession::provider_returned(const ProviderId& id) {
+  if (!set_) return;
+  for (std::size_t p = 0; p < set_plan_providers_.size(); ++p)
+    if (set_plan_providers_[p] == id) set_->provider_returned(server_.now(), p);
+  run_actions();
+}
+
 void RequesterSession::set_ended() {
   const auto outcome = set_->outcome();
   const bool good = outcome.code == Errc::async_finished;
@@ -301,6 +316,7 @@ void RequesterSession::set_ended() {
       if (known.properties.provider_id == set_plan_providers_[p] &&
           known.aborted_sets.size() < kAbortedSetsMax)
         known.aborted_sets.push_back(set_id_);
+  const bool in_doubt = set_->in_doubt();
   const auto& hold = set_->hold();
   if (good)
     server_.log().info("set created", {{"set", set_id_.to_string()},
@@ -311,11 +327,13 @@ void RequesterSession::set_ended() {
     server_.log().warning("set failed", {{"set", set_id_.to_string()},
                                          {"code", std::string(code_name(outcome.code))},
                                          {"phase", std::string(name(outcome.phase))},
+                                         {"in_doubt", in_doubt},
                                          {"why", outcome.context}});
   session_.creation_finished(good);
   if (!good) end_reason_ = outcome.context;
   finish_operation(running_, outcome.code, outcome.context);
   set_.reset();
+  if (in_doubt) server_.settle();
   for (const auto& reply : std::exchange(aborting_, {})) reply.good();
   if (ending_) end_now();
 }

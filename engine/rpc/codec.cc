@@ -374,6 +374,10 @@ void members(V& v, Ref<V, SupportReply> m) {
   v("supported", m.supported);
 }
 template <class V>
+void members(V& v, Ref<V, SetFateReply> m) {
+  v("fate", m.fate);
+}
+template <class V>
 void members(V& v, Ref<V, SessionRequest> m) {
   v("session_id", m.session_id);
 }
@@ -402,6 +406,7 @@ constexpr int largest(BackupType) { return 6; }
 constexpr int largest(ProviderType) { return 4; }
 constexpr int largest(SnapshotState) { return 15; }
 constexpr int largest(ObjectType) { return 4; }
+constexpr int largest(SetFate) { return 3; }
 constexpr int largest(WriterPolicy) { return 3; }
 constexpr int largest(RestoreType) { return 3; }
 constexpr int largest(FileRestoreStatus) { return 3; }

@@ -36,7 +36,8 @@ using Json = boost::json::value;
   X(MountSnapshot) X(MountedSnapshot) X(UnmountSnapshot) X(AttachVolume) X(AttachedVolume) \
   X(DetachVolume) X(VolumeList) X(CoordinatorStatus) X(AbortSet) X(AbortedSet) \
   X(RegisterProvider) X(RegisteredProvider) X(SetRequest) X(VolumeSupportRequest) \
-  X(SupportReply) X(SessionRequest) X(RetainSessions) X(VolumeRequest) X(ProviderProperties) \
+  X(SupportReply) X(SetFateReply) X(SessionRequest) X(RetainSessions) X(VolumeRequest) \
+  X(ProviderProperties) \
   X(VolumeRef) X(VolumeProperties) X(SnapshotProperties) X(PrepareSnapshot) X(HoldLimits) \
   X(HoldReport)
 // clang-format on

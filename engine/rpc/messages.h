@@ -385,7 +385,8 @@ struct RegisteredProvider {
 // provider.begin_prepare_snapshot {PrepareSnapshot}, then with {set_id}:
 // provider.end_prepare_snapshots, provider.pre_commit_snapshots, provider.commit_snapshots,
 // provider.release_hold, provider.pre_final_commit_snapshots, provider.post_final_commit_snapshots,
-// provider.confirm_set, provider.abort_snapshots; with {set_id, limits}: provider.flush_and_hold,
+// provider.confirm_set, provider.abort_snapshots, provider.query_set, provider.complete_set;
+// with {set_id, limits}: provider.flush_and_hold,
 // provider.flush_commit_release; with {set_id, members}: provider.post_commit_snapshots;
 // provider.query_snapshots {incomplete}, provider.delete_snapshots, provider.end_session
 // {session_id}, provider.retain_sessions {alive}.
@@ -401,6 +402,9 @@ struct VolumeSupportRequest {
 struct SupportReply {
   bool supported = false;
 };
+struct SetFateReply {
+  SetFate fate = SetFate::undecided;
+};
 struct SessionRequest {
   SessionId session_id;
 };
@@ -410,7 +414,8 @@ struct RetainSessions {
 struct VolumeRequest {  // find_volume -> VolumeProperties
   VolumeRef volume;
 };
-// list_volumes -> VolumeList, query_snapshots {QuerySnapshots} -> SnapshotList, delete_snapshots
-// {DeleteSnapshots} -> DeletedSnapshots, release_hold and flush_commit_release -> HoldReport.
+// query_set -> SetFateReply, list_volumes -> VolumeList, query_snapshots {QuerySnapshots} ->
+// SnapshotList, delete_snapshots {DeleteSnapshots} -> DeletedSnapshots, release_hold and
+// flush_commit_release -> HoldReport.
 
 }  // namespace umbra::rpc

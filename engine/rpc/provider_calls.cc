@@ -80,6 +80,14 @@ Result<Json> abort_set(Provider& provider, const Set& request) {
   provider.abort_snapshots(request.set_id);
   return encode(Nothing{});
 }
+Result<Json> query_set(Provider& provider, const Set& request) {
+  const auto fate = provider.query_set(request.set_id);
+  if (!fate) return fail(fate.error());
+  return encode(SetFateReply{*fate});
+}
+Result<Json> complete_set(Provider& provider, const Set& request) {
+  return nothing_or(provider.complete_set(request.set_id));
+}
 Result<Json> query(Provider& provider, const QuerySnapshots& request) {
   auto snapshots = provider.query_snapshots(request.incomplete);
   if (!snapshots) return fail(snapshots.error());
@@ -120,6 +128,8 @@ const std::unordered_map<std::string, Serve>& calls() {
       {"provider.post_final_commit_snapshots", served<Set, post_final>},
       {"provider.confirm_set", served<Set, confirm>},
       {"provider.abort_snapshots", served<Set, abort_set>},
+      {"provider.query_set", served<Set, query_set>},
+      {"provider.complete_set", served<Set, complete_set>},
       {"provider.query_snapshots", served<QuerySnapshots, query>},
       {"provider.delete_snapshots", served<DeleteSnapshots, remove>},
       {"provider.end_session", served<SessionRequest, end_session>},

@@ -8,8 +8,9 @@
 // hears which sessions are still alive (retain_sessions) and only then gets calls, since a session
 // that began after that list was made is not on it.
 //
-// Losing umbrad changes nothing here: running calls finish, their answers are dropped, holds end
-// with their lease, and what sessions leave behind goes at the next registration.
+// Losing umbrad changes nothing here: running calls finish, their answers are dropped, calls that
+// have not begun are dropped too, holds end with their lease, and what sessions leave behind goes
+// at the next registration.
 
 #pragma once
 

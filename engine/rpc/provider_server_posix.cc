@@ -96,6 +96,7 @@ class ProviderServer::Impl {
     std::string method;
     Json params;
     Responder responder;
+    std::uint64_t connection = 0;  // Number of the one it came on.
   };
 
   void connect() {
@@ -105,10 +106,11 @@ class ProviderServer::Impl {
     if (!stream) return try_again(stream.error());
     ConnectionHandlers handlers;
     handlers.on_request = [this](std::string method, Json params, Responder responder) {
-      take({std::move(method), std::move(params), std::move(responder)});
+      take({std::move(method), std::move(params), std::move(responder), connections_.load()});
     };
     handlers.on_closed = [this](const Error& reason) {
       connection_ = nullptr;
+      ++connections_;
       waiting_.clear();
       if (!stopping_) try_again(reason);
     };
@@ -160,6 +162,7 @@ class ProviderServer::Impl {
   void dispatch(Waiting call) {
     asio::thread_pool& pool = is_urgent(call.method) ? *urgent_ : *pool_;
     asio::post(pool, [this, call = std::move(call)]() mutable {
+      if (call.connection != connections_.load()) return drop(std::move(call));
       const auto extra = methods_.find(call.method);
       Result<Json> result = extra != methods_.end()
                                 ? extra->second(call.params)
@@ -169,6 +172,11 @@ class ProviderServer::Impl {
         responder(result);
       });
     });
+  }
+
+  // What an ended connection asked for must not happen after umbrad has asked what did happen.
+  void drop(Waiting call) {
+    asio::post(io_, [responder = std::move(call.responder)] {});
   }
 
   void give_up(const Error& reason) {
@@ -210,6 +218,7 @@ class ProviderServer::Impl {
   // The I/O thread's.
   std::shared_ptr<Connection> connection_;  // Shared with the connection itself.
   std::vector<Waiting> waiting_;
+  std::atomic<std::uint64_t> connections_{0};  // That have ended.
   std::chrono::milliseconds delay_;
   bool stopping_ = false;
   bool warned_ = false;

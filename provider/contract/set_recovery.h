@@ -9,8 +9,8 @@
 //   - member lists everywhere and nobody created: all go, once all members were seen. A member that
 //     was not seen may lie, created, on a volume that is not attached yet: the others wait. They
 //     wait until all configured volumes are attached; a member that is missing then has not lived.
-// Members that other providers keep cannot be seen here: their sets wait for the coordinator's
-// delete. So a member list says whether there are any.
+// Members that other providers keep cannot be seen here: their sets wait until umbrad has asked all
+// providers (engine/coordinator/settlement.h). So a member list says whether there are any.
 
 #pragma once
 

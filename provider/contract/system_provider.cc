@@ -81,7 +81,7 @@ SystemProvider::SystemProvider(Freezer& freezer, Surfaces& surfaces, Log& log, c
       options_(std::move(options)) {}
 
 SystemProvider::~SystemProvider() {
-  if (current_ != nullptr) abort_snapshots(current_->id);
+  if (current_ != nullptr) give_up(current_, aborted_error());
 }
 
 const char* SystemProvider::state_name(State state) {
@@ -97,6 +97,7 @@ const char* SystemProvider::state_name(State state) {
     case State::final: return "final";
     case State::created: return "created";
     case State::aborted: return "aborted";
+    case State::parked: return "waiting to be settled";
   }
   UMBRA_UNREACHABLE();
 }
@@ -149,11 +150,13 @@ Status SystemProvider::leave(const SetPtr& set, Status status, State to) {
   {
     const std::lock_guard lock(mutex_);
     set->running = false;
+    changed_.notify_all();
     if (set->state == State::aborted) return fail(aborted_error());
     if (status) {
       set->state = to;
       return {};
     }
+    if (set->in_doubt()) return provider_error(status.error());
   }
   const auto answer = provider_error(status.error());
   abort_set(set, answer.value());
@@ -226,15 +229,21 @@ Status SystemProvider::begin_prepare_snapshot(const PrepareSnapshot& request) {
   if (current_ != nullptr && current_->is_unfinished()) {
     const SetPtr older = current_;
     const bool same = older->id == request.set_id;
-    if (same && older->running) return fail(Errc::bad_state, "another call of the set is running");
+    if (older->running && (same || older->in_doubt())) {
+      return fail(Errc::bad_state, same ? "another call of the set is running"
+                                        : "confirm_set of the last set is running");
+    }
     if (!same || older->state != State::preparing) {
       const Error cause{Errc::provider_veto,
                         same ? std::string("begin_prepare_snapshot is out of order: the set is ") +
                                    state_name(older->state)
                              : "a newer set was begun"};
       lock.unlock();
-      abort_set(older, cause);
-      if (same) return fail(cause);
+      if (same) {
+        abort_set(older, cause);
+        return fail(cause);
+      }
+      give_up(older, cause);
       lock.lock();
     }
   }
@@ -451,6 +460,10 @@ Status SystemProvider::post_commit_snapshots(const SnapshotSetId& id,
     }
   }
   const bool foreign = members.size() > (*set)->members.size();
+  {
+    const std::lock_guard lock(mutex_);
+    (*set)->foreign = foreign;
+  }
   if (status) {
     status = for_each_member(*set, [&](cow::Volume& volume, const PrepareSnapshot& request) {
       const auto& self = request.snapshot_id;
@@ -508,6 +521,18 @@ void SystemProvider::abort_set(const SetPtr& set, const Error& cause) noexcept {
   (void)set->stop.request_stop();
   if (hold != nullptr) hold->cancel();
   discard(set, cause);
+}
+
+void SystemProvider::give_up(const SetPtr& set, const Error& cause) noexcept {
+  {
+    const std::lock_guard lock(mutex_);
+    if (!set->is_unfinished()) return;
+    if (set->in_doubt()) {
+      if (!set->running) set->state = State::parked;  // Else the confirm_set that runs decides.
+      return;
+    }
+  }
+  abort_set(set, cause);
 }
 
 void SystemProvider::discard(const SetPtr& set, const Error& cause) noexcept {

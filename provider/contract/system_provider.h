@@ -17,6 +17,9 @@
 //     -flush_and_hold-> held -commit-> committed -release-> released   (or the three at once)
 //     -post_commit-> postcommitted -pre_final-> prefinal -post_final-> final -confirm-> created
 //   aborted: after any failure, or abort_snapshots. A begin_prepare starts anew.
+//   parked: `final` with members of other providers, which may have created theirs: nobody here may
+//     discard it any more (its session is over, a newer set began, we stop). It is then like a set
+//     that a restart left prepared; umbrad settles it (query_set, complete_set).
 //
 // An unknown set is answered with object_not_found; release_hold is idempotent and is fine. Copies
 // stay read-only from the beginning: attributes that ask for auto-recovery, transport or clones are
@@ -129,6 +132,8 @@ class SystemProvider final : public Provider {
   [[nodiscard]] Status post_final_commit_snapshots(const SnapshotSetId& set) override;
   [[nodiscard]] Status confirm_set(const SnapshotSetId& set) override;
   void abort_snapshots(const SnapshotSetId& set) noexcept override;
+  [[nodiscard]] Result<SetFate> query_set(const SnapshotSetId& set) override;
+  [[nodiscard]] Status complete_set(const SnapshotSetId& set) override;
   [[nodiscard]] Result<std::vector<SnapshotProperties>> query_snapshots(bool incomplete) override;
   [[nodiscard]] DeleteReport delete_snapshots(const Guid& id, ObjectType type, bool force) override;
   void end_session(const SessionId& session) noexcept override;
@@ -169,6 +174,8 @@ class SystemProvider final : public Provider {
   [[nodiscard]] Status flush_file_systems(const Set& set, std::chrono::milliseconds limit);
   [[nodiscard]] bool is_aborted(const Set& set) const;
   void abort_set(const SetPtr& set, const Error& cause) noexcept;
+  /// For everybody but umbrad's own abort: a set in doubt is not discarded, but left prepared.
+  void give_up(const SetPtr& set, const Error& cause) noexcept;
   void discard(const SetPtr& set, const Error& cause) noexcept;
 
   [[nodiscard]] Status start_hold(const SetPtr& set, const HoldLimits& limits);
@@ -191,7 +198,7 @@ class SystemProvider final : public Provider {
   // Guards what follows, and the volumes' in-memory lists; never kept over a call that may block
   // for storage, the freezer or the front ends.
   mutable std::mutex mutex_;
-  std::condition_variable changed_;  // A turn ended.
+  std::condition_variable changed_;  // A turn, or a call of the set, ended.
   std::map<VolumeId, EntryPtr> entries_;
   std::map<SnapshotId, Surfaced> surfaced_;
   SetPtr current_;

@@ -290,7 +290,7 @@ void SystemProvider::remove_released(
     }
   }
   if (unfinished != nullptr) {
-    abort_set(unfinished, {Errc::bad_state, "the requester's session is over"});
+    give_up(unfinished, {Errc::bad_state, "the requester's session is over"});
   }
   const auto copies = copies_where([&](const cow::SnapshotRecord& record) {
     return is_auto_release(record.attributes) && is_over(record.session_id);
@@ -357,6 +357,66 @@ void SystemProvider::recover_sets() {
                   {"error", status.error().to_string()}});
     }
   }
+}
+
+Result<SetFate> SystemProvider::query_set(const SnapshotSetId& id) {
+  const std::lock_guard lock(mutex_);
+  if (current_ != nullptr && current_->id == id && current_->is_unfinished()) {
+    const bool prepared = current_->state == State::final && !current_->running;
+    return prepared ? SetFate::prepared : SetFate::undecided;
+  }
+  bool prepared = false;
+  for (const auto& [volume, entry] : entries_) {
+    for (const auto& record : entry->volume->list()) {
+      if (record.set_id != id) continue;
+      if (record.stage == cow::Stage::created) return SetFate::created;
+      prepared = true;
+    }
+  }
+  // A volume that is not attached may have one that is created.
+  if (!all_attached_) return SetFate::undecided;
+  return prepared ? SetFate::prepared : SetFate::none;
+}
+
+Status SystemProvider::complete_set(const SnapshotSetId& id) {
+  SetPtr set;
+  bool is_final = false;
+  bool attached = false;
+  {
+    Lock lock(mutex_);
+    if (current_ != nullptr && current_->id == id) set = current_;
+    attached = all_attached_;
+    changed_.wait(lock,
+                  [&] { return set == nullptr || !(set->running && set->state == State::final); });
+    if (set != nullptr && set->is_unfinished() && set->state != State::final) {
+      return fail(Errc::bad_state, std::string("the set is ") + state_name(set->state));
+    }
+    is_final = set != nullptr && set->state == State::final;
+  }
+  if (is_final) return confirm_set(id);
+  const auto copies = copies_where([&](const cow::SnapshotRecord& record) {
+    return record.set_id == id && record.stage != cow::Stage::prepared;
+  });
+  if (copies.empty()) {
+    if (attached) return fail(Errc::object_not_found, "no such set: " + id.to_string());
+    return fail(Errc::bad_state, "it may lie on a volume that is not attached");
+  }
+  for (const auto& copy : copies) {
+    const Turn turn = take_turn({copy.entry});
+    if (copy.entry->volume == nullptr) continue;  // Its siblings roll it forward later.
+    if (const auto status = copy.entry->volume->confirm(copy.record.id); !status) {
+      const auto answer = provider_error(status.error());
+      return fail(answer.value(), "volume '" + copy.entry->description.name + "'");
+    }
+  }
+  if (set != nullptr) {
+    const std::lock_guard lock(mutex_);
+    if (set->state == State::parked) set->state = State::created;
+  }
+  log_.info("a set that was left in doubt is created",
+            {{"set", id.to_string()}, {"copies", copies.size()}});
+  surface_created();
+  return {};
 }
 
 void SystemProvider::surface_created() {

@@ -27,6 +27,7 @@ enum class SystemProvider::State : std::uint8_t {
   final,
   created,
   aborted,
+  parked,
 };
 
 /// The volume is touched with its turn, except that its lists and statistics may be read under the
@@ -48,12 +49,15 @@ struct SystemProvider::Set {
   std::vector<Member> members;
   State state = State::preparing;
   bool running = false;        // A call of the set is being worked on.
+  bool foreign = false;        // Other providers have members, too.
   std::shared_ptr<Hold> hold;  // From flush_and_hold on.
   std::stop_source stop;       // Requested when it is aborted: ends a flush that runs.
 
   [[nodiscard]] bool is_unfinished() const {
-    return state != State::created && state != State::aborted;
+    return state != State::created && state != State::aborted && state != State::parked;
   }
+  /// Whether others may have created their members: from `final` on umbrad may have asked them to.
+  [[nodiscard]] bool in_doubt() const { return state == State::final && foreign; }
   [[nodiscard]] std::vector<EntryPtr> entries() const {
     std::vector<EntryPtr> all;
     for (const auto& member : members) all.push_back(member.entry);

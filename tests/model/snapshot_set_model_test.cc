@@ -47,6 +47,7 @@ struct Monitor {
   std::vector<Writer> writers;
   std::vector<int> last_call;  // Per provider: the last ProviderCall, -1 before.
   std::vector<bool> aborted, provider_lost;
+  std::vector<bool> may_be_created;  // From ConfirmSet on, until it is refused or deleted.
   int outcomes = 0, slots = 0;
   std::vector<std::string> broken;
 
@@ -67,7 +68,10 @@ struct State {
 bool legal_next(int before, ProviderCall call, std::size_t providers) {
   using enum ProviderCall;
   if (call == abort_snapshots) return true;
-  if (call == delete_set) return before == static_cast<int>(abort_snapshots);
+  const auto after = [&](ProviderCall one) { return before == static_cast<int>(one); };
+  if (call == delete_set)
+    return after(abort_snapshots) || after(confirm_set) || after(complete_set);
+  if (call == complete_set) return after(confirm_set) || after(complete_set);
   const std::vector<ProviderCall> fused{end_prepare_snapshots,
                                         pre_commit_snapshots,
                                         flush_commit_release,
@@ -118,7 +122,14 @@ void see(State& state, const CallProvider& action) {
   m.check(legal_next(m.last_call[p], action.call, m.last_call.size()),
           "provider call out of order: " + std::string(name(action.call)));
   m.check(!m.aborted[p] || action.call == ProviderCall::delete_set, "a call after abort");
-  if (action.call == ProviderCall::abort_snapshots) m.aborted[p] = true;
+  if (action.call == ProviderCall::abort_snapshots) {
+    m.aborted[p] = true;
+    // What if umbrad dies now? A created member beside one that is gone is half a set.
+    for (std::size_t q = 0; q < m.may_be_created.size(); ++q)
+      m.check(q == p || !m.may_be_created[q], "a part goes while another may be created");
+  }
+  if (action.call == ProviderCall::confirm_set || action.call == ProviderCall::complete_set)
+    m.may_be_created[p] = true;
   if (action.call == ProviderCall::flush_commit_release ||
       action.call == ProviderCall::flush_and_hold ||
       action.call == ProviderCall::commit_snapshots) {
@@ -151,11 +162,15 @@ void check_end(State& state, const World& world) {
             "a frozen writer got neither Thaw nor Abort");
   const bool good = outcome.code == Errc::async_finished;
   for (std::size_t p = 0; p < m.last_call.size(); ++p) {
+    const auto last = static_cast<ProviderCall>(m.last_call[p]);
     if (good)
-      m.check(m.last_call[p] == static_cast<int>(ProviderCall::confirm_set) && !m.aborted[p],
+      m.check((last == ProviderCall::confirm_set || last == ProviderCall::complete_set) &&
+                  !m.aborted[p],
               "success without confirm_set at every provider");
     else
-      m.check(m.aborted[p] || m.provider_lost[p], "failure without abort at every provider");
+      m.check(m.aborted[p] || m.provider_lost[p] || state.set.in_doubt() ||
+                  (m.last_call[p] >= 0 && last == ProviderCall::delete_set),
+              "failure without abort at every provider");
   }
   if (!good) m.check(!outcome.context.empty(), "a failure without a context");
   for (std::size_t w = 0; w < m.writers.size(); ++w) {
@@ -212,6 +227,7 @@ State initial(const World& world) {
   state.monitor.last_call.assign(world.providers, -1);
   state.monitor.aborted.assign(world.providers, false);
   state.monitor.provider_lost.assign(world.providers, false);
+  state.monitor.may_be_created.assign(world.providers, false);
   state.asked.resize(world.levels.size());
   state.called.resize(world.providers);
   state.set.start(state.now);
@@ -230,6 +246,7 @@ enum class MoveKind {
   p_ok,
   p_fail,
   p_vanish,
+  p_return,
   time,
   cancel,
   gone
@@ -256,7 +273,10 @@ std::vector<Move> moves(const State& state, const World& world) {
       list.push_back({MoveKind::expire, w});
   }
   for (std::size_t p = 0; p < state.called.size(); ++p) {
-    if (state.monitor.provider_lost[p]) continue;
+    if (state.monitor.provider_lost[p]) {
+      if (state.set.phase() == Phase::confirm) list.push_back({MoveKind::p_return, p});
+      continue;
+    }
     if (state.called[p]) {
       list.push_back({MoveKind::p_ok, p});
       if (world.provider_ends && *state.called[p] != ProviderCall::abort_snapshots)
@@ -299,7 +319,13 @@ void make(State& state, const Move& move, const World& world) {
     case MoveKind::p_fail: {
       const auto call = *std::exchange(state.called[move.index], std::nullopt);
       const Result<HoldReport> good{HoldReport{}};
-      const Result<HoldReport> bad = fail(Errc::provider_veto, "no");
+      // "Not found" is what a provider that is back says of a set that it never created.
+      const bool gone = call == ProviderCall::complete_set;
+      const Result<HoldReport> bad =
+          fail(gone ? Errc::object_not_found : Errc::provider_veto, "no");
+      const bool good_one = move.kind == MoveKind::p_ok;
+      if (good_one == (call == ProviderCall::delete_set))
+        state.monitor.may_be_created[move.index] = false;
       state.set.provider_replied(state.now, move.index, call,
                                  move.kind == MoveKind::p_ok ? good : bad);
       break;
@@ -308,6 +334,10 @@ void make(State& state, const Move& move, const World& world) {
       state.monitor.provider_lost[move.index] = true;
       state.called[move.index].reset();
       state.set.provider_lost(state.now, move.index);
+      break;
+    case MoveKind::p_return:
+      state.monitor.provider_lost[move.index] = false;
+      state.set.provider_returned(state.now, move.index);
       break;
     case MoveKind::time:
       state.now = std::max(state.now, *state.set.next_deadline());
@@ -351,8 +381,10 @@ std::string key(const State& state) {
     text += static_cast<char>('0' + (m.freeze_sent ? 1 : 0) + (m.freeze_ok ? 2 : 0) +
                               (m.closed ? 4 : 0) + (m.lost ? 8 : 0));
   }
-  for (std::size_t p = 0; p < state.called.size(); ++p)
+  for (std::size_t p = 0; p < state.called.size(); ++p) {
     text += state.called[p] ? static_cast<char>('a' + static_cast<int>(*state.called[p])) : '-';
+    text += state.monitor.may_be_created[p] ? '+' : '-';
+  }
   return text + (state.stopped ? 's' : '.');
 }
 

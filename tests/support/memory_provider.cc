@@ -84,9 +84,9 @@ void MemoryProvider::restart() {
   for (auto it = sets_.begin(); it != sets_.end();) {
     const auto& set = it->second;
     // A prepared set waits only for members that somebody else may have confirmed.
-    const bool waits = set.step == Step::postfinal && set.members.size() > set.snapshots.size();
-    it = set.step == Step::created || waits ? std::next(it) : sets_.erase(it);
+    it = set.step == Step::created || set.in_doubt() ? std::next(it) : sets_.erase(it);
   }
+  ++lives_;
   changed_.notify_all();
 }
 
@@ -136,12 +136,16 @@ Status MemoryProvider::enter(Lock& lock, const std::string& call, const Snapshot
   waiting_.insert(call);
   changed_.notify_all();
   const bool known = sets_.count(set) > 0;
+  if (known && call == "confirm_set") sets_.at(set).confirming = true;
+  const int life = lives_;
   changed_.wait(lock, [&] {
-    return ending_ || blocked_.count(call) == 0 || (known && sets_.count(set) == 0);
+    return ending_ || life != lives_ || blocked_.count(call) == 0 ||
+           (known && sets_.count(set) == 0);
   });
   waiting_.erase(waiting_.find(call));
+  if (sets_.count(set) > 0) sets_.at(set).confirming = false;
   changed_.notify_all();
-  if (ending_) return fail(Errc::provider_veto, "the provider is ending");
+  if (ending_ || life != lives_) return fail(Errc::provider_veto, "the provider is ending");
   return {};
 }
 
@@ -150,7 +154,9 @@ Status MemoryProvider::take_fault(const std::string& call, const SnapshotSetId& 
   if (found == failures_.end()) return {};
   auto error = found->second;
   failures_.erase(found);
-  if (const auto it = sets_.find(set); it != sets_.end() && it->second.step != Step::preparing)
+  const auto it = sets_.find(set);
+  if (it != sets_.end() && it->second.in_doubt()) return tl::unexpected<Error>(std::move(error));
+  if (it != sets_.end() && it->second.step != Step::preparing)
     discard(set);
   else if (call == "end_prepare_snapshots")
     discard(set);
@@ -407,6 +413,29 @@ void MemoryProvider::abort_snapshots(const SnapshotSetId& id) noexcept {
   if (found != sets_.end() && found->second.step != Step::created) discard(id);
 }
 
+Result<SetFate> MemoryProvider::query_set(const SnapshotSetId& id) {
+  Lock lock(mutex_);
+  if (auto entered = enter(lock, "query_set", {}); !entered) return fail(entered.error());
+  if (auto fault = take_fault("query_set", {}); !fault) return fail(fault.error());
+  const auto found = sets_.find(id);
+  if (found == sets_.end()) return SetFate::none;
+  if (found->second.step == Step::created) return SetFate::created;
+  const bool prepared = found->second.step == Step::postfinal && !found->second.confirming;
+  return prepared ? SetFate::prepared : SetFate::undecided;
+}
+
+Status MemoryProvider::complete_set(const SnapshotSetId& id) {
+  Lock lock(mutex_);
+  if (auto entered = enter(lock, "complete_set", {}); !entered) return entered;
+  if (auto fault = take_fault("complete_set", {}); !fault) return fault;
+  changed_.wait(lock, [&] { return sets_.count(id) == 0 || !sets_.at(id).confirming; });
+  const auto found = sets_.find(id);
+  if (found == sets_.end()) return fail(Errc::object_not_found, "no such set");
+  if (found->second.step < Step::postfinal) return fail(Errc::bad_state, "not prepared for good");
+  found->second.step = Step::created;
+  return {};
+}
+
 // --- created copies -----------------------------------------------------------------------------
 
 SnapshotProperties MemoryProvider::describe(const Set& set, const Snapshot& snapshot) const {
@@ -478,7 +507,8 @@ void MemoryProvider::end_session_locked(const SessionId& session) {
     auto& set = sets_.at(id);
     const auto& request = set.snapshots.begin()->second.request;
     if (request.session_id != session) continue;
-    if (set.step != Step::created || is_auto_release(request.attributes)) discard(id);
+    const bool stays = set.step == Step::created || set.in_doubt();
+    if (!stays || is_auto_release(request.attributes)) discard(id);
   }
 }
 

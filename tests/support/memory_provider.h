@@ -42,7 +42,8 @@ class MemoryProvider final : public Provider {
                                                   std::size_t size) const;
   /// As if it were open or mounted.
   void set_in_use(const SnapshotId& snapshot, bool in_use);
-  /// As if the process had been killed and started again: what is not durable by contract is gone.
+  /// As if the process had been killed and started again: what is not durable by contract is gone,
+  /// and calls that are blocked end without effect.
   void restart();
 
   // Faults. `call` is the name of the member function.
@@ -79,6 +80,8 @@ class MemoryProvider final : public Provider {
   [[nodiscard]] Status post_final_commit_snapshots(const SnapshotSetId& set) override;
   [[nodiscard]] Status confirm_set(const SnapshotSetId& set) override;
   void abort_snapshots(const SnapshotSetId& set) noexcept override;
+  [[nodiscard]] Result<SetFate> query_set(const SnapshotSetId& set) override;
+  [[nodiscard]] Status complete_set(const SnapshotSetId& set) override;
   [[nodiscard]] Result<std::vector<SnapshotProperties>> query_snapshots(bool incomplete) override;
   [[nodiscard]] DeleteReport delete_snapshots(const Guid& id, ObjectType type, bool force) override;
   void end_session(const SessionId& session) noexcept override;
@@ -117,6 +120,10 @@ class MemoryProvider final : public Provider {
     std::vector<SnapshotId> members;
     TimePoint lease_end;
     TimePoint hold_begin;
+    bool confirming = false;  // confirm_set is blocked.
+    [[nodiscard]] bool in_doubt() const {
+      return step == Step::postfinal && members.size() > snapshots.size();
+    }
   };
   using Lock = std::unique_lock<std::mutex>;
 
@@ -146,6 +153,7 @@ class MemoryProvider final : public Provider {
   std::set<std::string> blocked_;
   std::multiset<std::string> waiting_;
   std::vector<std::string> calls_;
+  int lives_ = 0;  // How often it was restarted.
   bool ending_ = false;
 };
 

@@ -50,7 +50,10 @@ class SimMachine {
   [[nodiscard]] std::uint64_t operations() const noexcept { return operations_; }
   /// The power fails when operation number `operation` (from 0) is about to take effect.
   void cut_at(std::uint64_t operation) noexcept { cut_at_ = operation; }
-  [[nodiscard]] bool powered() const noexcept { return powered_; }
+  [[nodiscard]] bool powered() const noexcept {
+    const std::lock_guard lock(mutex_);
+    return powered_;
+  }
   /// Fails everything that is queued; nothing takes effect any more.
   void cut_power();
   /// After cut_power(): disks are as the fault model says. Clears the counter and the queue.
@@ -84,7 +87,7 @@ class SimMachine {
   void fail_queue();
 
   Prng prng_;
-  std::recursive_mutex mutex_;
+  mutable std::recursive_mutex mutex_;
   std::vector<SimDisk*> disks_;
   std::vector<Queued> queue_;
   std::vector<std::function<void()>> jobs_;

@@ -4,9 +4,12 @@
 // front ends. What survives a restart is the disks.
 #pragma once
 
+#include <algorithm>
+#include <atomic>
 #include <memory>
 #include <string>
 #include <string_view>
+#include <thread>
 #include <vector>
 
 #include "provider/contract/system_provider.h"
@@ -35,6 +38,9 @@ class StoreWorld {
     std::shared_ptr<cow::Volume> volume;
   };
 
+  struct Tracked : block::Request {
+    std::atomic<bool> done = false;
+  };
   struct Write {
     Write(std::size_t offset, std::string_view bytes) : buffer(bytes.size()) {
       for (std::size_t i = 0; i < bytes.size(); ++i) buffer[i] = static_cast<std::byte>(bytes[i]);
@@ -44,7 +50,7 @@ class StoreWorld {
       request.buffer = buffer.data();
     }
     std::vector<std::byte> buffer;
-    block::Request request;
+    Tracked request;
   };
 
   explicit StoreWorld(std::uint64_t seed) : machine(seed) { start(); }
@@ -65,18 +71,27 @@ class StoreWorld {
   }
 
   void attach(Disks& which) {
+    const Status attached = try_attach(which);
+    INFO((attached ? std::string() : attached.error().to_string()));
+    REQUIRE(attached);
+  }
+  /// May fail where the power may.
+  [[nodiscard]] Status try_attach(Disks& which) {
     cow::OpenOptions open;
     open.volume_id = which.id;
     open.boot_id = boot_id;
     open.log = &log;
     auto volume = cow::Volume::open(which.origin, which.diff, open);
-    INFO((volume ? std::string() : volume.error().to_string()));
-    REQUIRE(volume);
+    if (!volume) return fail(volume.error());
     which.volume = std::move(*volume);
     contract::VolumeDescription description;
     description.name = which.name;
     description.device = which.device;
-    REQUIRE(provider->add_volume(which.volume, std::move(description)));
+    return provider->add_volume(which.volume, std::move(description));
+  }
+  [[nodiscard]] bool is_attached() const {
+    return std::all_of(disks.begin(), disks.end(),
+                       [](const auto& d) { return d->volume != nullptr; });
   }
 
   void start() {
@@ -114,8 +129,18 @@ class StoreWorld {
   /// Does not wait: a volume whose diff area is dead holds its writes.
   void start_write(Disks& to, std::size_t offset, std::string_view bytes) {
     started.push_back(std::make_unique<Write>(offset, bytes));
-    started.back()->request.complete = [](block::Request&) noexcept {};
-    to.volume->live().submit(started.back()->request);
+    auto& request = started.back()->request;
+    request.complete = [](block::Request& completed) noexcept {
+      static_cast<Tracked&>(completed).done.store(true);
+    };
+    to.volume->live().submit(request);
+  }
+  /// False: it failed, or the power did and the write is held.
+  [[nodiscard]] bool write_while_powered(Disks& to, std::size_t offset, std::string_view bytes) {
+    start_write(to, offset, bytes);
+    const auto& request = started.back()->request;
+    while (!request.done.load() && machine.powered()) std::this_thread::yield();
+    return request.done.load() && request.error == 0;
   }
   [[nodiscard]] Disks* find(const VolumeId& id) {
     for (auto& each : disks) {

@@ -40,6 +40,7 @@ class Umbrad {
   std::optional<int> stop();
   /// kill -9, and waits.
   void kill();
+  [[nodiscard]] bool is_running() const { return pid_ > 0; }
   /// Starts it again, in the same directory.
   void start();
   [[nodiscard]] std::string log_text() const;

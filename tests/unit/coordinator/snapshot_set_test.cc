@@ -240,28 +240,101 @@ TEST_CASE("a cancel waits for the end of the hold, a lost requester does not", "
   CHECK(story.set.writers()[0].state == WriterState::stable);
 }
 
-TEST_CASE("a failure in ConfirmSet deletes what was confirmed", "[coordinator]") {
-  auto story = frozen(plan({}, 2));
+// A set of `providers` that has just been asked to confirm.
+auto confirming(std::size_t providers) {
+  auto story = frozen(plan({}, providers));
   while (story.set.phase() != Phase::confirm) {
     for (int call = 0; call <= static_cast<int>(ProviderCall::confirm_set); ++call)
-      for (std::size_t p = 0; p < 2 && story.set.phase() != Phase::confirm; ++p)
+      for (std::size_t p = 0; p < providers && story.set.phase() != Phase::confirm; ++p)
         static_cast<void>(story.set.provider_replied(story.now, p, static_cast<ProviderCall>(call),
                                                      Result<HoldReport>{HoldReport{}}));
   }
   static_cast<void>(story.asked());
+  return story;
+}
+
+const Error kDisk = map_provider_error("p1", "confirm_set", {Errc::provider_veto, "disk"});
+
+TEST_CASE("a failure in ConfirmSet deletes what was confirmed, and only then the rest",
+          "[coordinator]") {
+  auto story = confirming(3);
   story.set.stop(story.now, StopCause::cancel, "");  // Too late.
   CHECK(story.asked().empty());
   story.provider(0, ProviderCall::confirm_set);
-  const auto error = map_provider_error("p1", "confirm_set", {Errc::provider_veto, "disk"});
-  CHECK(story.set.provider_replied(story.now, 1, ProviderCall::confirm_set, fail(error)));
-  CHECK(story.asked() == Lines{"p0 abort_snapshots", "p1 abort_snapshots"});
-  story.provider(0, ProviderCall::abort_snapshots);
-  CHECK(story.asked() == Lines{"p0 delete_snapshots"});
-  story.set.provider_lost(story.now, 1);
+  CHECK(story.set.provider_replied(story.now, 1, ProviderCall::confirm_set, fail(kDisk)));
+  CHECK(story.asked().empty());  // p2 may be about to create its part.
+  story.provider(2, ProviderCall::confirm_set);
+  CHECK(story.asked() == Lines{"p0 delete_snapshots", "p2 delete_snapshots"});
   story.provider(0, ProviderCall::delete_set);
+  CHECK(story.asked().empty());
+  story.provider(2, ProviderCall::delete_set);
+  CHECK(story.asked() == Lines{"p1 abort_snapshots"});
+  story.set.provider_lost(story.now, 1);
   CHECK(story.set.done());
+  CHECK(!story.set.in_doubt());
   CHECK(story.set.untold() == std::vector<std::size_t>{1});
   CHECK(story.set.outcome().context == "provider 'p1', confirm_set: disk, phase confirm");
+}
+
+TEST_CASE("what was confirmed and cannot be deleted keeps the rest", "[coordinator]") {
+  auto story = confirming(2);
+  story.provider(0, ProviderCall::confirm_set);
+  CHECK(story.set.provider_replied(story.now, 1, ProviderCall::confirm_set, fail(kDisk)));
+  CHECK(story.asked() == Lines{"p0 delete_snapshots"});
+  SECTION("its provider is lost") { story.set.provider_lost(story.now, 0); }
+  SECTION("its provider refuses") {
+    CHECK(story.set.provider_replied(story.now, 0, ProviderCall::delete_set, fail(kDisk)));
+  }
+  SECTION("its provider is silent") { story.pass(*story.set.next_deadline() - story.now); }
+  CHECK(story.set.done());
+  CHECK(story.asked() == Lines{"outcome", "slot"});
+  CHECK(story.set.in_doubt());
+  CHECK(story.set.untold().empty());
+}
+
+TEST_CASE("a provider that is lost in ConfirmSet may come back and say what it did",
+          "[coordinator]") {
+  auto story = confirming(2);
+  story.provider(1, ProviderCall::confirm_set);
+  story.set.provider_lost(story.now, 0);
+  CHECK(!story.set.done());
+  story.pass(seconds{10});
+  story.set.provider_returned(story.now, 0);
+  CHECK(story.asked() == Lines{"p0 complete_set"});
+  SECTION("created") {
+    story.provider(0, ProviderCall::complete_set);
+    CHECK(story.asked() == Lines{"outcome", "slot"});
+    CHECK(story.set.outcome().code == Errc::async_finished);
+  }
+  SECTION("gone") {
+    CHECK(story.set.provider_replied(story.now, 0, ProviderCall::complete_set,
+                                     fail(Errc::object_not_found, "no such set")));
+    CHECK(story.asked() == Lines{"p1 delete_snapshots"});
+    story.provider(1, ProviderCall::delete_set);
+    CHECK(story.asked() == Lines{"p0 abort_snapshots"});
+  }
+  SECTION("it cannot say") {
+    CHECK(story.set.provider_replied(story.now, 0, ProviderCall::complete_set,
+                                     fail(Errc::bad_state, "a volume is missing")));
+    CHECK(story.asked() == Lines{"outcome", "slot"});
+    CHECK(story.set.in_doubt());
+  }
+}
+
+TEST_CASE("a provider that stays away in ConfirmSet leaves the set in doubt, and nothing is undone",
+          "[coordinator]") {
+  auto story = confirming(2);
+  story.provider(1, ProviderCall::confirm_set);
+  SECTION("away") { story.set.provider_lost(story.now, 0); }
+  SECTION("silent") {}
+  story.pass(seconds{60} - milliseconds{1});
+  CHECK(!story.set.done());
+  story.pass(milliseconds{1});
+  CHECK(story.asked() == Lines{"outcome", "slot"});
+  CHECK(story.set.in_doubt());
+  CHECK(story.set.untold().empty());
+  CHECK(story.set.outcome().code == Errc::unexpected_provider_error);
+  CHECK(story.set.outcome().context.find("umbra list shadows --incomplete") != std::string::npos);
 }
 
 TEST_CASE("the end of an aborted set waits ten seconds for the silent", "[coordinator]") {

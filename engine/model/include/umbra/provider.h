@@ -17,7 +17,9 @@
 //     -> confirm_set
 //
 //   abort_snapshots may come at any moment, also while end_prepare_snapshots is still blocking, and
-//   more than once. A begin_prepare_snapshot with a new set id discards an older unfinished set.
+//   more than once. A begin_prepare_snapshot with a new set id discards an older unfinished set
+//   (unless it is in doubt, see confirm_set). query_set and complete_set settle what was left in
+//   doubt; they come when umbrad or a provider is back.
 //
 // Threads: calls of one set come one after the other, except abort_snapshots and the queries, which
 // may come at any time from another thread. Calls block; the time limits are the caller's.
@@ -128,6 +130,14 @@ struct DeleteReport {
   Status status;
 };
 
+/// What a provider has of a set that a crash or a lost connection left behind.
+enum class SetFate : std::uint8_t {
+  none,       ///< Nothing, and nothing of it can appear any more.
+  prepared,   ///< Copies that stay prepared until complete_set() or delete_snapshots().
+  created,    ///< A copy that is marked created: the set is created.
+  undecided,  ///< Cannot be said now: a call of the set runs, or a volume is not attached.
+};
+
 class Provider {
  public:
   virtual ~Provider() = default;
@@ -189,12 +199,26 @@ class Provider {
   [[nodiscard]] virtual Status post_final_commit_snapshots(const SnapshotSetId& set) = 0;
 
   /// Marks the set created, durably. Only now its copies appear in queries. After a crash, a set of
-  /// which any member is marked created rolls forward; one without goes.
+  /// which any member is marked created rolls forward; one without goes. A set with members at
+  /// other providers is in doubt between post_final_commit_snapshots and confirm_set: another may
+  /// have created its part. Then neither a failure of this call, nor the end of its session or of
+  /// this process, nor a newer set discards it (but an auto-release set goes with its session): it
+  /// stays prepared for complete_set(), abort_snapshots() or delete_snapshots().
   [[nodiscard]] virtual Status confirm_set(const SnapshotSetId& set) = 0;
 
   /// AbortSnapshots: releases what is held, discards the unfinished copies of the set. Idempotent;
   /// a set that is created or unknown is left as it is. Cannot fail in a way anyone could act on.
   virtual void abort_snapshots(const SnapshotSetId& set) noexcept = 0;
+
+  /// What is here of a set that was left in doubt. umbrad asks every provider before it settles
+  /// one. Threads: any time, beside other calls.
+  [[nodiscard]] virtual Result<SetFate> query_set(const SnapshotSetId& set) = 0;
+
+  /// Rolls a prepared set forward: what confirm_set() would have done, also after a restart. Waits
+  /// for a confirm_set() that runs. Idempotent. Errors: object_not_found (nothing of it is here);
+  /// bad_state (it is not prepared for good, or undecided). On failure it is as before, or in part
+  /// created, and the call may be repeated.
+  [[nodiscard]] virtual Status complete_set(const SnapshotSetId& set) = 0;
 
   /// Query: created copies only; with `incomplete`, also prepared ones that wait for absent
   /// members, and those of a set on its way from pre_final_commit_snapshots on: umbrad asks then,
