@@ -337,9 +337,9 @@ wait_for 30 writer_is_there || die "the writer did not register with umbrad"
 good "registered: $(json "$top/umbra.json" '$.writers[0].name')"
 
 step "Create one shadow copy set of both volumes, under full load" \
-  "umbra create shadow $top/mnt/data $top/mnt/wal"
+  "umbra create shadow $top/mnt/data $top/mnt/wal --documents $top/backup.umbra.xml"
 begun=$(now_us)
-umbra_or_die create shadow "$top/mnt/data" "$top/mnt/wal"
+umbra_or_die create shadow "$top/mnt/data" "$top/mnt/wal" --documents "$top/backup.umbra.xml"
 ended=$(now_us)
 cp "$top/umbra.json" "$top/created.json"
 for number in 0 1; do
@@ -404,24 +404,23 @@ printf '\n'
 picture
 
 step "Restore it to another place, and start a third server" \
-  "From the mounted copies, as docs/writer-postgresql.md says: the files, and the link from the data to the log."
+  "umbra restore $top/backup.umbra.xml --map $top/mnt=$top/restored" \
+  "The writer looks at the place before, and links the data to the log after."
 for name in wal data; do umount "$top/second/$name"; done
 umount "$top/scratch"
-mkdir "$top/restored"
-for name in data wal; do
-  run 300 restore cp -a "$top/copy/$name/main" "$top/restored/$name" || die "cp: $(<"$top/restore.log")"
-done
-rm "$top/restored/data/postmaster.pid"
-ln -sfn "$top/restored/wal" "$top/restored/data/pg_wal"
 for number in 0 1; do umbra_or_die unmount "${snapshot[number]}"; done
-good "restored to $top/restored: $(du -sh "$top/restored" | cut -f1); the copies are unmounted"
-serve third "$top/restored/data"
+install -d -o postgres -g postgres -m 0700 "$top/restored" "$top/restored/data" "$top/restored/wal"
+umbra_or_die restore "$top/backup.umbra.xml" --map "$top/mnt=$top/restored"
+third=$top/restored/data/main
+[ "$(readlink -f "$third/pg_wal")" = "$top/restored/wal/main" ] || die "the third server would write to another log"
+good "restored to $top/restored: $(du -sh "$top/restored" | cut -f1)"
+serve third "$third"
 check_sums third
 [ "$transactions" = "$copied" ] || die "the third server has $transactions transactions, the copy $copied"
 ask third 'SELECT client, count(*), min(number), max(number) FROM journal GROUP BY client ORDER BY client'
 cmp -s "$top/psql.out" "$top/copied" || die "the third server's journal is not the copy's"
 good "it has the same $transactions transactions, with the same sums"
-check_structure third "$top/restored/data"
+check_structure third "$third"
 
 step "Put everything away" "The images remain plain ext4 file systems: no trace of Umbra in them."
 for number in 0 1; do umbra_or_die delete shadows "${snapshot[number]}"; done
