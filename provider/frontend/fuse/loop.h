@@ -35,8 +35,9 @@ struct LoopOptions {
 /// The loop device of `backing_file`, if there is one.
 [[nodiscard]] std::optional<std::string> find_loop(const std::string& backing_file,
                                                    std::uint32_t session = 0);
-/// Detaches; waits until the device is free, at most kDetachSecondsMax. No loop device: no error.
-/// Errors: volume_in_use (mounted or open); io_error.
+/// Detaches; waits a moment for a mount that is on its way out, then until the device is free, at
+/// most kDetachSecondsMax. No loop device: no error. Errors: volume_in_use (mounted or open);
+/// io_error.
 [[nodiscard]] Status detach_loop(const std::string& backing_file, std::uint32_t session = 0);
 
 /// The same by the device's path, also when its backing file has gone.

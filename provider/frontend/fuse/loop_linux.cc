@@ -24,6 +24,7 @@ namespace fs = std::filesystem;
 
 constexpr int kAttachAttemptsMax = 32;  // Others may take the free device that we were told of.
 constexpr int kDetachPollMs = 5;
+constexpr int kInUseSecondsMax = 2;
 
 tl::unexpected<Error> fail_errno(std::string what) {
   const int error = errno;
@@ -110,6 +111,23 @@ Result<std::optional<std::string>> try_attach(int control, int backing,
   return std::optional<std::string>(path);
 }
 
+// O_EXCL on a block device: nobody has it mounted. A mount that is just gone may keep it for a
+// moment (udev looks at it; another namespace has a clone of the mount that is on its way out), so
+// one refusal is not the last word. Other openers are only seen after the detach, which then stays
+// pending.
+[[nodiscard]] Result<UniqueFd> open_unused(const std::string& device) {
+  const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(kInUseSecondsMax);
+  for (;;) {
+    UniqueFd loop(::open(device.c_str(), O_RDONLY | O_EXCL | O_CLOEXEC));
+    if (loop) return loop;
+    if (errno != EBUSY) return fail_errno("cannot open " + device);
+    if (std::chrono::steady_clock::now() > end) {
+      return fail(Errc::volume_in_use, device + " is mounted or in use");
+    }
+    (void)::poll(nullptr, 0, kDetachPollMs);
+  }
+}
+
 }  // namespace
 
 Result<std::string> attach_loop(const std::string& backing_file, const LoopOptions& options) {
@@ -155,14 +173,9 @@ Status detach_loop(const std::string& backing_file, std::uint32_t session) {
 Status detach_loop_device(const std::string& device) {
   const auto name = fs::path(device).filename().string();
   {
-    // O_EXCL on a block device: nobody has it mounted. Other openers are only seen afterwards, as a
-    // detach that stays pending.
-    const UniqueFd loop(::open(device.c_str(), O_RDONLY | O_EXCL | O_CLOEXEC));
-    if (!loop) {
-      if (errno == EBUSY) return fail(Errc::volume_in_use, device + " is mounted or in use");
-      return fail_errno("cannot open " + device);
-    }
-    if (::ioctl(loop.get(), LOOP_CLR_FD, 0) != 0 && errno != ENXIO) {
+    const auto loop = open_unused(device);
+    if (!loop) return fail(loop.error());
+    if (::ioctl(loop->get(), LOOP_CLR_FD, 0) != 0 && errno != ENXIO) {
       return fail_errno("cannot detach " + device);
     }
   }
