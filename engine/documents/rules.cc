@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <array>
 #include <charconv>
+#include <map>
 #include <set>
 
 namespace umbra::documents {
@@ -59,11 +60,13 @@ bool any_ancestor(std::string path, Predicate predicate) {
   return false;
 }
 
+const std::string& directory_of(const FileSet& files) {
+  return files.alternate_path.empty() ? files.path : files.alternate_path;
+}
+
 bool files_fit(const ComponentInfo& component,
                const std::function<bool(const std::string&)>& holds) {
-  const auto fits = [&](const FileSet& files) {
-    return holds(files.alternate_path.empty() ? files.path : files.alternate_path);
-  };
+  const auto fits = [&](const FileSet& files) { return holds(directory_of(files)); };
   return std::all_of(component.files.begin(), component.files.end(), fits) &&
          std::all_of(component.log_files.begin(), component.log_files.end(), fits);
 }
@@ -452,6 +455,43 @@ std::vector<std::size_t> select_components(
   }
   std::sort(selected.begin(), selected.end());
   return selected;
+}
+
+std::vector<std::size_t> partly_held_components(
+    const WriterMetadataDocument& metadata,
+    const std::function<bool(const std::string& directory)>& holds) {
+  struct Unit {
+    std::size_t index = 0;
+    bool here = false;
+    bool elsewhere = false;
+  };
+  std::map<std::string, Unit> units;  // By folded full path.
+  for (std::size_t i = 0; i < metadata.components.size(); ++i) {
+    const ComponentInfo& component = metadata.components[i];
+    if (component.selectable) units.insert({folded(path_of(component)), {.index = i}});
+  }
+  for (const ComponentInfo& component : metadata.components) {
+    const std::string path = folded(path_of(component));
+    auto unit = units.find(path);
+    if (unit == units.end()) {
+      any_ancestor(path, [&](const std::string& above) {
+        unit = units.find(above);
+        return unit != units.end();
+      });
+    }
+    if (unit == units.end()) continue;
+    for (const auto* list : {&component.files, &component.log_files}) {
+      for (const FileSet& files : *list) {
+        (holds(directory_of(files)) ? unit->second.here : unit->second.elsewhere) = true;
+      }
+    }
+  }
+  std::vector<std::size_t> partly;
+  for (const auto& [path, unit] : units) {
+    if (unit.here && unit.elsewhere) partly.push_back(unit.index);
+  }
+  std::sort(partly.begin(), partly.end());
+  return partly;
 }
 
 Status apply(WriterComponents& part, const Edit& edit, EditPhase phase) {

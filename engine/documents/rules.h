@@ -66,6 +66,13 @@ struct ByteRange {
     const WriterMetadataDocument& metadata,
     const std::function<bool(const std::string& directory)>& holds);
 
+/// Selectable components that such a backup leaves out although a part of their files, or of what
+/// comes with them, lies on the volumes: a copy of that part alone is of no use. Indices,
+/// ascending.
+[[nodiscard]] std::vector<std::size_t> partly_held_components(
+    const WriterMetadataDocument& metadata,
+    const std::function<bool(const std::string& directory)>& holds);
+
 /// During which event a writer wants to change its part.
 enum class EditPhase : std::uint8_t {
   prepare_for_backup,

@@ -26,6 +26,27 @@ void print_writers(Output& output, const std::vector<requester::WriterStatus>& w
   }
 }
 
+// Nobody asked these writers, so nothing else tells that their files in the copies are of no use.
+void print_partly_held(Output& output, const std::vector<requester::ComponentRef>& components) {
+  if (components.empty()) return;
+  output.line("only in part on these volumes, and not consistent in the copies: add the others");
+  for (const auto& component : components) {
+    output.line("  " + shown(component.logical_path.empty()
+                                 ? component.name
+                                 : component.logical_path + '\\' + component.name));
+  }
+}
+
+boost::json::array components_to_json(const std::vector<requester::ComponentRef>& components) {
+  boost::json::array list;
+  for (const auto& component : components) {
+    list.push_back(boost::json::object{{"writer_class_id", component.class_id.to_string()},
+                                       {"logical_path", component.logical_path},
+                                       {"name", component.name}});
+  }
+  return list;
+}
+
 }  // namespace
 
 tl::expected<requester::SnapshotSetInfo, ExitCode> create_set(Service& service, Output& output,
@@ -52,16 +73,11 @@ tl::expected<requester::SnapshotSetInfo, ExitCode> create_set(Service& service, 
 }
 
 boost::json::object set_to_json(const requester::SnapshotSetInfo& set) {
-  boost::json::array components;
-  for (const auto& component : set.components) {
-    components.push_back(boost::json::object{{"writer_class_id", component.class_id.to_string()},
-                                             {"logical_path", component.logical_path},
-                                             {"name", component.name}});
-  }
   boost::json::object object{{"set_id", set.set_id.to_string()},
                              {"snapshots", list_to_json(set.snapshots)}};
   for (const auto& [name, value] : to_json(set.report)) object[name] = value;
-  object["components"] = std::move(components);
+  object["components"] = components_to_json(set.components);
+  object["partly_held"] = components_to_json(set.partly_held);
   return object;
 }
 
@@ -75,6 +91,7 @@ void print_set(Output& output, const requester::SnapshotSetInfo& set) {
     }
   }
   print_writers(output, set.report.writers);
+  print_partly_held(output, set.partly_held);
   if (set.report.timeline.empty()) return;
   output.line("timeline");
   for (const auto& text : timeline_text(set.report.timeline)) output.line("  " + text);
@@ -106,8 +123,9 @@ ExitCode create_shadow(Service& service, Output& output, const CreateShadow& arg
            (arguments.policy == WriterPolicy::none && has_failed(writer));
   };
   const auto& writers = set->report.writers;
-  return std::any_of(writers.begin(), writers.end(), unnoticed) ? ExitCode::in_part
-                                                                : ExitCode::done;
+  const bool in_part =
+      !set->partly_held.empty() || std::any_of(writers.begin(), writers.end(), unnoticed);
+  return in_part ? ExitCode::in_part : ExitCode::done;
 }
 
 }  // namespace umbra::cli

@@ -352,7 +352,7 @@ Result<std::vector<std::uint64_t>> SessionLogic::devices_of(const std::vector<Vo
   return devices;
 }
 
-Result<std::vector<ComponentRef>> SessionLogic::select_automatically(const CreateOptions& options) {
+Status SessionLogic::select_automatically(const CreateOptions& options, SnapshotSetInfo& info) {
   const auto devices = devices_of(options.volumes);
   if (!devices) return fail(devices.error());
   const auto writers = writer_metadata();
@@ -361,18 +361,21 @@ Result<std::vector<ComponentRef>> SessionLogic::select_automatically(const Creat
     const std::uint64_t device = device_of_(directory);
     return std::find(devices->begin(), devices->end(), device) != devices->end();
   };
-  std::vector<ComponentRef> selected;
   for (const WriterMetadata& writer : *writers) {
-    for (const std::size_t i : documents::select_components(writer.document, holds)) {
-      const ComponentInfo& component = writer.document.components[i];
-      selected.push_back({writer.instance_id, writer.class_id, component.type,
-                          component.logical_path, component.name});
-    }
+    const auto add_to = [&writer](std::vector<ComponentRef>& refs, const auto& indices) {
+      for (const std::size_t i : indices) {
+        const ComponentInfo& component = writer.document.components[i];
+        refs.push_back({writer.instance_id, writer.class_id, component.type, component.logical_path,
+                        component.name});
+      }
+    };
+    add_to(info.components, documents::select_components(writer.document, holds));
+    add_to(info.partly_held, documents::partly_held_components(writer.document, holds));
   }
-  for (const ComponentRef& component : selected) {
-    if (const Status added = add_component(component); !added) return fail(added.error());
+  for (const ComponentRef& component : info.components) {
+    if (Status added = add_component(component); !added) return added;
   }
-  return selected;
+  return {};
 }
 
 Result<SnapshotSetInfo> SessionLogic::create_steps(const CreateOptions& options) {
@@ -391,9 +394,7 @@ Result<SnapshotSetInfo> SessionLogic::create_steps(const CreateOptions& options)
     if (done = gather_writer_metadata(left(), options.on_progress); !done) {
       return fail(done.error());
     }
-    auto selected = select_automatically(options);
-    if (!selected) return fail(selected.error());
-    info.components = std::move(*selected);
+    if (done = select_automatically(options, info); !done) return fail(done.error());
   }
   const auto set = start_snapshot_set(options.queue_limit);
   if (!set) return fail(set.error());

@@ -69,7 +69,8 @@ class SessionLogic {
                                     std::chrono::milliseconds limit, const OnProgress& progress);
   Result<SnapshotSetInfo> create_steps(const CreateOptions& options);
   Result<std::vector<std::uint64_t>> devices_of(const std::vector<VolumeRef>& volumes);
-  Result<std::vector<ComponentRef>> select_automatically(const CreateOptions& options);
+  /// Fills `components` and `partly_held`.
+  Status select_automatically(const CreateOptions& options, SnapshotSetInfo& info);
   [[nodiscard]] bool writers_take_part() const noexcept { return has_writers(context_); }
 
   Link& link_;

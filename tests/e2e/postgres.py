@@ -239,9 +239,12 @@ def a_cluster_partly_outside_is_refused(world):
     expect(not components[address(cluster)].get("backup-metadata"), "metadata of the one that failed")
     session.close()
 
-    # What is whole in the set is chosen by itself; a part of a cluster is not.
-    made = json.loads(create(world, data).stdout)
+    # What is whole in the set is chosen by itself; a part of a cluster is not, and that is told.
+    done = create(world, data, check=False)
+    made = json.loads(done.stdout)
     expect([c["name"] for c in made["components"]] == [address(whole)], f"components: {made}")
+    expect([c["name"] for c in made["partly_held"]] == [address(cluster)], f"partly: {made}")
+    expect(done.returncode == 3, f"exit status {done.returncode} for a part of a cluster")
     elsewhere = world.path("slow")
     os.makedirs(elsewhere)
     pg_cluster.own(elsewhere)

@@ -158,6 +158,16 @@ TEST_CASE("a writer that failed at BackupComplete makes the creation partial", "
   CHECK(umbra(state, {"create", "shadow", "db"}).status == 3);
 }
 
+TEST_CASE("a component that is only in part on the volumes makes the creation partial", "[cli]") {
+  auto state = a_set();
+  state.set.partly_held.push_back({.logical_path = "shops", .name = "eu"});
+  const auto ran = umbra(state, {"create", "shadow", "db"});
+  CHECK(ran.status == 3);
+  CHECK(ran.out.find("add the others\n  shops\\eu\n") != std::string::npos);
+  const auto value = boost::json::parse(umbra(state, {"create", "shadow", "db", "--json"}).out);
+  CHECK(value.at("partly_held").at(0).at("name") == "eu");
+}
+
 TEST_CASE("exec hands the copies to the command and its status on", "[cli]") {
   for (const int command_status : {0, 7, 143}) {
     auto state = a_set();

@@ -50,7 +50,7 @@ TEST_CASE("the member names of JSON output are an interface", "[cli]") {
   CHECK(members(error_to_json(Error{})) ==
         Names{"code", "name", "text", "context", "remedy", "exit_status"});
   CHECK(members(set_to_json({})) ==
-        Names{"set_id", "snapshots", "writers", "timeline", "hold", "components"});
+        Names{"set_id", "snapshots", "writers", "timeline", "hold", "components", "partly_held"});
 }
 
 TEST_CASE("JSON values: nil ids are null, states have VSS's names, times are UTC", "[cli]") {

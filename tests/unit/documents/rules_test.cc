@@ -67,6 +67,32 @@ TEST_CASE("a set with one file elsewhere is left out and its selectable parts st
                                     "Security", "writerData\\Usage"});
 }
 
+TEST_CASE("a component with a part of its files here is told, by the one that can be selected") {
+  const auto partly = [](const WriterMetadataDocument& metadata) {
+    Names names;
+    for (const std::size_t i : partly_held_components(
+             metadata, [](const std::string& dir) { return !dir.starts_with("/else"); })) {
+      names.push_back(full_path(metadata.components[i].logical_path, metadata.components[i].name));
+    }
+    return names;
+  };
+  WriterMetadataDocument metadata = my_writer();
+  CHECK(partly(metadata).empty());
+  // Set1 comes with writerData, which has nothing else: all of it is elsewhere.
+  metadata.components[6].files[0].path = "/else/set1";
+  CHECK(partly(metadata).empty());
+  metadata.components[5].log_files = {{.path = "/log"}};
+  CHECK(partly(metadata) == Names{"writerData"});
+  metadata.components[8].files.push_back({.path = "/else/jan"});
+  CHECK(partly(metadata) == Names{"writerData", "writerData\\Usage"});
+  // Nothing can be done about one that cannot be selected.
+  metadata.components[0].files.push_back({.path = "/else/bin"});
+  CHECK(partly(metadata) == Names{"writerData", "writerData\\Usage"});
+  // The place that counts is the one it is read from.
+  metadata.components[6].files[0].alternate_path = "/spool";
+  CHECK(partly(metadata) == Names{"writerData\\Usage"});
+}
+
 TEST_CASE("a mandatory component elsewhere leaves the whole writer out") {
   WriterMetadataDocument metadata = my_writer();
   metadata.components[1].files[0].path = "/else";

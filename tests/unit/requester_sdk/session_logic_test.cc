@@ -325,9 +325,23 @@ TEST_CASE("a whole creation selects what lies on the volumes and completes a per
   CHECK(info->set_id == kSet);
   CHECK(info->snapshots.at(0).snapshot_id == kSnapshot);
   CHECK(info->components.size() == 1);
+  CHECK(info->partly_held.empty());
   CHECK(session.sent("session.add_component") == 1);
   CHECK(session.sent("session.set_backup_succeeded") == 1);
   CHECK(session.logic.state() == SessionState::completed);
+}
+
+TEST_CASE("a component that lies on the volumes only in part is told and not selected") {
+  Session session;
+  session.link.writers = {writer_with("/data/x"), writer_with("/data/y")};
+  session.link.writers[1].components[0].name = "split";
+  session.link.writers[1].components[0].files.emplace_back().path = "/elsewhere";
+  const auto info = session.logic.create_snapshot_set(creation());
+  REQUIRE(info);
+  CHECK(info->components.size() == 1);
+  REQUIRE(info->partly_held.size() == 1);
+  CHECK(info->partly_held[0].name == "split");
+  CHECK(session.sent("session.add_component") == 1);
 }
 
 TEST_CASE("an auto-release creation stays open for copying") {

@@ -74,6 +74,8 @@ TEST_CASE("what is told keeps the documents' rules") {
   // The whole comes with the one that can be selected.
   CHECK(documents::select_components(document, below({"/srv"})) == std::vector<std::size_t>{0});
   CHECK(documents::select_components(document, below({"/srv/data", "/srv/wal"})).empty());
+  CHECK(documents::partly_held_components(document, below({"/srv/data", "/srv/wal"})) ==
+        std::vector<std::size_t>{0});
 }
 
 TEST_CASE("WAL in the data directory is told once") {

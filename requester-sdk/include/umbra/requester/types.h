@@ -207,6 +207,9 @@ struct SnapshotSetInfo {
   std::vector<SnapshotProperties> snapshots{};
   SetReport report{};
   std::vector<ComponentRef> components{};  ///< Those that were selected.
+  /// Those that lie on the volumes only in part, so that they were not selected and their writers
+  /// not asked: what the copies hold of them is of no use. Their other volumes belong into the set.
+  std::vector<ComponentRef> partly_held{};
 };
 
 /// One component to be restored.
