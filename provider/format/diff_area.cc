@@ -25,8 +25,8 @@ constexpr std::size_t kGroupChecksumAt = 68;
 constexpr std::size_t kEntryFixedBytes = 12;
 constexpr std::size_t kMembersAt = 120;
 constexpr std::size_t kTableSegmentsAt = 120;
-static_assert(kTableSegmentsAt + 4 * kTableSegmentsMax <= kChecksumAt);
-static_assert(kMembersAt + 16 * kMembersMax <= kChecksumAt);
+static_assert(kTableSegmentsAt + std::size_t{4} * kTableSegmentsMax <= kChecksumAt);
+static_assert(kMembersAt + std::size_t{16} * kMembersMax <= kChecksumAt);
 
 constexpr std::uint64_t kSegmentDataBytes = 4U << 20U;
 constexpr std::uint64_t kSlotsMin = 16;
