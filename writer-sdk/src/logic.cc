@@ -229,7 +229,10 @@ void Logic::finished(const SessionId& session, rpc::WriterReply reply, TimePoint
   backup.running.reset();
   switch (done.event) {
     case Event::prepare_for_snapshot: backup.prepared = reply.ok; break;
-    case Event::thaw: backup.frozen = false; break;
+    case Event::thaw:
+      backup.frozen = false;
+      answer_repeated_thaws(backup, reply);
+      break;
     case Event::post_snapshot: backup.dirty = false; break;
     case Event::abort:
       backup.frozen = false;
@@ -293,6 +296,16 @@ void Logic::disconnected(TimePoint now) {
     }
     run_next(found);
   }
+}
+
+// Thaws that came while this one ran ask for what it did. No Freeze can wait behind it (the writer
+// was frozen), so they all belong to it; left in the queue, they would undo a later Freeze.
+void Logic::answer_repeated_thaws(Backup& backup, const rpc::WriterReply& reply) {
+  for (Pending& pending : backup.waiting) {
+    if (pending.event == Event::thaw) answer(pending.request, reply);
+  }
+  std::erase_if(backup.waiting,
+                [](const Pending& pending) { return pending.event == Event::thaw; });
 }
 
 void Logic::lose_restore(const SessionId& session, Backup& backup, TimePoint now) {

@@ -130,6 +130,7 @@ class Logic {
   void give_up(const SessionId& session, Backup& backup);
   void answer(std::optional<rpc::RequestId>& request, Result<rpc::WriterReply> reply);
   void enqueue_abort(Backup& backup);
+  void answer_repeated_thaws(Backup& backup, const rpc::WriterReply& reply);
   void lose_restore(const SessionId& session, Backup& backup, TimePoint now);
   void drop_waiting(Backup& backup, const char* why);
   void enqueue_lost_post_restore(Backup& backup, TimePoint now);

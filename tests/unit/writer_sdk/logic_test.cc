@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "writer-sdk/src/logic.h"
 
+#include <algorithm>
 #include <set>
 
 #include "engine/platform/prng.h"
@@ -255,6 +256,41 @@ TEST_CASE("a thaw in time disarms the window for good") {
   writer.finish();
   CHECK(writer.failure(thaw) == Errc::ok);
   CHECK(writer.expiries == 0);
+}
+
+TEST_CASE("a repeated thaw is answered with the first and does not touch a later freeze") {
+  Writer writer;
+  writer.freeze();
+  const int first = writer.send(Event::thaw);
+  const int second = writer.send(Event::thaw);
+  const int third = writer.send(Event::thaw);
+  writer.finish();
+  CHECK(writer.failure(first) == Errc::ok);
+  CHECK(writer.failure(second) == Errc::ok);
+  CHECK(writer.failure(third) == Errc::ok);
+  CHECK(std::count(writer.started.begin(), writer.started.end(), Event::thaw) == 1);
+
+  writer.run(Event::prepare_for_snapshot);
+  writer.run(Event::freeze);
+  const int shutdown = writer.send(Event::backup_shutdown);
+  REQUIRE(writer.started.back() == Event::abort);
+  writer.finish();
+  CHECK(writer.started.back() == Event::backup_shutdown);
+  writer.finish();
+  CHECK(writer.failure(shutdown) == Errc::ok);
+}
+
+TEST_CASE("a repeated thaw leaves the window of a later freeze in force") {
+  Writer writer;
+  writer.freeze();
+  writer.send(Event::thaw);
+  writer.send(Event::thaw);
+  writer.finish();
+  writer.run(Event::prepare_for_snapshot);
+  writer.run(Event::freeze);
+  writer.pass(60s);
+  CHECK(writer.expiries == 1);
+  CHECK(writer.started.back() == Event::abort);
 }
 
 TEST_CASE("losing umbrad thaws a frozen writer and ends its backups") {
