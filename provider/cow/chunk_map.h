@@ -29,6 +29,8 @@
 #include <optional>
 #include <vector>
 
+#include "provider/cow/sync.h"
+
 namespace umbra::cow {
 
 /// Where a chunk's preserved bytes are. The generation tells a reused segment from the one meant.
@@ -88,7 +90,7 @@ class ChunkMap {
   // In parts, so that growing a long list moves little.
   using ChunkList = std::vector<std::vector<ChunkNumber>>;
 
-  [[nodiscard]] std::mutex& lock_of(std::uint64_t page) const noexcept {
+  [[nodiscard]] sync::Mutex& lock_of(std::uint64_t page) const noexcept {
     return locks_[page % kLocks];
   }
   /// The first entry whose key is not below `key`.
@@ -101,11 +103,11 @@ class ChunkMap {
                         const std::function<void(Home)>& dropped);
   void note(std::uint64_t chunk, ChunkList& list);
 
-  mutable std::array<std::mutex, kLocks> locks_;
+  mutable std::array<sync::Mutex, kLocks> locks_;
   std::vector<Page> pages_;
   std::atomic<std::uint64_t> records_ = 0;
-  std::mutex prune_mutex_;  // Above the others.
-  mutable std::mutex lists_mutex_;
+  sync::Mutex prune_mutex_;  // Above the others.
+  mutable sync::Mutex lists_mutex_;
   std::map<std::uint64_t, ChunkList> lists_;  // lists_mutex_; by epoch
 };
 

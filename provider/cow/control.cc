@@ -91,8 +91,8 @@ class Volume::Impl::OwnExecutor final : public Executor {
     }
   }
 
-  std::mutex mutex_;
-  std::condition_variable changed_;
+  sync::Mutex mutex_;
+  sync::ConditionVariable changed_;
   std::deque<std::function<void()>> jobs_;
   bool stopping_ = false;
   std::thread thread_;

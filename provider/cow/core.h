@@ -43,7 +43,6 @@
 
 #include <array>
 #include <atomic>
-#include <condition_variable>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -54,6 +53,7 @@
 
 #include "provider/cow/chunk_map.h"
 #include "provider/cow/segments.h"
+#include "provider/cow/sync.h"
 #include "provider/cow/volume.h"
 #include "provider/format/diff_area.h"
 
@@ -64,7 +64,7 @@ inline constexpr std::uint32_t kBatchChunksMax = 64;  // Records in a group.
 inline constexpr std::uint32_t kBatchBytesMax = 512U << 10U;
 inline constexpr std::size_t kCopiesMax = 1024;     // Chunks being copied or waiting for it.
 inline constexpr std::uint64_t kSegmentsAhead = 4;  // Fewer free ones: grow.
-inline constexpr std::size_t kShards = 16;
+inline constexpr std::size_t kShards = sync::kShards;
 
 /// Memory for device I/O: aligned for O_DIRECT.
 struct AlignedFree {
@@ -129,8 +129,8 @@ struct Snapshot {
   enum class Readable : std::uint8_t { yes, lost, removed };
 
   format::SnapshotSlot slot;  // Guarded by mutex_; members only change with table_mutex_ as well.
-  std::atomic<Readable> readable = Readable::yes;
-  std::atomic<std::uint32_t> open_devices = 0;
+  sync::Atomic<Readable> readable = Readable::yes;
+  sync::Atomic<std::uint32_t> open_devices = 0;
   std::uint64_t epoch = 0;  // Constant.
 };
 
@@ -184,9 +184,9 @@ class Volume::Impl : public std::enable_shared_from_this<Volume::Impl> {
   class OwnExecutor;
   friend class SnapshotDevice;
 
-  using Bits = std::vector<std::atomic<std::uint64_t>>;
+  using Bits = std::vector<sync::Atomic<std::uint64_t>>;
   struct alignas(64) Shard {
-    std::atomic<std::int64_t> issued = 0;
+    sync::Atomic<std::int64_t> issued = 0;
   };
 
   /// A group on its way: up to kBatchChunksMax copies with consecutive slots.
@@ -209,8 +209,8 @@ class Volume::Impl : public std::enable_shared_from_this<Volume::Impl> {
     block::Request write_data;
     std::array<block::Request, 2> write_index;
     block::Request flush;
-    std::atomic<std::uint32_t> outstanding = 0;
-    std::atomic<int> error = 0;
+    sync::Atomic<std::uint32_t> outstanding = 0;
+    sync::Atomic<int> error = 0;
     Batch* next = nullptr;
   };
 
@@ -340,16 +340,16 @@ class Volume::Impl : public std::enable_shared_from_this<Volume::Impl> {
   Executor* executor_ = nullptr;
 
   // The steady path: nothing else is touched by a write to a preserved chunk.
-  std::atomic<Bits*> bits_ = nullptr;  // Null: no live snapshot, nothing to preserve.
-  std::atomic<bool> gate_shut_ = false;
-  std::atomic<bool> closed_ = false;
-  std::atomic<bool> origin_flush_failed_ = false;
-  std::atomic<bool> diff_flush_failed_ = false;
+  sync::Atomic<Bits*> bits_ = nullptr;  // Null: no live snapshot, nothing to preserve.
+  sync::Atomic<bool> gate_shut_ = false;
+  sync::Atomic<bool> closed_ = false;
+  sync::Atomic<bool> origin_flush_failed_ = false;
+  sync::Atomic<bool> diff_flush_failed_ = false;
   std::array<Shard, kShards> in_flight_;
 
-  mutable std::mutex mutex_;
-  std::condition_variable drained_;
-  std::condition_variable idle_;
+  mutable sync::Mutex mutex_;
+  sync::ConditionVariable drained_;
+  sync::ConditionVariable idle_;
   std::uint32_t holds_ = 0;   // mutex_
   bool quiet_ = false;        // mutex_; drained since the gate was shut: no write is issued
   RequestQueue parked_;       // mutex_
@@ -393,7 +393,7 @@ class Volume::Impl : public std::enable_shared_from_this<Volume::Impl> {
   std::vector<std::uint64_t> completed_ahead_;  // mutex_; sorted, at most kBatchesMax
   bool sequence_stuck_ = false;  // mutex_; a group failed: no later one is vouched for
 
-  std::mutex table_mutex_;
+  sync::Mutex table_mutex_;
   AlignedBuffer table_buffer_;  // table_mutex_
   struct TableSlot {
     std::uint64_t sequence = 0;
@@ -401,10 +401,10 @@ class Volume::Impl : public std::enable_shared_from_this<Volume::Impl> {
   };
   std::vector<TableSlot> table_;           // table_mutex_; all slots that are durably there
   std::vector<std::uint32_t> free_slots_;  // table_mutex_; the lowest last
-  std::mutex grow_mutex_;
+  sync::Mutex grow_mutex_;
   std::uint64_t epoch_last_ = 0;  // mutex_; highest ever given out
 
-  std::atomic<std::uint64_t> reads_ = 0;  // Of snapshots.
+  sync::Atomic<std::uint64_t> reads_ = 0;  // Of snapshots.
   std::atomic<std::uint64_t> chunks_preserved_ = 0;
   std::atomic<std::uint64_t> groups_written_ = 0;
   std::atomic<std::uint64_t> diff_flushes_ = 0;

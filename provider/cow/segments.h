@@ -20,6 +20,7 @@
 #include <vector>
 
 #include "provider/cow/chunk_map.h"
+#include "provider/cow/sync.h"
 #include "provider/format/diff_area.h"
 
 namespace umbra::cow {
@@ -77,7 +78,7 @@ class Segments {
   static constexpr std::uint64_t kBlocksMax = 16384;
 
   struct Segment {
-    std::atomic<std::uint64_t> generation = 0;
+    sync::Atomic<std::uint64_t> generation = 0;
     std::uint32_t live = 0;
     std::uint32_t slots_used = 0;
     std::uint32_t units_used = 0;

@@ -64,7 +64,7 @@ class Volume::Impl::SnapshotDevice final : public block::Device {
     std::uint64_t position = 0;  // Bytes of the request that are right.
     block::Request io;
     AlignedBuffer bounce;
-    std::atomic<bool> arrived = false;
+    sync::Atomic<bool> arrived = false;
     // The piece being read.
     bool from_diff = false;
     Home home;

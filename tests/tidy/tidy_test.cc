@@ -268,6 +268,19 @@ TEST_CASE("banned words and calls", "[tidy]") {
   }
 }
 
+TEST_CASE("the store waits only where the deterministic scheduler sees it", "[tidy]") {
+  static const std::regex wait(
+      R"(\bstd::(shared_|recursive_|timed_)?mutex\b|\bstd::condition_var)");
+  for (const auto& file : sources()) {
+    if (!starts_with(file.path, "provider/cow/") || file.path == "provider/cow/sync.h") continue;
+    for (std::size_t i = 0; i < file.lines.size(); ++i) {
+      if (std::regex_search(file.lines[i], wait)) {
+        report(file, i, "use provider/cow/sync.h: tests/sched would hang here");
+      }
+    }
+  }
+}
+
 TEST_CASE("public headers include only the standard library, tl::expected and umbra", "[tidy]") {
   for (const auto& file : sources()) {
     if (file.path.find("/include/umbra/") == std::string::npos) continue;
