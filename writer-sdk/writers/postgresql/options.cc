@@ -2,38 +2,22 @@
 
 #include "writer-sdk/writers/postgresql/options.h"
 
-#include <toml++/toml.h>
 #include <algorithm>
-#include <cctype>
-#include <cstdint>
 #include <filesystem>
 #include <utility>
+
+#include "writer-sdk/writers/common/config_file.h"
 
 namespace umbra::postgresql {
 
 namespace {
 
-tl::unexpected<Error> wrong(const toml::node& node, const std::string& text) {
-  return fail(Errc::invalid_argument,
-              "line " + std::to_string(node.source().begin.line) + ": " + text);
-}
-
-Status read_text(const toml::node& node, std::string_view key, std::string& value) {
-  const auto text = node.value<std::string>();
-  if (!node.is_string() || !text) return wrong(node, std::string(key) + " must be a string");
-  value = *text;
-  return {};
-}
-
-Status read_milliseconds(const toml::node& node, std::string_view key,
-                         std::chrono::milliseconds& value) {
-  const auto number = node.value<std::int64_t>();
-  if (!node.is_integer() || !number) {
-    return wrong(node, std::string(key) + " must be a whole number of milliseconds");
-  }
-  value = std::chrono::milliseconds(*number);
-  return {};
-}
+using writers::check_range;
+using writers::lower;
+using writers::read_milliseconds;
+using writers::read_text;
+using writers::read_texts;
+using writers::wrong;
 
 Status read_slots(const toml::node& node, bool& keep) {
   std::string text;
@@ -42,17 +26,6 @@ Status read_slots(const toml::node& node, bool& keep) {
     return wrong(node, "replication_slots must be \"keep\" or \"leave out\"");
   }
   keep = text == "keep";
-  return {};
-}
-
-Status read_directories(const toml::node& node, std::vector<std::string>& directories) {
-  const auto* list = node.as_array();
-  if (list == nullptr) return wrong(node, "discover must be a list of directories");
-  for (const auto& entry : *list) {
-    std::string path;
-    if (auto read = read_text(entry, "each of discover", path); !read) return read;
-    directories.push_back(std::move(path));
-  }
   return {};
 }
 
@@ -94,30 +67,21 @@ Status read_clusters(const toml::node& node, std::vector<ClusterOptions>& cluste
 
 Status read_entry(std::string_view key, const toml::node& node, Options& options) {
   if (key == "cluster") return read_clusters(node, options.clusters);
-  if (key == "discover") return read_directories(node, options.discover);
+  if (key == "discover") return read_texts(node, key, "directories", options.discover);
   if (key == "user") return read_text(node, key, options.user);
   if (key == "database") return read_text(node, key, options.database);
   if (key == "replication_slots") return read_slots(node, options.keep_replication_slots);
   if (key == "restore_command") return read_text(node, key, options.restore_command);
-  if (key == "socket") return read_text(node, key, options.socket_path);
-  if (key == "instance_name") return read_text(node, key, options.instance_name);
-  if (key == "log_level") return read_text(node, key, options.log_level);
   if (key == "log_file") return read_text(node, key, options.log_file);
   if (key == "answer_wait_ms") return read_milliseconds(node, key, options.answer_wait);
   if (key == "checkpoint_wait_ms") return read_milliseconds(node, key, options.checkpoint_wait);
   if (key == "watch_interval_ms") return read_milliseconds(node, key, options.watch_interval);
-  if (key == "freeze_window_ms") return read_milliseconds(node, key, options.freeze_window);
+  if (auto read = writers::read_program_entry(key, node, options)) return *std::move(read);
   return wrong(node,
                "unknown key '" + std::string(key) +
                    "'; there are cluster, discover, user, database, replication_slots, "
                    "restore_command, socket, instance_name, log_level, log_file, answer_wait_ms, "
                    "checkpoint_wait_ms, watch_interval_ms, freeze_window_ms");
-}
-
-std::string lower(std::string text) {
-  std::transform(text.begin(), text.end(), text.begin(),
-                 [](unsigned char c) { return static_cast<char>(c < 0x80 ? std::tolower(c) : c); });
-  return text;
 }
 
 Status check_name(const std::string& name) {
@@ -152,19 +116,7 @@ Status check_clusters(Options& options) {
   return {};
 }
 
-Status check_range(const char* what, std::chrono::milliseconds value, std::int64_t least,
-                   std::int64_t most) {
-  if (value.count() >= least && value.count() <= most) return {};
-  return fail(Errc::invalid_argument, std::string(what) + " must be " + std::to_string(least) +
-                                          " to " + std::to_string(most) + " ms");
-}
-
 Status check_times(const Options& options) {
-  if (auto checked =
-          check_range("the freeze window", options.freeze_window, 1, kFreezeWindowMax.count());
-      !checked) {
-    return checked;
-  }
   if (auto checked = check_range("the answer wait", options.answer_wait, 100, 60'000); !checked) {
     return checked;
   }
@@ -178,17 +130,9 @@ Status check_times(const Options& options) {
 }  // namespace
 
 Status read_config(std::string_view text, Options& options) {
-  toml::table table;
-  try {
-    table = toml::parse(text);
-  } catch (const toml::parse_error& error) {
-    return fail(Errc::invalid_argument, "line " + std::to_string(error.source().begin.line) + ": " +
-                                            std::string(error.description()));
-  }
-  for (const auto& [key, node] : table) {
-    if (auto read = read_entry(key.str(), node, options); !read) return read;
-  }
-  return {};
+  return writers::read_entries(text, [&options](std::string_view key, const toml::node& node) {
+    return read_entry(key, node, options);
+  });
 }
 
 Status check_options(Options& options) {
@@ -207,11 +151,7 @@ Status check_options(Options& options) {
     return fail(Errc::invalid_argument, "discover: '" + directory + "' must be absolute");
   }
   if (auto checked = check_clusters(options); !checked) return checked;
-  const auto levels = {"debug", "info", "warning", "error"};
-  if (std::find(levels.begin(), levels.end(), options.log_level) == levels.end()) {
-    return fail(Errc::invalid_argument,
-                "log level '" + options.log_level + "'; there are debug, info, warning, error");
-  }
+  if (auto checked = writers::check_program_options(options); !checked) return checked;
   return check_times(options);
 }
 

@@ -20,12 +20,12 @@
 #include <vector>
 
 #include "umbra/result.h"
+#include "writer-sdk/writers/common/options.h"
 #include "writer-sdk/writers/postgresql/target.h"
 
 namespace umbra::postgresql {
 
 inline constexpr std::size_t kClustersMax = 64;
-inline constexpr std::chrono::milliseconds kFreezeWindowMax{60'000};
 
 struct ClusterOptions {
   std::string name{};            ///< Of its component, for all time. Empty: its address.
@@ -34,7 +34,7 @@ struct ClusterOptions {
   Target target{};               ///< From `connection`, by check_options().
 };
 
-struct Options {
+struct Options : writers::ProgramOptions {
   std::vector<ClusterOptions> clusters;
   std::vector<std::string> discover;  ///< Directories in which sockets are looked for.
   std::string user;                   ///< Role, where a connection names none.
@@ -42,9 +42,6 @@ struct Options {
   bool keep_replication_slots = false;
   /// For restores to a point in time: PostgreSQL's setting. The server runs it.
   std::string restore_command;
-  std::string socket_path;  ///< Empty: the platform's.
-  std::string instance_name;
-  std::string log_level = "info";
   std::string log_file;  ///< Empty: standard error.
   /// For connecting and for each short question to a cluster.
   std::chrono::milliseconds answer_wait{3'000};
@@ -52,7 +49,6 @@ struct Options {
   std::chrono::milliseconds checkpoint_wait{60'000};
   /// How often each cluster is looked at, to report what is up and what is down.
   std::chrono::milliseconds watch_interval{10'000};
-  std::chrono::milliseconds freeze_window{60'000};
 };
 
 /// Reads the text of a configuration file into `options`. Errors: invalid_argument (not TOML, an

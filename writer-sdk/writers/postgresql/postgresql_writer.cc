@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "writer-sdk/writers/common/program.h"
 #include "writer-sdk/writers/postgresql/restore_work.h"
 
 namespace umbra::postgresql {
@@ -177,17 +178,7 @@ Status PostgresqlWriter::on_post_restore(writer::Context& context) {
 }
 
 writer::Options PostgresqlWriter::session_options() const {
-  writer::Options options;
-  options.class_id = writer_class_id();
-  options.name = "PostgreSQL Writer";
-  options.instance_name = options_.instance_name;
-  options.usage = UsageType::user_data;
-  options.source = SourceType::transacted_db;
-  options.level = ApplicationLevel::back_end;
-  options.freeze_window = options_.freeze_window;
-  options.socket_path = options_.socket_path;
-  options.coordinator_required = false;
-  return options;
+  return writers::session_options(writer_class_id(), "PostgreSQL Writer", options_);
 }
 
 std::shared_ptr<BackupRound> PostgresqlWriter::find(const SessionId& session) const {

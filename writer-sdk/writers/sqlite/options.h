@@ -17,21 +17,16 @@
 #include <vector>
 
 #include "umbra/result.h"
+#include "writer-sdk/writers/common/options.h"
 
 namespace umbra::sqlite {
 
 inline constexpr std::size_t kDatabasesMax = 256;
-inline constexpr std::chrono::milliseconds kFreezeWindowMax{60'000};
 
-struct Options {
+struct Options : writers::ProgramOptions {
   std::vector<std::string> databases;  ///< Absolute, normal, sorted, each once.
-  std::string socket_path;             ///< Empty: the platform's.
-  std::string instance_name;           ///< Tells several instances apart; may be empty.
   /// For the locks of all databases together; below the window.
   std::chrono::milliseconds lock_wait{10'000};
-  /// Between Freeze and Thaw; then the databases are released, whatever happens.
-  std::chrono::milliseconds freeze_window{60'000};
-  std::string log_level = "info";
 };
 
 /// Reads the text of a configuration file into `options`. Errors: invalid_argument (not TOML, an

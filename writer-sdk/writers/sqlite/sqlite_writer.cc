@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "writer-sdk/writers/common/program.h"
 #include "writer-sdk/writers/sqlite/database_restore.h"
 #include "writer-sdk/writers/sqlite/metadata.h"
 
@@ -110,17 +111,7 @@ Status SqliteWriter::on_post_restore(writer::Context& context) {
 }
 
 writer::Options SqliteWriter::session_options() const {
-  writer::Options options;
-  options.class_id = writer_class_id();
-  options.name = "SQLite Writer";
-  options.instance_name = options_.instance_name;
-  options.usage = UsageType::user_data;
-  options.source = SourceType::transacted_db;
-  options.level = ApplicationLevel::back_end;
-  options.freeze_window = options_.freeze_window;
-  options.socket_path = options_.socket_path;
-  options.coordinator_required = false;
-  return options;
+  return writers::session_options(writer_class_id(), "SQLite Writer", options_);
 }
 
 Patience SqliteWriter::patience(const writer::Context& context) const {
