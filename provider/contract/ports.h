@@ -19,10 +19,6 @@
 
 namespace umbra::contract {
 
-/// Among the devices of Freezer::freeze: those before it are frozen before those after it. The
-/// number 0 is no device's.
-inline constexpr std::uint64_t kFreezeBarrier = 0;
-
 /// How a freeze ended.
 struct Thawed {
   bool held_throughout = true;  // Everything was frozen until now.
@@ -46,12 +42,12 @@ class Freezer {
 
   /// FIFREEZE on every file system mounted from one of `devices`, within `limit`; each is recorded
   /// in the run directory before it is issued. They freeze side by side (each may wait 50 ms for
-  /// the kernel alone); where one volume lies on another, kFreezeBarrier comes between, dependants
-  /// before hosts: a dependant's freeze writes to its host. From then on the guardian thaws them by
-  /// itself at the end of `lease`, or when this process ends. On failure, and when `stop` is
-  /// requested, nothing stays frozen: a FIFREEZE that has not returned yet is thawed when it does.
-  /// Errors: flush_writes_timeout (names the mount); freeze_failed (a mount cannot be reached or
-  /// frozen, or somebody else has frozen it); bad_state (stopped).
+  /// the kernel alone), so none of them may lie on another: a dependant's freeze writes to its
+  /// host. From then on the guardian thaws them by itself at the end of `lease`, or when this
+  /// process ends. On failure, and when `stop` is requested, nothing stays frozen: a FIFREEZE that
+  /// has not returned yet is thawed when it does. Errors: flush_writes_timeout (names the mount);
+  /// freeze_failed (a mount cannot be reached or frozen, or somebody else has frozen it); bad_state
+  /// (stopped).
   [[nodiscard]] virtual Status freeze(const SnapshotSetId& set,
                                       const std::vector<std::uint64_t>& devices,
                                       std::chrono::milliseconds limit,

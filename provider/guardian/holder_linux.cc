@@ -14,7 +14,6 @@
 #include <cerrno>
 #include <csignal>
 #include <mutex>
-#include <span>
 #include <system_error>
 #include <thread>
 #include <utility>
@@ -107,14 +106,8 @@ class Holder {
     const auto begin = system_clock().now();
     const auto lease_end = begin + task_.lease;
     const auto deadline = std::min(begin + task_.limit, lease_end);
-    for (auto begin_group = items_.begin(); begin_group != items_.end();) {
-      const auto end_group = std::find_if(begin_group, items_.end(), [&](const Item& item) {
-        return item.mount->group != begin_group->mount->group;
-      });
-      if (const Item* failed = freeze_group({begin_group, end_group}, deadline)) {
-        return tell_failure(why_not_frozen(*failed, begin));
-      }
-      begin_group = end_group;
+    if (const Item* failed = freeze_all(deadline)) {
+      return tell_failure(why_not_frozen(*failed, begin));
     }
     for (const auto device : unmounted_) {
       if (!has_file_system_in_use(device)) continue;
@@ -132,20 +125,20 @@ class Holder {
   }
 
   // Nothing, or the first that is not frozen: one that failed before one that is only slow.
-  const Item* freeze_group(std::span<Item> group, TimePoint deadline) {
+  const Item* freeze_all(TimePoint deadline) {
     const auto is = [](At at) { return [at](const Item& item) { return item.at == at; }; };
-    for (auto& item : group) {
+    for (auto& item : items_) {
       item.at = At::freezing;
       start(item, [fd = item.mount->fd.get()] { return ioctl(fd, FIFREEZE, 0); });
     }
-    while (std::any_of(group.begin(), group.end(), is(At::freezing)) &&
-           std::none_of(group.begin(), group.end(), is(At::settled)) && !thaw_asked_ &&
+    while (std::any_of(items_.begin(), items_.end(), is(At::freezing)) &&
+           std::none_of(items_.begin(), items_.end(), is(At::settled)) && !thaw_asked_ &&
            system_clock().now() < deadline) {
       wait(deadline);
     }
     for (const At at : {At::settled, At::freezing}) {
-      const auto found = std::find_if(group.begin(), group.end(), is(at));
-      if (found != group.end()) return &*found;
+      const auto found = std::find_if(items_.begin(), items_.end(), is(at));
+      if (found != items_.end()) return &*found;
     }
     return nullptr;
   }

@@ -5,12 +5,12 @@
 // own sockets and mounts, so a holder that cannot be killed (a process inside FIFREEZE cannot while
 // its volume is not served) keeps nothing else alive.
 //
-// Guarantees: it freezes side by side, group after group (contract::kFreezeBarrier), and stops at
-// the first failure; whatever it froze it thaws, in reverse order, as soon as one of these happens:
-// it is told to by the guardian or by umbra-cowd, umbra-cowd's end is closed, the lease ends, a
-// freeze fails or exceeds the limit. It needs neither of the two for the lease. A file system that
-// somebody else has frozen is reported and left alone. A FIFREEZE that is still syncing when the
-// lease ends is thawed when it returns: FITHAW would only wait for it.
+// Guarantees: it freezes side by side and stops at the first failure; whatever it froze it thaws,
+// in reverse order, as soon as one of these happens: it is told to by the guardian or by
+// umbra-cowd, umbra-cowd's end is closed, the lease ends, a freeze fails or exceeds the limit. It
+// needs neither of the two for the lease. A file system that somebody else has frozen is reported
+// and left alone. A FIFREEZE that is still syncing when the lease ends is thawed when it returns:
+// FITHAW would only wait for it.
 //
 // Each ioctl runs on a thread of its own; the main thread only waits for results, messages and the
 // clock. Thaws start in reverse order without waiting for each other: one whose host is still

@@ -24,7 +24,6 @@
 #include <system_error>
 #include <thread>
 
-#include "provider/contract/ports.h"
 #include "provider/guardian/protocol.h"
 
 namespace umbra::guardian {
@@ -263,12 +262,7 @@ bool has_file_system_in_use(std::uint64_t device) { return is_in_use(target_of(d
 Result<OpenMounts> open_mounts(const std::vector<std::uint64_t>& devices, Depth depth) {
   OpenMounts found;
   const UniqueFd proc(open("/proc", O_PATH | O_DIRECTORY | O_CLOEXEC));
-  std::uint32_t group = 0;
   for (const auto device : devices) {
-    if (device == contract::kFreezeBarrier) {
-      ++group;
-      continue;
-    }
     const auto layers =
         depth == Depth::exact ? std::vector<std::uint64_t>{device} : stacked_on(device);
     for (const auto layer : layers) {
@@ -283,7 +277,6 @@ Result<OpenMounts> open_mounts(const std::vector<std::uint64_t>& devices, Depth 
       }
       const auto same = [&](const Mount& other) { return other.device == (*mount)->device; };
       if (std::any_of(found.mounts.begin(), found.mounts.end(), same)) continue;
-      (*mount)->group = group;
       found.mounts.push_back(std::move(**mount));
     }
   }

@@ -26,8 +26,7 @@ namespace umbra::guardian {
 struct Mount {
   std::uint64_t device = 0;  // Of the file system (st_dev).
   std::string path;
-  std::uint32_t group = 0;  // How many contract::kFreezeBarrier stood before its device.
-  UniqueFd fd{};            // Its root directory, read-only, close-on-exec.
+  UniqueFd fd{};  // Its root directory, read-only, close-on-exec.
 };
 
 enum class Depth : std::uint8_t {

@@ -96,28 +96,6 @@ TEST_CASE("a freeze that fails leaves nothing frozen and is not thawed by us", "
   CHECK(world.unit.ask("thaw " + world.set) == "held");
 }
 
-TEST_CASE("what follows a barrier is frozen only after what comes before it", "[guardian]") {
-  UMBRA_NEEDS_LOOP();
-  World world;
-  const auto freeze = [&](const Ext4& first, const Ext4& second) {
-    world.set = SnapshotSetId::random().to_string();
-    return world.unit.ask("freeze " + world.set + " 5000 10000 " + first.text() + " 0 " +
-                          second.text());
-  };
-  REQUIRE(freeze(world.a, world.b) == "ok");
-  CHECK(world.a.frozen());
-  CHECK(world.b.frozen());
-  CHECK(world.unit.ask("thaw " + world.set) == "held");
-  REQUIRE(world.a.freeze());  // Somebody else's: the first group fails, the second is not begun.
-  CHECK(freeze(world.a, world.b).find(world.a.mount_path()) != std::string::npos);
-  CHECK_FALSE(world.b.frozen());
-  CHECK(world.a.thaw());
-  REQUIRE(world.b.freeze());
-  CHECK(freeze(world.a, world.b).find(world.b.mount_path()) != std::string::npos);
-  CHECK(eventually([&] { return !world.a.frozen(); }));
-  CHECK(world.b.thaw());
-}
-
 TEST_CASE("a set that is frozen cannot be frozen again", "[guardian]") {
   UMBRA_NEEDS_LOOP();
   World world;

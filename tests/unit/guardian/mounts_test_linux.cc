@@ -18,7 +18,6 @@
 #include <fstream>
 #include <future>
 
-#include "provider/contract/ports.h"
 #include "tests/support/catch.h"
 #include "tests/support/skip.h"
 #include "tests/unit/guardian/guardian_unit_linux.h"
@@ -66,27 +65,24 @@ class Elsewhere {
 };
 
 TEST_CASE("a device without a mount, and one that does not exist, have none", "[guardian]") {
-  const auto mounts = open_mounts({0xFFFFFF, contract::kFreezeBarrier, 0xFFFFFE}, Depth::stacked);
+  const auto mounts = open_mounts({0xFFFFFF, 0xFFFFFE}, Depth::stacked);
   REQUIRE(mounts);
   CHECK(mounts->mounts.empty());
   CHECK(mounts->unreachable.empty());
   CHECK(mounts->unmounted.size() == 2);
 }
 
-TEST_CASE("each file system is opened once, and barriers make groups", "[guardian]") {
+TEST_CASE("each file system is opened once, in the order of the devices", "[guardian]") {
   if (const auto missing = test::missing_loop_devices()) return test::skip(*missing);
   const ScratchDirectory scratch;
   const Ext4 a(scratch.path(), "a");
   const Ext4 b(scratch.path(), "b");
-  const auto mounts = open_mounts(
-      {a.device(), a.device(), contract::kFreezeBarrier, b.device(), a.device()}, Depth::stacked);
+  const auto mounts = open_mounts({a.device(), a.device(), b.device(), a.device()}, Depth::stacked);
   REQUIRE(mounts);
   const auto& found = mounts->mounts;
   REQUIRE(found.size() == 2);
   CHECK(found[0].path == a.mount_path());
-  CHECK(found[0].group == 0);
   CHECK(found[1].device == b.device());
-  CHECK(found[1].group == 1);
 }
 
 TEST_CASE("a mount that is hidden by another one is named, unless there is a second",
