@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //
-// What the engines of file devices share. Private to file_device_posix.cc and file_device_linux.cc.
+// What the engines of file devices share. Private to file_device_*.cc.
 #pragma once
 
 #include <atomic>
 #include <memory>
+#include <mutex>
+#include <span>
 #include <string>
 
 #include "engine/platform/file_device.h"
@@ -17,6 +19,9 @@ struct OpenFile {
   std::string path;
   FileIdentity identity;
   block::Geometry geometry;
+  bool direct = false;           // O_DIRECT.
+  FileFaults* faults = nullptr;  // See FileDeviceOptions.
+  std::string engine_note{};     // Why it is not the engine that would be preferred.
 };
 
 /// Everything but the way in which requests get to the kernel.
@@ -30,28 +35,44 @@ class Base : public FileDevice {
                                     std::span<block::Extent> out) const noexcept override;
   [[nodiscard]] const std::string& path() const noexcept final { return file_.path; }
   [[nodiscard]] FileIdentity identity() const noexcept final { return file_.identity; }
+  [[nodiscard]] std::string io_text() const final;
 
  protected:
   [[nodiscard]] int fd() const noexcept { return file_.fd.get(); }
   [[nodiscard]] bool is_block_device() const noexcept { return file_.identity.block_device; }
+  [[nodiscard]] bool is_direct() const noexcept { return file_.direct; }
+  [[nodiscard]] FileFaults* faults() const noexcept { return file_.faults; }
+  /// What need not wait for storage is done here and now, and completed: reads that the page cache
+  /// can answer, and everything of moderate length in a file that lies in memory; handing that to a
+  /// thread costs more than the work itself. A callback that submits the next request gets deeper
+  /// only so far. False: it was left alone.
+  [[nodiscard]] bool finish_here(block::Request& request) noexcept;
   /// The whole request by blocking calls. 0 or errno.
   [[nodiscard]] int perform(const block::Request& request) noexcept;
-  /// The rest of a read or write of which `done` bytes are through.
-  [[nodiscard]] int perform_rest(const block::Request& request, std::uint64_t done) noexcept;
+  /// Waits for the one that is under way.
   [[nodiscard]] int flush() noexcept;
   /// After a failed flush: every flush fails.
   [[nodiscard]] bool flush_failed() const noexcept { return flush_failed_.load(); }
   void note_flush(int error) noexcept {
     if (error != 0) flush_failed_.store(true);
   }
+  /// Leaves nothing but a husk to be destroyed.
+  [[nodiscard]] OpenFile take_file() noexcept { return std::move(file_); }
 
  private:
+  [[nodiscard]] int transfer(const block::Request& request) noexcept;
   [[nodiscard]] int write_zeroes(const block::Request& request) noexcept;
 
   OpenFile file_;
+  const bool in_memory_;
   std::atomic<std::uint64_t> size_bytes_;
+  std::mutex flush_mutex_;
   std::atomic<bool> flush_failed_ = false;
 };
+
+/// Zeroes to write from, as often as needed; aligned for O_DIRECT.
+[[nodiscard]] std::span<const std::byte> zeroes() noexcept;
+[[nodiscard]] std::string error_text(int error);
 
 // --- what differs between systems (file_device_linux.cc) --------------------------------------
 
@@ -59,6 +80,12 @@ class Base : public FileDevice {
 [[nodiscard]] int direct_flag() noexcept;
 /// Size and sector size of a block device. Errors: io_error.
 [[nodiscard]] Status describe_block_device(OpenFile& file);
+/// What O_DIRECT asks of offsets and of memory; 0: not to be found out.
+struct DirectAlignment {
+  std::uint32_t offset_bytes = 0;
+  std::uint32_t memory_bytes = 0;
+};
+[[nodiscard]] DirectAlignment direct_alignment(int fd) noexcept;
 /// Makes the range read as zeroes without writing it. 0, or errno (EOPNOTSUPP: write zeroes).
 [[nodiscard]] int zero_range(int fd, const block::Request& request) noexcept;
 /// 0, or errno; EOPNOTSUPP is no failure of a hint.
@@ -70,7 +97,7 @@ class Base : public FileDevice {
 /// The calling thread has a descriptor table of its own from now on, with `fd` in it and nothing
 /// else.
 void keep_only(int fd) noexcept;
-/// Null: this kernel offers no io_uring (or not to us).
-[[nodiscard]] std::unique_ptr<FileDevice> make_uring_device(OpenFile& file);
+/// Null: this kernel offers no io_uring, or not to us: `why_not` says so, and `file` is as before.
+[[nodiscard]] std::unique_ptr<FileDevice> make_uring_device(OpenFile& file, std::string& why_not);
 
 }  // namespace umbra::file_device

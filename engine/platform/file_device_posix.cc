@@ -23,6 +23,7 @@ namespace {
 
 constexpr std::uint32_t kFileBlockBytes = 512;
 constexpr std::uint32_t kDirectBlockBytes = 4096;
+constexpr int kRetriesMax = 1000;
 constexpr std::size_t kZeroesBytes = 64U << 10U;
 constexpr int kInlineDepthMax = 16;
 constexpr std::uint64_t kInlineBytesMax = 256U << 10U;  // Some 50 us of copying.
@@ -30,17 +31,15 @@ constexpr mode_t kCreateMode = 0600;  // The diff area shows the volume's whole 
 
 alignas(4096) const std::byte g_zeroes[kZeroesBytes] = {};
 
-[[nodiscard]] std::string text_of(int error) { return std::generic_category().message(error); }
-
 [[nodiscard]] tl::unexpected<Error> open_failure(const std::string& path, int error) {
   switch (error) {
-    case ENOENT: return fail(Errc::object_not_found, path + ": " + text_of(error));
+    case ENOENT: return fail(Errc::object_not_found, path + ": " + error_text(error));
     case EACCES:
     case EPERM:
-    case EROFS: return fail(Errc::access_denied, path + ": " + text_of(error));
+    case EROFS: return fail(Errc::access_denied, path + ": " + error_text(error));
     case EBUSY:
       return fail(Errc::volume_attached, path + ": mounted, or in use by another program");
-    default: return fail(Errc::io_error, path + ": " + text_of(error));
+    default: return fail(Errc::io_error, path + ": " + error_text(error));
   }
 }
 
@@ -102,9 +101,9 @@ class ThreadDevice final : public Base {
       const int error = block::check(shape, *request);
       if (error != 0 || (request->op != block::Op::flush && request->size_bytes == 0)) {
         block::finish(*request, error);
-      } else if (!finish_here(*request)) {
+      } else if (apart_ || !finish_here(*request)) {
         const std::lock_guard lock(mutex_);
-        waiting_.push(*request);
+        (request->op == block::Op::flush ? flushes_ : waiting_).push(*request);
         ++added;
       }
       request = next;
@@ -114,30 +113,16 @@ class ThreadDevice final : public Base {
   }
 
  private:
-  // What need not wait for storage is done here and now: reads that the page cache can answer, and
-  // everything of moderate length in a file that lies in memory; handing that to a thread costs
-  // more than the work itself. A callback that submits the next request gets deeper only so far;
-  // from there on the pool takes over.
-  [[nodiscard]] bool finish_here(block::Request& request) noexcept {
-    thread_local int depth = 0;
-    const bool read = request.op == block::Op::read;
-    if (depth == kInlineDepthMax || (!read && request.op != block::Op::write)) return false;
-    int error = 0;
-    if (in_memory_ && request.size_bytes <= kInlineBytesMax) {
-      error = perform(request);
-    } else if (!read || read_cached(fd(), request) == 0) {
-      return false;
-    }
-    ++depth;
-    block::finish(request, error);
-    --depth;
-    return true;
-  }
-
   void serve() noexcept {
     std::unique_lock lock(mutex_);
     for (;;) {
-      arrived_.wait(lock, [this] { return stopping_ || waiting_.head || !resizes_.empty(); });
+      arrived_.wait(lock, [this] {
+        return stopping_ || waiting_.head || (flushes_.head && !flushing_) || !resizes_.empty();
+      });
+      if (flushes_.head != nullptr && !flushing_) {
+        flush_all(lock);
+        continue;
+      }
       if (!resizes_.empty()) {
         Resize& job = *resizes_.back();
         resizes_.pop_back();
@@ -151,13 +136,33 @@ class ThreadDevice final : public Base {
       if (waiting_.head == nullptr) return;
       block::Request& request = waiting_.pop();
       lock.unlock();
-      const int error = perform(request);
-      if (!apart_) block::finish(request, error);
+      request.error = perform(request);
+      if (!apart_) block::finish(request, request.error);
       lock.lock();
-      if (!apart_) continue;
+      if (apart_) finished_.push(request);
+      if (apart_) done_.notify_one();
+    }
+  }
+
+  // One sync for all that wait for one; who comes meanwhile waits for the next, on no thread.
+  void flush_all(std::unique_lock<std::mutex>& lock) noexcept {
+    Queue served = std::exchange(flushes_, {});
+    flushing_ = true;
+    lock.unlock();
+    const int error = flush();
+    lock.lock();
+    flushing_ = false;
+    while (served.head != nullptr) {
+      block::Request& request = served.pop();
       request.error = error;
-      finished_.push(request);
-      done_.notify_one();
+      if (apart_) {
+        finished_.push(request);
+        done_.notify_one();
+        continue;
+      }
+      lock.unlock();
+      block::finish(request, error);
+      lock.lock();
     }
   }
 
@@ -195,10 +200,11 @@ class ThreadDevice final : public Base {
   };
 
   const bool apart_;
-  const bool in_memory_ = !apart_ && lies_in_memory(fd());
   std::mutex mutex_;
   std::condition_variable arrived_;
   Queue waiting_;
+  Queue flushes_;
+  bool flushing_ = false;
   // If apart:
   std::condition_variable done_;
   std::condition_variable resized_;
@@ -210,7 +216,16 @@ class ThreadDevice final : public Base {
 
 }  // namespace
 
-Base::Base(OpenFile file) : file_(std::move(file)), size_bytes_(file_.geometry.size_bytes) {}
+Base::Base(OpenFile file)
+    : file_(std::move(file)),
+      in_memory_(lies_in_memory(file_.fd.get()) && !file_.direct),
+      size_bytes_(file_.geometry.size_bytes) {}
+
+std::string Base::io_text() const {
+  std::string text = engine_name();
+  if (!file_.engine_note.empty()) text += " (" + file_.engine_note + ")";
+  return text + (is_direct() ? ", O_DIRECT" : ", page cache");
+}
 
 block::Geometry Base::geometry() const noexcept {
   block::Geometry geometry = file_.geometry;
@@ -240,7 +255,7 @@ Status Base::resize(std::uint64_t size_bytes) {
   const Errc code = error == ENOSPC || error == EDQUOT || error == EFBIG
                         ? Errc::insufficient_storage
                         : Errc::io_error;
-  return fail(code, path() + ": " + text_of(error));
+  return fail(code, path() + ": " + error_text(error));
 }
 
 std::size_t Base::extents(std::uint64_t offset_bytes, std::uint64_t size_bytes,
@@ -269,31 +284,53 @@ std::size_t Base::extents(std::uint64_t offset_bytes, std::uint64_t size_bytes,
   return count > 0 ? count : Device::extents(offset_bytes, size_bytes, out);
 }
 
-int Base::perform(const block::Request& request) noexcept {
-  switch (request.op) {
-    case block::Op::read: return perform_rest(request, 0);
-    case block::Op::write: {
-      const int error = perform_rest(request, 0);
-      return error == 0 && request.fua ? flush() : error;
-    }
-    case block::Op::write_zeroes: {
-      const int error = write_zeroes(request);
-      return error == 0 && request.fua ? flush() : error;
-    }
-    case block::Op::discard: return discard_range(fd(), is_block_device(), request);
-    case block::Op::flush: return flush();
+bool Base::finish_here(block::Request& request) noexcept {
+  thread_local int depth = 0;
+  const bool read = request.op == block::Op::read;
+  // With O_DIRECT everything waits for the device.
+  if (is_direct() || depth == kInlineDepthMax || (!read && request.op != block::Op::write)) {
+    return false;
   }
-  UMBRA_UNREACHABLE();
+  int error = 0;
+  if (in_memory_ && request.size_bytes <= kInlineBytesMax) {
+    error = perform(request);
+  } else if (faults() != nullptr || !read || read_cached(fd(), request) == 0) {
+    return false;
+  }
+  ++depth;
+  block::finish(request, error);
+  --depth;
+  return true;
 }
 
-int Base::perform_rest(const block::Request& request, std::uint64_t done) noexcept {
-  while (done < request.size_bytes) {
+int Base::perform(const block::Request& request) noexcept {
+  int error = 0;
+  switch (request.op) {
+    case block::Op::read: return transfer(request);
+    case block::Op::discard: return discard_range(fd(), is_block_device(), request);
+    case block::Op::flush: return flush();
+    case block::Op::write: error = transfer(request); break;
+    case block::Op::write_zeroes: error = write_zeroes(request); break;
+  }
+  return error == 0 && request.fua ? flush() : error;
+}
+
+int Base::transfer(const block::Request& request) noexcept {
+  int retries = 0;
+  for (std::uint64_t done = 0; done < request.size_bytes;) {
     const auto offset = static_cast<off_t>(request.offset_bytes + done);
-    const std::size_t left = request.size_bytes - done;
-    const ssize_t moved = request.op == block::Op::read
-                              ? ::pread(fd(), request.buffer + done, left, offset)
-                              : ::pwrite(fd(), request.buffer + done, left, offset);
-    if (moved < 0 && errno == EINTR) continue;
+    std::size_t left = request.size_bytes - done;
+    ssize_t moved = 1;
+    if (faults() != nullptr) {
+      moved = static_cast<ssize_t>(faults()->transfer(request, left));
+      if (moved < 0) errno = static_cast<int>(-moved);
+      if (moved > 0) left = static_cast<std::size_t>(moved);
+    }
+    if (moved > 0) {
+      moved = request.op == block::Op::read ? ::pread(fd(), request.buffer + done, left, offset)
+                                            : ::pwrite(fd(), request.buffer + done, left, offset);
+    }
+    if (moved < 0 && (errno == EINTR || errno == EAGAIN) && ++retries <= kRetriesMax) continue;
     if (moved < 0) return errno;
     if (moved == 0) return EIO;  // Somebody cut the file.
     done += static_cast<std::uint64_t>(moved);
@@ -302,8 +339,11 @@ int Base::perform_rest(const block::Request& request, std::uint64_t done) noexce
 }
 
 int Base::flush() noexcept {
+  // The kernel tells one caller of a failure: nobody else may ask at the same time.
+  const std::lock_guard lock(flush_mutex_);
   if (flush_failed()) return EIO;
-  const int error = ::fdatasync(fd()) == 0 ? 0 : errno;
+  int error = faults() != nullptr ? faults()->flush() : 0;
+  if (error == 0 && ::fdatasync(fd()) != 0) error = errno;
   note_flush(error);
   return error;
 }
@@ -322,6 +362,9 @@ int Base::write_zeroes(const block::Request& request) noexcept {
   return 0;
 }
 
+std::span<const std::byte> zeroes() noexcept { return g_zeroes; }
+std::string error_text(int error) { return std::generic_category().message(error); }
+
 namespace {
 
 [[nodiscard]] Status describe(OpenFile& file, const FileDeviceOptions& options) {
@@ -338,11 +381,19 @@ namespace {
   }
   file.identity = {false, status.st_dev, status.st_ino};
   file.geometry.size_bytes = static_cast<std::uint64_t>(status.st_size);
-  file.geometry.block_bytes = options.direct ? kDirectBlockBytes : kFileBlockBytes;
-  file.geometry.alignment_bytes = options.direct ? kDirectBlockBytes : 1;
+  file.geometry.block_bytes = kFileBlockBytes;
+  if (options.direct) {
+    const DirectAlignment alignment = direct_alignment(file.fd.get());
+    const std::uint32_t offset =
+        alignment.offset_bytes != 0 ? alignment.offset_bytes : kDirectBlockBytes;
+    file.geometry.block_bytes = std::max(offset, kFileBlockBytes);
+    // As of a block device: what is aligned in the file is in memory as well.
+    file.geometry.alignment_bytes = std::max(file.geometry.block_bytes, alignment.memory_bytes);
+  }
   if (file.geometry.size_bytes % file.geometry.block_bytes != 0) {
     return fail(Errc::invalid_argument, file.path + ": its size is no multiple of " +
-                                            std::to_string(file.geometry.block_bytes));
+                                            std::to_string(file.geometry.block_bytes) +
+                                            (options.direct ? ", which O_DIRECT needs here" : ""));
   }
   return {};
 }
@@ -369,7 +420,14 @@ Result<std::unique_ptr<FileDevice>> open_file_device(const std::string& path,
   if (options.create && !exists) flags |= O_CREAT;
   OpenFile file;
   file.path = path;
+  file.direct = options.direct || is_block;
+  file.faults = options.faults;
   file.fd.reset(::open(path.c_str(), flags, file_device::kCreateMode));
+  if (!file.fd && errno == EINVAL && options.direct && !is_block) {
+    return fail(
+        Errc::not_supported,
+        path + ": its file system cannot do without the page cache; use cache \"buffered\"");
+  }
   if (!file.fd) return file_device::open_failure(path, errno);
   if (Status described = file_device::describe(file, options); !described) {
     return fail(described.error());
@@ -379,13 +437,15 @@ Result<std::unique_ptr<FileDevice>> open_file_device(const std::string& path,
     return fail(Errc::volume_attached, path + ": locked by another program");
   }
   // In the page cache a pool is faster (io_uring hands buffered writes to threads of the kernel's).
-  const bool ring_is_better = file.geometry.alignment_bytes > 1 && !options.apart;
+  const bool ring_is_better = file.direct && !options.apart;
   if (options.engine == FileEngine::io_uring ||
       (options.engine == FileEngine::automatic && ring_is_better)) {
-    if (auto device = file_device::make_uring_device(file)) return device;
+    std::string why_not;
+    if (auto device = file_device::make_uring_device(file, why_not)) return device;
     if (options.engine == FileEngine::io_uring) {
-      return fail(Errc::missing_kernel_feature, "io_uring");
+      return fail(Errc::missing_kernel_feature, path + ": " + why_not);
     }
+    file.engine_note = why_not;
   }
   return std::unique_ptr<FileDevice>(
       std::make_unique<file_device::ThreadDevice>(std::move(file), options.threads, options.apart));
