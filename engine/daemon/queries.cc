@@ -8,6 +8,7 @@
 
 #include "engine/daemon/provider_link.h"
 #include "engine/daemon/requester_session.h"
+#include "engine/rpc/management_calls.h"
 
 namespace umbra::daemon {
 namespace {
@@ -190,11 +191,35 @@ void RequesterSession::pass_on(const std::string& method, const Json& params, co
   if (!link)
     return reply.error({Errc::provider_not_registered,
                         "the system provider is away; start umbra-cowd and try again"});
-  link->call_raw(method, params, server_.limits().provider_admin, [reply](Result<Json> result) {
-    if (!result && (result.error().code == kLost || result.error().code == kLate))
-      result = fail(Errc::provider_not_registered, "umbra-cowd did not answer");
-    reply.deliver(std::move(result));
-  });
+  pass_to(link, method, params, reply);
+}
+
+// Queries are for everybody, changes for administrators; which is which, the wire says.
+void RequesterSession::manage(const std::string& method, const Json& params, const Reply& reply) {
+  const auto query = rpc::is_management_query(method);
+  if (!query) return refuse_method(method, peer_.role, reply);
+  if (!*query && peer_.role != "admin")
+    return reply.error({Errc::access_denied, method + " needs the role admin"});
+  // Every message of management has it.
+  const auto message = take<rpc::ManagementQuery>(params, reply);
+  if (!message) return;
+  if (message->provider_id.is_nil()) return pass_on(method, params, reply);
+  const auto link = server_.provider(message->provider_id);
+  if (!link)
+    return reply.error({Errc::provider_not_registered,
+                        "provider " + message->provider_id.to_string() + " is not connected"});
+  pass_to(link, method, params, reply);
+}
+
+void RequesterSession::pass_to(const std::shared_ptr<ProviderLink>& link, const std::string& method,
+                               const Json& params, const Reply& reply) {
+  const auto name = printable(link->properties().name);
+  link->call_raw(
+      method, params, server_.limits().provider_admin, [reply, name](Result<Json> result) {
+        if (!result && (result.error().code == kLost || result.error().code == kLate))
+          result = fail(Errc::provider_not_registered, "provider '" + name + "' did not answer");
+        reply.deliver(std::move(result));
+      });
 }
 
 }  // namespace umbra::daemon

@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "engine/daemon/provider_link.h"
+#include "engine/rpc/management_calls.h"
 
 namespace umbra::daemon {
 
@@ -81,6 +82,7 @@ void RequesterSession::request(const std::string& method, const Json& params, co
     if (peer_.role == "admin") return pass_on(method, params, reply);
     return reply.error({Errc::access_denied, method + " needs the role admin"});
   }
+  if (method.starts_with(rpc::kManagementPrefix)) return manage(method, params, reply);
   for (const auto& entry : kMethods) {
     if (entry.method != method) continue;
     (this->*entry.handler)(params, reply);

@@ -207,6 +207,9 @@ class RequesterSession final : public Role, public std::enable_shared_from_this<
   void coordinator_status(const Json& params, const Reply& reply);
   void coordinator_abort(const Json& params, const Reply& reply);
   void pass_on(const std::string& method, const Json& params, const Reply& reply);
+  void manage(const std::string& method, const Json& params, const Reply& reply);
+  void pass_to(const std::shared_ptr<ProviderLink>& link, const std::string& method,
+               const Json& params, const Reply& reply);
 
   Server& server_;
   SessionKey key_;

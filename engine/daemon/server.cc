@@ -33,7 +33,8 @@ std::string PeerInfo::describe() const {
 void refuse_method(const std::string& method, const std::string& role, const Reply& reply) {
   const auto known = [&](std::string_view prefix) { return method.rfind(prefix, 0) == 0; };
   if (known("session.") || known("operation.") || known("query.") || known("snapshot.") ||
-      known("volume.") || known("coordinator.") || known("writer.") || known("provider."))
+      known("volume.") || known("coordinator.") || known("management.") || known("writer.") ||
+      known("provider."))
     return reply.error(
         {Errc::access_denied,
          "role '" + role + "' may not call '" + printable(method) + "', or there is no such call"});

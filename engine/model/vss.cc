@@ -81,6 +81,43 @@ std::string_view vss_name(BackupType type) noexcept {
   return "unknown";
 }
 
+std::string_view vss_name(ProtectionLevel level) noexcept {
+  switch (level) {
+    case ProtectionLevel::original_volume: return "VSS_PROTECTION_LEVEL_ORIGINAL_VOLUME";
+    case ProtectionLevel::snapshot: return "VSS_PROTECTION_LEVEL_SNAPSHOT";
+  }
+  return "unknown";
+}
+
+std::string_view vss_name(ProtectionFault fault) noexcept {
+  switch (fault) {
+    case ProtectionFault::none: return "VSS_PROTECTION_FAULT_NONE";
+    case ProtectionFault::diff_area_missing: return "VSS_PROTECTION_FAULT_DIFF_AREA_MISSING";
+    case ProtectionFault::io_failure_during_online:
+      return "VSS_PROTECTION_FAULT_IO_FAILURE_DURING_ONLINE";
+    case ProtectionFault::meta_data_corruption: return "VSS_PROTECTION_FAULT_META_DATA_CORRUPTION";
+    case ProtectionFault::memory_allocation_failure:
+      return "VSS_PROTECTION_FAULT_MEMORY_ALLOCATION_FAILURE";
+    case ProtectionFault::mapped_memory_failure:
+      return "VSS_PROTECTION_FAULT_MAPPED_MEMORY_FAILURE";
+    case ProtectionFault::cow_read_failure: return "VSS_PROTECTION_FAULT_COW_READ_FAILURE";
+    case ProtectionFault::cow_write_failure: return "VSS_PROTECTION_FAULT_COW_WRITE_FAILURE";
+    case ProtectionFault::diff_area_full: return "VSS_PROTECTION_FAULT_DIFF_AREA_FULL";
+    case ProtectionFault::grow_too_slow: return "VSS_PROTECTION_FAULT_GROW_TOO_SLOW";
+    case ProtectionFault::grow_failed: return "VSS_PROTECTION_FAULT_GROW_FAILED";
+    case ProtectionFault::destroy_all_snapshots:
+      return "VSS_PROTECTION_FAULT_DESTROY_ALL_SNAPSHOTS";
+    case ProtectionFault::file_system_failure: return "VSS_PROTECTION_FAULT_FILE_SYSTEM_FAILURE";
+    case ProtectionFault::io_failure: return "VSS_PROTECTION_FAULT_IO_FAILURE";
+    case ProtectionFault::diff_area_removed: return "VSS_PROTECTION_FAULT_DIFF_AREA_REMOVED";
+    case ProtectionFault::external_writer_to_diff_area:
+      return "VSS_PROTECTION_FAULT_EXTERNAL_WRITER_TO_DIFF_AREA";
+    case ProtectionFault::mount_during_cluster_offline:
+      return "VSS_PROTECTION_FAULT_MOUNT_DURING_CLUSTER_OFFLINE";
+  }
+  return "unknown";
+}
+
 std::string_view context_name(std::uint32_t context) noexcept {
   switch (context) {
     case context::kBackup: return "VSS_CTX_BACKUP";

@@ -18,6 +18,8 @@
 
 #include "engine/platform/log.h"
 #include "engine/platform/wire_text.h"
+#include "engine/rpc/codec_management.h"
+#include "engine/rpc/codec_visit.h"
 
 namespace umbra::rpc {
 namespace {
@@ -25,27 +27,6 @@ namespace {
 namespace json = boost::json;
 
 constexpr std::size_t kPeerTextMax = 4096;  // Bytes of a peer's words kept in an Error.
-
-template <class Visitor, class T>
-using Ref = std::conditional_t<Visitor::kWrites, const T&, T&>;
-
-// Fields whose text form is not that of their type: see "Conventions" in messages.h.
-template <class T>
-struct AsPath {
-  T& text;
-};
-template <class T>
-struct AsDecimal {
-  T& number;
-};
-template <class T>
-AsPath<T> path(T& text) {
-  return {text};
-}
-template <class T>
-AsDecimal<T> decimal(T& number) {
-  return {number};
-}
 
 // --- every message, member by member ----------------------------------------------------------
 

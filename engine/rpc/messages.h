@@ -18,10 +18,11 @@
 //                           writer.freeze, writer.thaw, writer.post_snapshot, writer.abort,
 //                           writer.backup_complete, writer.backup_shutdown, writer.pre_restore,
 //                           writer.post_restore, writer.restore_end
-//   requester  -> umbrad    session.*, operation.*, query.*, snapshot.*
-//   admin      -> umbrad    volume.*, coordinator.*
+//   requester  -> umbrad    session.*, operation.*, query.*, snapshot.*, management.* (queries)
+//   admin      -> umbrad    volume.*, coordinator.*, management.*
 //   provider   -> umbrad    provider.register
-//   umbrad     -> provider  provider.*, and volume.*, snapshot.mount / unmount passed on
+//   umbrad     -> provider  provider.*, and volume.*, snapshot.mount / unmount, management.* passed
+//                           on (management_messages.h)
 
 #pragma once
 

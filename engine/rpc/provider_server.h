@@ -8,6 +8,9 @@
 // hears which sessions are still alive (retain_sessions) and only then gets calls, since a session
 // that began after that list was made is not on it.
 //
+// management.* is served from Provider::management(); its long calls are operations of a table that
+// may be shared with others in the process.
+//
 // Losing umbrad changes nothing here: running calls finish, their answers are dropped, calls that
 // have not begun are dropped too, holds end with their lease, and what sessions leave behind goes
 // at the next registration.
@@ -22,6 +25,7 @@
 
 #include "engine/platform/log.h"
 #include "engine/rpc/codec.h"
+#include "engine/rpc/operation_table.h"
 #include "umbra/provider.h"
 
 namespace umbra::rpc {
@@ -32,6 +36,9 @@ struct ProviderServerOptions {
   std::size_t threads = 4;                         // For calls that block.
   std::chrono::milliseconds reconnect_first{100};  // Doubles up to reconnect_max.
   std::chrono::milliseconds reconnect_max{5'000};
+  /// For what takes long. Null: a table of the server's own. Outlives the server, and ends before
+  /// the provider.
+  OperationTable* operations = nullptr;
 };
 
 /// Serves one method that is not of umbra::Provider (volume.attach, snapshot.mount, ...). Runs on

@@ -11,12 +11,14 @@
 #include <boost/asio/thread_pool.hpp>
 #include <condition_variable>
 #include <mutex>
+#include <set>
 #include <thread>
 #include <utility>
 #include <vector>
 
 #include "engine/platform/clock.h"
 #include "engine/rpc/connection.h"
+#include "engine/rpc/management_calls.h"
 #include "engine/rpc/provider_server.h"
 
 namespace umbra::rpc {
@@ -65,6 +67,12 @@ class ProviderServer::Impl {
         work_(io_.get_executor()),
         delay_(options_.reconnect_first) {
     const BlockedSignals blocked;
+    if (options_.operations == nullptr) {
+      options_.operations = &own_operations_.emplace(system_clock(), log);
+    }
+    watch_.emplace(options_.operations->watch([this](const OperationId& operation) {
+      asio::post(io_, [this, operation] { operation_ended(operation); });
+    }));
     pool_.emplace(std::max<std::size_t>(options_.threads, 1));
     urgent_.emplace(1);
     io_thread_ = std::thread([this] { io_.run(); });
@@ -76,11 +84,14 @@ class ProviderServer::Impl {
       stopping_ = true;
       retry_.cancel();
       if (connection_ != nullptr) connection_->close({Errc::coordinator_lost, "stopping"});
+      waits_.clear();
       work_.reset();
     });
     io_thread_.join();
     pool_->join();
     urgent_->join();
+    watch_.reset();
+    own_operations_.reset();
   }
 
   [[nodiscard]] bool is_registered() const noexcept { return registered_.load(); }
@@ -99,6 +110,13 @@ class ProviderServer::Impl {
     std::uint64_t connection = 0;  // Number of the one it came on.
   };
 
+  struct OperationWait {
+    OperationWait(asio::io_context& io, Responder responder_, const OperationId& operation_)
+        : timer(io), responder(std::move(responder_)), operation(operation_) {}
+    asio::steady_timer timer;
+    Responder responder;
+    OperationId operation;
+  };
   void connect() {
     if (stopping_) return;
     Result<LocalStream> stream =
@@ -155,6 +173,7 @@ class ProviderServer::Impl {
   }
 
   void take(Waiting call) {
+    if (call.method == "management.wait_operation") return wait_operation(call);
     if (registered_.load()) return dispatch(std::move(call));
     waiting_.push_back(std::move(call));  // Bounded by the requests in flight of the connection.
   }
@@ -164,14 +183,44 @@ class ProviderServer::Impl {
     asio::post(pool, [this, call = std::move(call)]() mutable {
       if (call.connection != connections_.load()) return drop(std::move(call));
       const auto extra = methods_.find(call.method);
-      Result<Json> result = extra != methods_.end()
-                                ? extra->second(call.params)
-                                : serve_provider_call(provider_, call.method, call.params);
+      Result<Json> result =
+          extra != methods_.end() ? extra->second(call.params)
+          : call.method.starts_with(kManagementPrefix)
+              ? serve_management_call(provider_, *options_.operations, call.method, call.params)
+              : serve_provider_call(provider_, call.method, call.params);
       // The responder is the I/O thread's.
       asio::post(io_, [responder = std::move(call.responder), result = std::move(result)] {
         responder(result);
       });
     });
+  }
+
+  // Answered when the operation has ended or the time is over; no thread waits for it.
+  void wait_operation(const Waiting& call) {
+    const auto request = decode<ProviderOperation>(call.params);
+    if (!request) return call.responder(tl::unexpected<Error>(request.error()));
+    const auto wait = std::make_shared<OperationWait>(io_, call.responder, request->operation_id);
+    waits_.insert(wait);
+    wait->timer.expires_after(
+        std::min(std::chrono::milliseconds(request->time_limit_ms), kOperationWaitMax));
+    wait->timer.async_wait([this, wait](const boost::system::error_code& error) {
+      if (!error) answer(wait);
+    });
+    const auto now = options_.operations->query(request->operation_id);
+    if (!now || now->status != Errc::async_pending) answer(wait);
+  }
+
+  void operation_ended(const OperationId& operation) {
+    const auto waits = waits_;
+    for (const auto& wait : waits) {
+      if (wait->operation == operation) answer(wait);
+    }
+  }
+
+  void answer(const std::shared_ptr<OperationWait>& wait) {
+    if (waits_.erase(wait) == 0) return;  // Answered before.
+    wait->timer.cancel();
+    wait->responder.send(options_.operations->query(wait->operation));
   }
 
   // What an ended connection asked for must not happen after umbrad has asked what did happen.
@@ -204,7 +253,7 @@ class ProviderServer::Impl {
 
   Provider& provider_;
   const std::map<std::string, ProviderMethod> methods_;
-  const ProviderServerOptions options_;
+  ProviderServerOptions options_;  // Constant once constructed.
   Log& log_;
   Logger logger_;
 
@@ -215,7 +264,12 @@ class ProviderServer::Impl {
   std::optional<asio::thread_pool> urgent_;
   std::thread io_thread_;
 
+  std::optional<OperationTable> own_operations_;
+  std::optional<OperationTable::Watch> watch_;
+
   // The I/O thread's.
+  std::set<std::shared_ptr<OperationWait>>
+      waits_;                               // Not answered; shared with timer and operation.
   std::shared_ptr<Connection> connection_;  // Shared with the connection itself.
   std::vector<Waiting> waiting_;
   std::atomic<std::uint64_t> connections_{0};  // That have ended.

@@ -79,7 +79,9 @@ TEST_CASE("each role has its calls and no others", "[misuse]") {
        {"session.initialize_for_backup", "provider.register", "coordinator.abort", "volume.attach",
         "query.snapshots"}},
       {"provider", {"writer.register", "session.initialize_for_backup", "volume.list"}},
-      {"requester", {"writer.register", "provider.register", "volume.attach", "volume.detach"}},
+      {"requester",
+       {"writer.register", "provider.register", "volume.attach", "volume.detach",
+        "management.add_diff_area", "management.cancel_operation", "management.no_such_call"}},
       {"admin", {"writer.register", "provider.register"}},
   };
   for (const auto& [role, methods] : wrong) {

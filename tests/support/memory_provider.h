@@ -59,6 +59,8 @@ class MemoryProvider final : public Provider {
   /// Every call of the contract so far, by name, in order.
   [[nodiscard]] std::vector<std::string> calls() const;
   [[nodiscard]] std::size_t unfinished_sets() const;
+  /// What management() answers. Before any call.
+  void set_management(DiffAreaManagement* management) { management_ = management; }
 
   // umbra::Provider
   [[nodiscard]] ProviderProperties properties() const override { return properties_; }
@@ -86,6 +88,7 @@ class MemoryProvider final : public Provider {
   [[nodiscard]] DeleteReport delete_snapshots(const Guid& id, ObjectType type, bool force) override;
   void end_session(const SessionId& session) noexcept override;
   void retain_sessions(const std::vector<SessionId>& alive) noexcept override;
+  [[nodiscard]] DiffAreaManagement* management() noexcept override { return management_; }
 
  private:
   enum class Step : std::uint8_t {
@@ -155,6 +158,7 @@ class MemoryProvider final : public Provider {
   std::vector<std::string> calls_;
   int lives_ = 0;  // How often it was restarted.
   bool ending_ = false;
+  DiffAreaManagement* management_ = nullptr;
 };
 
 }  // namespace umbra::test

@@ -6,6 +6,7 @@
 #include <boost/asio/io_context.hpp>
 
 #include "engine/rpc/connection.h"
+#include "engine/rpc/management_calls.h"
 #include "tests/support/catch.h"
 #include "tests/support/memory_provider.h"
 #include "tests/support/temp_dir.h"
@@ -195,6 +196,134 @@ TEST_CASE("methods of its own are served, unknown ones and bad params refused") 
   CHECK(world.coordinator.call("provider.confirm_set", Json(5)).error().code ==
         Errc::invalid_argument);
   CHECK(world.coordinator.call("provider.explode", {}).error().code == Errc::not_implemented);
+}
+
+// Management that notes what it was asked, and whose long call waits to be cancelled.
+class NotingManagement final : public DiffAreaManagement {
+ public:
+  Result<std::vector<VolumeProp>> query_volumes_supported_for_snapshots(
+      std::uint32_t context) override {
+    return std::vector<VolumeProp>{{VolumeId{}, std::to_string(context)}};
+  }
+  Result<std::vector<SnapshotProperties>> query_snapshots_by_volume(const VolumeRef&) override {
+    return fail(Errc::object_not_found, "no such volume");
+  }
+  Result<std::uint64_t> get_min_diff_area_size() override { return std::uint64_t{1} << 60U; }
+  Status add_diff_area(const DiffAreaRef& area, std::int64_t maximum_bytes) override {
+    added = area.volume.name + "@" + area.diff_volume + "=" + std::to_string(maximum_bytes);
+    return {};
+  }
+  Status change_diff_area_maximum_size(const DiffAreaRef&, std::int64_t, bool,
+                                       OperationMonitor& monitor) override {
+    monitor.fact("deleted_snapshot", "x");
+    while (monitor.progress(1, 2)) {
+    }
+    return fail(Errc::async_cancelled, "as asked");
+  }
+  Result<std::vector<DiffVolumeProp>> query_volumes_supported_for_diff_areas(
+      const VolumeRef&) override {
+    return std::vector<DiffVolumeProp>{};
+  }
+  Result<std::vector<DiffAreaProp>> query_diff_areas_for_volume(const VolumeRef&) override {
+    DiffAreaProp area;
+    area.diff_area_path = "/a\xFF";
+    area.maximum_bytes = kAssocNoMaxSpace;
+    return std::vector{area};
+  }
+  Result<std::vector<DiffAreaProp>> query_diff_areas_on_volume(const std::string&) override {
+    return std::vector<DiffAreaProp>{};
+  }
+  Result<std::vector<DiffAreaProp>> query_diff_areas_for_snapshot(const SnapshotId&) override {
+    return std::vector<DiffAreaProp>{};
+  }
+
+  std::string added;
+};
+
+TEST_CASE("management is served, and what is not offered says so") {
+  World world;
+  NotingManagement management;
+  world.provider.set_management(&management);
+  world.start();
+  auto& umbrad = world.coordinator;
+  ManagementDiffArea area;
+  area.volume.name = "data";
+  area.diff_volume = "/var";
+  CHECK(umbrad.call("management.add_diff_area", encode(area)));
+  CHECK(management.added == "data@/var=-1");
+  const auto areas = umbrad.call("management.query_diff_areas_for_volume", {});
+  REQUIRE(areas);
+  const auto list = decode<DiffAreaList>(*areas);
+  REQUIRE(list);
+  CHECK(list->diff_areas.at(0).diff_area_path == "/a\xFF");
+  CHECK(list->diff_areas.at(0).maximum_bytes == kAssocNoMaxSpace);
+  const auto least = umbrad.call("management.get_min_diff_area_size", {});
+  REQUIRE(least);
+  CHECK(decode<MinDiffAreaSize>(*least)->minimum_bytes == std::uint64_t{1} << 60U);
+  CHECK(umbrad.call("management.query_snapshots_by_volume", {}).error().code ==
+        Errc::object_not_found);
+  for (const char* call : {"set_snapshot_priority", "retain_snapshot", "get_volume_protect_level",
+                           "query_snapshot_delta_bitmap", "no_such_call"}) {
+    INFO(call);
+    CHECK(umbrad.call(std::string("management.") + call, {}).error().code == Errc::not_implemented);
+  }
+}
+
+TEST_CASE("a provider without management refuses it") {
+  World world;
+  world.start();
+  CHECK(world.coordinator.call("management.get_min_diff_area_size", {}).error().code ==
+        Errc::not_implemented);
+  CHECK(world.coordinator.call("management.operations", {}));
+}
+
+TEST_CASE("a long management call is an operation that is waited for and cancelled") {
+  World world;
+  NotingManagement management;
+  world.provider.set_management(&management);
+  world.start();
+  auto& umbrad = world.coordinator;
+  ManagementDiffArea area;
+  area.volume.name = "data";
+  const auto begun = umbrad.call("management.change_diff_area_maximum_size", encode(area));
+  REQUIRE(begun);
+  ProviderOperation operation;
+  operation.operation_id = decode<StartedProviderOperation>(*begun)->operation_id;
+  operation.time_limit_ms = 1;
+  const auto running = umbrad.call("management.wait_operation", encode(operation));
+  REQUIRE(running);
+  CHECK(decode<OperationInfo>(*running)->status == Errc::async_pending);
+
+  // A wait of a minute ends with the operation.
+  std::optional<Result<Json>> waited;
+  operation.time_limit_ms = 60'000;
+  umbrad.provider->call("management.wait_operation", encode(operation), 10s,
+                        [&](Result<Json> result) { waited = result; });
+  REQUIRE(umbrad.call("management.cancel_operation", encode(operation)));
+  umbrad.run_until([&] { return waited.has_value(); });
+  REQUIRE(*waited);
+  const auto ended = decode<OperationInfo>(**waited);
+  REQUIRE(ended);
+  CHECK(ended->status == Errc::async_cancelled);
+  CHECK(ended->subject == "data");
+  CHECK(ended->facts.size() == 1);
+  const auto list = umbrad.call("management.operations", {});
+  REQUIRE(list);
+  CHECK(decode<OperationList>(*list)->operations.size() == 1);
+  operation.operation_id = OperationId::random();
+  CHECK(umbrad.call("management.wait_operation", encode(operation)).error().code ==
+        Errc::object_not_found);
+}
+
+TEST_CASE("a provider that stops ends its operations") {
+  World world;
+  NotingManagement management;
+  world.provider.set_management(&management);
+  world.start();
+  REQUIRE(world.coordinator.call("management.change_diff_area_maximum_size",
+                                 encode(ManagementDiffArea{})));
+  world.server.reset();  // Would wait for ever.
+  SUCCEED();
 }
 
 }  // namespace

@@ -138,6 +138,8 @@ enum class SetFate : std::uint8_t {
   undecided,  ///< Cannot be said now: a call of the set runs, or a volume is not attached.
 };
 
+class DiffAreaManagement;
+
 class Provider {
  public:
   virtual ~Provider() = default;
@@ -237,6 +239,10 @@ class Provider {
 
   /// After (re)connecting to a coordinator: every session not in `alive` is over.
   virtual void retain_sessions(const std::vector<SessionId>& alive) noexcept = 0;
+
+  /// Management of diff areas (umbra/diff_area_management.h); null: none is offered. Constant; it
+  /// lives as long as the provider. Threads: any.
+  [[nodiscard]] virtual DiffAreaManagement* management() noexcept { return nullptr; }
 };
 
 }  // namespace umbra

@@ -168,6 +168,37 @@ enum class ObjectType : std::uint8_t {
   provider = 4,
 };
 
+/// VSS_PROTECTION_LEVEL: who gives way when a copy cannot be kept.
+enum class ProtectionLevel : std::uint8_t {
+  original_volume = 0,  ///< The volume goes on, copies are sacrificed. The default.
+  snapshot = 1,         ///< The copies stay, the volume goes offline until the fault is cleared.
+};
+
+/// VSS_PROTECTION_FAULT: why a volume with ProtectionLevel::snapshot went offline.
+enum class ProtectionFault : std::uint8_t {
+  none = 0,
+  diff_area_missing = 1,              ///< Absent when the volume was attached.
+  io_failure_during_online = 2,       ///< Reading the diff area failed then.
+  meta_data_corruption = 3,           ///< Its metadata is not valid.
+  memory_allocation_failure = 4,      ///< No memory for its tables.
+  mapped_memory_failure = 5,          ///< Kept for its number; ours maps none.
+  cow_read_failure = 6,               ///< The old data of a chunk could not be read.
+  cow_write_failure = 7,              ///< It could not be written to the diff area.
+  diff_area_full = 8,                 ///< The maximum is reached.
+  grow_too_slow = 9,                  ///< Writes needed space sooner than growing gave it.
+  grow_failed = 10,                   ///< What the diff area lies on is full.
+  destroy_all_snapshots = 11,         ///< Somebody had all copies destroyed.
+  file_system_failure = 12,           ///< Of the file system that the diff area lies on.
+  io_failure = 13,                    ///< Any other.
+  diff_area_removed = 14,             ///< What it lies on has gone.
+  external_writer_to_diff_area = 15,  ///< Somebody else wrote into it.
+  mount_during_cluster_offline = 16,  ///< Kept for its number; there are no clusters here.
+};
+
+/// VSS_ASSOC_NO_MAX_SPACE and VSS_ASSOC_REMOVE, as maximum of a diff area.
+inline constexpr std::int64_t kAssocNoMaxSpace = -1;
+inline constexpr std::int64_t kAssocRemove = 0;
+
 /// VSS_VOLSNAP_ATTR_*, a bit mask. A context (below) is a combination of these.
 namespace attribute {
 inline constexpr std::uint32_t kPersistent = 0x00000001;
@@ -230,6 +261,8 @@ enum class WriterPolicy : std::uint8_t {
 [[nodiscard]] std::string_view vss_name(ApplicationLevel level) noexcept;
 [[nodiscard]] std::string_view vss_name(ProviderType type) noexcept;
 [[nodiscard]] std::string_view vss_name(BackupType type) noexcept;
+[[nodiscard]] std::string_view vss_name(ProtectionLevel level) noexcept;
+[[nodiscard]] std::string_view vss_name(ProtectionFault fault) noexcept;
 [[nodiscard]] std::string_view context_name(std::uint32_t context) noexcept;
 
 /// What administrators' tools print for a state ("Stable", "Waiting for freeze", "Failed", ...).

@@ -78,8 +78,15 @@ enum class Remedy : std::uint8_t {
     "the context or its attributes are not offered")                                               \
   X(volume_in_use, 0x8004231DU, "VSS_E_VOLUME_IN_USE", retry_later,                                \
     "the volume or snapshot is in use; close or unmount it first")                                 \
+  X(maximum_diffarea_associations_reached, 0x8004231EU,                                            \
+    "VSS_E_MAXIMUM_DIFFAREA_ASSOCIATIONS_REACHED", fix_the_call,                                   \
+    "no further diff area can be kept there; detach a volume or use another place")                \
   X(insufficient_storage, 0x8004231FU, "VSS_E_INSUFFICIENT_STORAGE", give_up,                      \
     "the diff area is full; enlarge it or delete snapshots")                                       \
+  X(revert_in_progress, 0x80042325U, "VSS_E_REVERT_IN_PROGRESS", retry_later,                      \
+    "the volume is being reverted; wait until that has finished")                                  \
+  X(revert_volume_lost, 0x80042326U, "VSS_E_REVERT_VOLUME_LOST", give_up,                          \
+    "the volume was lost while it was reverted; attach it again, and the revert goes on")          \
   X(reboot_required, 0x80042327U, "VSS_E_REBOOT_REQUIRED", give_up, "a reboot is needed first")    \
   X(snapshot_not_in_set, 0x8004232BU, "VSS_E_SNAPSHOT_NOT_IN_SET", fix_the_call,                   \
     "the snapshot is not in this set")                                                             \

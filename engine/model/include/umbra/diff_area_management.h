@@ -1,0 +1,243 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//
+// Management of what copies are kept in: an optional interface that a Provider offers through
+// Provider::management(). It corresponds to IVssSnapshotMgmt, IVssSnapshotMgmt2 and
+// IVssDifferentialSoftwareSnapshotMgmt 1 to 3, with what Umbra adds at the end.
+//
+// VSS's nouns here:
+//   volume, original volume   an attached volume
+//   diff area                 the file or block device in which its old data is kept
+//   diff volume               what diff areas lie on: the file system of such a file, named by its
+//                             mount point or by any path on it; or a block device, by its path
+//   association               which diff area a volume has. Attaching a volume makes an automatic
+//                             one. add_diff_area() and change_diff_area_maximum_size() make it
+//                             explicit: somebody has decided.
+//   maximum                   bytes; kAssocNoMaxSpace: no bound; kAssocRemove: see there
+//
+// Calls block. Those that may take long are given an OperationMonitor; over IPC they become
+// operations that can be watched and cancelled (`umbra operations`). Where the VolumeRef of a query
+// names nothing, all volumes are meant.
+//
+// Errors every call may give besides those it names: out_of_memory, access_denied, io_error,
+// provider_veto (the provider's log says more). Threads: any; beside every call of umbra::Provider.
+
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "umbra/ids.h"
+#include "umbra/provider.h"
+#include "umbra/result.h"
+#include "umbra/vss.h"
+
+namespace umbra {
+
+/// VSS_VOLUME_PROP.
+struct VolumeProp {
+  VolumeId volume_id{};
+  std::string display_name{};
+};
+
+/// VSS_DIFF_VOLUME_PROP.
+struct DiffVolumeProp {
+  std::string diff_volume{};   ///< Mount point, or path of the block device.
+  std::string display_name{};  ///< With the kind of file system: "/var (ext4)".
+  std::uint64_t free_bytes = 0;
+  std::uint64_t total_bytes = 0;
+};
+
+/// VSS_DIFF_AREA_PROP, and what our tools show.
+struct DiffAreaProp {
+  VolumeId volume_id{};
+  std::string volume_name{};
+  std::string diff_area_path{};
+  std::string diff_volume{};       ///< As in DiffVolumeProp; empty if it cannot be found out now.
+  std::int64_t maximum_bytes = 0;  ///< >= allocated >= used; kAssocNoMaxSpace: no bound.
+  std::uint64_t allocated_bytes = 0;
+  std::uint64_t used_bytes = 0;
+  bool explicit_association = false;
+  bool volatile_maximum = false;  ///< The maximum is not kept over a restart.
+  bool reflink = false;           ///< Old data is kept by sharing blocks with the origin.
+  std::uint32_t snapshots = 0;
+  std::uint32_t snapshots_lost = 0;
+  std::string state{};  ///< "ok", or what is wrong in a few words.
+};
+
+/// VSS_VOLUME_PROTECTION_INFO.
+struct VolumeProtectionInfo {
+  ProtectionLevel level = ProtectionLevel::original_volume;
+  bool volume_is_offline = false;  ///< m_volumeIsOfflineForProtection: writes to it fail.
+  ProtectionFault fault = ProtectionFault::none;
+  Errc failure = Errc::ok;            ///< m_failureStatus.
+  std::int64_t fault_filetime = 0;    ///< 0: no fault.
+  bool has_unused_diff_area = false;  ///< m_volumeHasUnusedDiffArea.
+};
+
+/// Which association a call is about. An empty diff_volume means the one that the volume has.
+struct DiffAreaRef {
+  VolumeRef volume{};
+  std::string diff_volume{};
+};
+
+/// A part of what differs between two copies, as runs of blocks in ascending order. Never misses a
+/// difference; may name a block that was written with what it held.
+struct SnapshotDelta {
+  struct Run {
+    std::uint64_t first_block = 0;
+    std::uint64_t blocks = 0;
+  };
+  std::uint32_t block_bytes = 0;
+  std::uint64_t volume_blocks = 0;
+  std::vector<Run> runs{};
+  /// Where the next part begins; volume_blocks: this was the last.
+  std::uint64_t next_block = 0;
+};
+/// Runs in one part, so that a part fits into a line of the wire.
+inline constexpr std::size_t kDeltaRunsMax = 65'536;
+
+/// What a long call says while it runs. Threads: that of the call.
+class OperationMonitor {
+ public:
+  virtual ~OperationMonitor() = default;
+  /// How far it is, in units of its own; `total` 0: not known. False: somebody wants it to stop;
+  /// it answers async_cancelled at the next safe place, if it has one. Cheap, may come often.
+  [[nodiscard]] virtual bool progress(std::uint64_t done, std::uint64_t total) = 0;
+  /// What it is doing, in a few words.
+  virtual void say(std::string text) = 0;
+  /// Something that came of it, for programs, e.g. ("deleted_snapshot", id). Kept in order, at most
+  /// kOperationFactsMax.
+  virtual void fact(std::string name, std::string value) = 0;
+};
+
+struct OperationFact {
+  std::string name{};
+  std::string value{};
+};
+inline constexpr std::size_t kOperationFactsMax = 1'024;
+
+/// A long call as others see it: IVssAsync.
+struct OperationInfo {
+  OperationId operation_id{};
+  std::string kind{};     ///< "change_diff_area_maximum_size", "migrate_diff_areas", ...
+  std::string subject{};  ///< The volume or copy that it is about.
+  std::uint64_t done = 0;
+  std::uint64_t total = 0;  ///< 0: not known.
+  std::string text{};
+  Errc status = Errc::async_pending;  ///< Then async_finished, async_cancelled, or the error.
+  std::string context{};              ///< Of the error.
+  bool cancelling = false;            ///< Somebody asked it to stop.
+  std::vector<OperationFact> facts{};
+  std::int64_t begun_filetime = 0;
+  std::int64_t ended_filetime = 0;  ///< 0: it runs.
+};
+
+class DiffAreaManagement {
+ public:
+  virtual ~DiffAreaManagement() = default;
+
+  // --- IVssSnapshotMgmt, IVssSnapshotMgmt2 ------------------------------------------------------
+
+  /// QueryVolumesSupportedForSnapshots: volumes that could be copied in this context.
+  [[nodiscard]] virtual Result<std::vector<VolumeProp>> query_volumes_supported_for_snapshots(
+      std::uint32_t context) = 0;
+
+  /// QuerySnapshotsByVolume: created copies, oldest first. Errors: object_not_found.
+  [[nodiscard]] virtual Result<std::vector<SnapshotProperties>> query_snapshots_by_volume(
+      const VolumeRef& volume) = 0;
+
+  /// GetMinDiffAreaSize: the smallest maximum that is accepted, in bytes.
+  [[nodiscard]] virtual Result<std::uint64_t> get_min_diff_area_size() = 0;
+
+  // --- IVssDifferentialSoftwareSnapshotMgmt -----------------------------------------------------
+
+  /// AddDiffArea: makes the volume's association explicit, with this maximum. Durable. Errors:
+  /// object_not_found (no such volume); object_already_exists (the association is explicit, or the
+  /// volume has copies); invalid_argument (a maximum below the minimum, or kAssocRemove);
+  /// volume_not_supported (the diff area lies elsewhere and cannot be made there);
+  /// maximum_diffarea_associations_reached. On failure nothing has changed.
+  [[nodiscard]] virtual Status add_diff_area(const DiffAreaRef& area,
+                                             std::int64_t maximum_bytes) = 0;
+
+  /// ChangeDiffAreaMaximumSize, and Ex: a new maximum, which makes the association explicit. If
+  /// less is left than copies need, the oldest go first (facts "deleted_snapshot"). `is_volatile`:
+  /// until the volume is attached the next time. kAssocRemove: the association is automatic again
+  /// and has no bound. Errors: object_not_found; invalid_argument (below the minimum; kAssocRemove
+  /// with is_volatile); volume_in_use (kAssocRemove while there are copies); insufficient_storage
+  /// (copies that must stay need more); async_cancelled. On failure the old maximum holds; what was
+  /// deleted stays deleted.
+  [[nodiscard]] virtual Status change_diff_area_maximum_size(const DiffAreaRef& area,
+                                                             std::int64_t maximum_bytes,
+                                                             bool is_volatile,
+                                                             OperationMonitor& monitor) = 0;
+
+  /// QueryVolumesSupportedForDiffAreas: where the diff area of this volume could lie, roomiest
+  /// first. Errors: object_not_found.
+  [[nodiscard]] virtual Result<std::vector<DiffVolumeProp>> query_volumes_supported_for_diff_areas(
+      const VolumeRef& original_volume) = 0;
+
+  /// QueryDiffAreasForVolume. Errors: object_not_found.
+  [[nodiscard]] virtual Result<std::vector<DiffAreaProp>> query_diff_areas_for_volume(
+      const VolumeRef& volume) = 0;
+
+  /// QueryDiffAreasOnVolume. Errors: object_not_found (nothing is there).
+  [[nodiscard]] virtual Result<std::vector<DiffAreaProp>> query_diff_areas_on_volume(
+      const std::string& diff_volume) = 0;
+
+  /// QueryDiffAreasForSnapshot. Errors: object_not_found.
+  [[nodiscard]] virtual Result<std::vector<DiffAreaProp>> query_diff_areas_for_snapshot(
+      const SnapshotId& snapshot) = 0;
+
+  // --- IVssDifferentialSoftwareSnapshotMgmt2 ----------------------------------------------------
+
+  /// MigrateDiffAreas (VSS: reserved): moves the diff area with its copies; the volume stays in
+  /// use. Errors: object_not_found; volume_not_supported; insufficient_storage; async_cancelled;
+  /// not_implemented. On failure it is where it was.
+  [[nodiscard]] virtual Status migrate_diff_areas(const DiffAreaRef& area,
+                                                  const std::string& new_diff_volume,
+                                                  OperationMonitor& monitor);
+
+  /// SetSnapshotPriority (VSS: reserved). Errors: not_implemented, always, as VSS answers.
+  [[nodiscard]] virtual Status set_snapshot_priority(const SnapshotId& snapshot,
+                                                     std::uint8_t priority);
+
+  // --- IVssDifferentialSoftwareSnapshotMgmt3 ----------------------------------------------------
+
+  /// SetVolumeProtectLevel. Durable. The same level again is no error. Errors: object_not_found;
+  /// volume_not_supported (ProtectionLevel::snapshot needs an explicit association);
+  /// volume_in_use (back to original_volume with a fault: unmount it first); not_implemented.
+  [[nodiscard]] virtual Status set_volume_protect_level(const VolumeRef& volume,
+                                                        ProtectionLevel level);
+
+  /// GetVolumeProtectLevel. Errors: object_not_found; not_implemented.
+  [[nodiscard]] virtual Result<VolumeProtectionInfo> get_volume_protect_level(
+      const VolumeRef& volume);
+
+  /// ClearVolumeProtectFault: the cause is gone, the volume is usable again. Without a fault it
+  /// does nothing. Errors: object_not_found; volume_in_use (unmount it first);
+  /// insufficient_storage, io_error (the cause is not gone); not_implemented.
+  [[nodiscard]] virtual Status clear_volume_protect_fault(const VolumeRef& volume,
+                                                          OperationMonitor& monitor);
+
+  /// DeleteUnusedDiffAreas: removes diff areas on `diff_volume` whose volume has gone (facts
+  /// "deleted_diff_area"). Errors: object_not_found; not_implemented.
+  [[nodiscard]] virtual Status delete_unused_diff_areas(const std::string& diff_volume,
+                                                        OperationMonitor& monitor);
+
+  /// QuerySnapshotDeltaBitmap (VSS: reserved): what differs between two copies of a volume, from
+  /// `first_block` on. Errors: object_not_found; invalid_argument (of two volumes, or the older is
+  /// the younger); snapshot_lost; not_implemented.
+  [[nodiscard]] virtual Result<SnapshotDelta> query_snapshot_delta_bitmap(
+      const SnapshotId& older, const SnapshotId& younger, std::uint64_t first_block);
+
+  // --- Umbra's own ------------------------------------------------------------------------------
+
+  /// Retention lock: until then (FILETIME) the copy is deleted by nobody, whatever the reason. It
+  /// can be made longer, never shorter. Errors: object_not_found; invalid_argument (in the past,
+  /// shorter than before, or beyond the longest term that was configured); not_implemented.
+  [[nodiscard]] virtual Status retain_snapshot(const SnapshotId& snapshot,
+                                               std::int64_t until_filetime);
+};
+
+}  // namespace umbra

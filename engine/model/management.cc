@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//
+// What a provider that offers management need not offer.
+
+#include "umbra/diff_area_management.h"
+
+namespace umbra {
+namespace {
+
+tl::unexpected<Error> not_offered(const char* call) {
+  return fail(Errc::not_implemented, std::string(call) + " is not offered by this provider");
+}
+
+}  // namespace
+
+Status DiffAreaManagement::migrate_diff_areas(const DiffAreaRef&, const std::string&,
+                                              OperationMonitor&) {
+  return not_offered("migrate_diff_areas");
+}
+Status DiffAreaManagement::set_snapshot_priority(const SnapshotId&, std::uint8_t) {
+  return not_offered("set_snapshot_priority");
+}
+Status DiffAreaManagement::set_volume_protect_level(const VolumeRef&, ProtectionLevel) {
+  return not_offered("set_volume_protect_level");
+}
+Result<VolumeProtectionInfo> DiffAreaManagement::get_volume_protect_level(const VolumeRef&) {
+  return not_offered("get_volume_protect_level");
+}
+Status DiffAreaManagement::clear_volume_protect_fault(const VolumeRef&, OperationMonitor&) {
+  return not_offered("clear_volume_protect_fault");
+}
+Status DiffAreaManagement::delete_unused_diff_areas(const std::string&, OperationMonitor&) {
+  return not_offered("delete_unused_diff_areas");
+}
+Result<SnapshotDelta> DiffAreaManagement::query_snapshot_delta_bitmap(const SnapshotId&,
+                                                                      const SnapshotId&,
+                                                                      std::uint64_t) {
+  return not_offered("query_snapshot_delta_bitmap");
+}
+Status DiffAreaManagement::retain_snapshot(const SnapshotId&, std::int64_t) {
+  return not_offered("retain_snapshot");
+}
+
+}  // namespace umbra

@@ -1,0 +1,221 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+#include "engine/rpc/management_calls.h"
+
+#include <array>
+#include <utility>
+
+namespace umbra::rpc {
+namespace {
+
+struct Served {
+  DiffAreaManagement& management;
+  OperationTable& operations;
+};
+using Serve = Result<Json> (*)(const Served&, const Json&);
+
+// A call that takes a message.
+template <class Request, auto kCall>
+Result<Json> served(const Served& at, const Json& params) {
+  const Result<Request> request = decode<Request>(params);
+  if (!request) return fail(request.error());
+  return kCall(at, *request);
+}
+
+Result<Json> nothing_or(const Status& status) {
+  if (!status) return fail(status.error());
+  return encode(Nothing{});
+}
+
+// The value in the message that carries it.
+template <class Message, class Value>
+Result<Json> reply(Result<Value> value) {
+  if (!value) return fail(value.error());
+  return encode(Message{std::move(*value)});
+}
+template <class Message>
+Result<Json> reply_itself(const Result<Message>& message) {
+  if (!message) return fail(message.error());
+  return encode(*message);
+}
+Result<Json> started(const Result<OperationId>& operation) {
+  if (!operation) return fail(operation.error());
+  return encode(StartedProviderOperation{*operation});
+}
+
+std::string subject_of(const VolumeRef& volume) {
+  if (!volume.path.empty()) return volume.path;
+  if (!volume.name.empty()) return volume.name;
+  if (volume.id) return volume.id->to_string();
+  return volume.device ? "device " + std::to_string(*volume.device) : "";
+}
+
+// --- IVssSnapshotMgmt ---------------------------------------------------------------------------
+
+Result<Json> volumes_for_snapshots(const Served& at, const ManagementQuery& request) {
+  return reply<VolumePropList>(
+      at.management.query_volumes_supported_for_snapshots(request.context));
+}
+Result<Json> snapshots_by_volume(const Served& at, const ManagementVolume& request) {
+  auto snapshots = at.management.query_snapshots_by_volume(request.volume);
+  if (!snapshots) return fail(snapshots.error());
+  return encode(SnapshotList{std::move(*snapshots), {}});
+}
+Result<Json> min_size(const Served& at, const ManagementQuery&) {
+  return reply<MinDiffAreaSize>(at.management.get_min_diff_area_size());
+}
+
+// --- IVssDifferentialSoftwareSnapshotMgmt -------------------------------------------------------
+
+Result<Json> add_area(const Served& at, const ManagementDiffArea& request) {
+  return nothing_or(
+      at.management.add_diff_area({request.volume, request.diff_volume}, request.maximum_bytes));
+}
+Result<Json> change_maximum(const Served& at, const ManagementDiffArea& request) {
+  return started(at.operations.start(
+      "change_diff_area_maximum_size", subject_of(request.volume),
+      [&management = at.management, request](OperationMonitor& monitor) {
+        return management.change_diff_area_maximum_size({request.volume, request.diff_volume},
+                                                        request.maximum_bytes, request.is_volatile,
+                                                        monitor);
+      }));
+}
+Result<Json> volumes_for_areas(const Served& at, const ManagementVolume& request) {
+  return reply<DiffVolumeList>(
+      at.management.query_volumes_supported_for_diff_areas(request.volume));
+}
+Result<Json> areas_for_volume(const Served& at, const ManagementVolume& request) {
+  return reply<DiffAreaList>(at.management.query_diff_areas_for_volume(request.volume));
+}
+Result<Json> areas_on_volume(const Served& at, const ManagementDiffVolume& request) {
+  return reply<DiffAreaList>(at.management.query_diff_areas_on_volume(request.diff_volume));
+}
+Result<Json> areas_for_snapshot(const Served& at, const ManagementSnapshot& request) {
+  return reply<DiffAreaList>(at.management.query_diff_areas_for_snapshot(request.snapshot_id));
+}
+Result<Json> migrate(const Served& at, const ManagementDiffArea& request) {
+  return started(at.operations.start(
+      "migrate_diff_areas", subject_of(request.volume),
+      [&management = at.management, request](OperationMonitor& monitor) {
+        return management.migrate_diff_areas({request.volume, request.diff_volume},
+                                             request.new_diff_volume, monitor);
+      }));
+}
+Result<Json> set_priority(const Served& at, const ManagementSnapshot& request) {
+  return nothing_or(at.management.set_snapshot_priority(request.snapshot_id, request.priority));
+}
+
+// --- IVssDifferentialSoftwareSnapshotMgmt3, and ours --------------------------------------------
+
+Result<Json> set_level(const Served& at, const SetProtectLevel& request) {
+  return nothing_or(at.management.set_volume_protect_level(request.volume, request.level));
+}
+Result<Json> get_level(const Served& at, const ManagementVolume& request) {
+  return reply_itself(at.management.get_volume_protect_level(request.volume));
+}
+Result<Json> clear_fault(const Served& at, const ManagementVolume& request) {
+  return started(
+      at.operations.start("clear_volume_protect_fault", subject_of(request.volume),
+                          [&management = at.management, request](OperationMonitor& monitor) {
+                            return management.clear_volume_protect_fault(request.volume, monitor);
+                          }));
+}
+Result<Json> delete_unused(const Served& at, const ManagementDiffVolume& request) {
+  return started(at.operations.start(
+      "delete_unused_diff_areas", request.diff_volume,
+      [&management = at.management, request](OperationMonitor& monitor) {
+        return management.delete_unused_diff_areas(request.diff_volume, monitor);
+      }));
+}
+Result<Json> delta(const Served& at, const QueryDelta& request) {
+  return reply_itself(at.management.query_snapshot_delta_bitmap(request.older, request.younger,
+                                                                request.first_block));
+}
+Result<Json> retain(const Served& at, const ManagementSnapshot& request) {
+  return nothing_or(at.management.retain_snapshot(request.snapshot_id, request.until_filetime));
+}
+
+struct Entry {
+  std::string_view member;  // After "management.".
+  bool query;
+  Serve serve;
+};
+constexpr std::array kMembers{
+    Entry{"query_volumes_supported_for_snapshots", true,
+          served<ManagementQuery, volumes_for_snapshots>},
+    Entry{"query_snapshots_by_volume", true, served<ManagementVolume, snapshots_by_volume>},
+    Entry{"get_min_diff_area_size", true, served<ManagementQuery, min_size>},
+    Entry{"add_diff_area", false, served<ManagementDiffArea, add_area>},
+    Entry{"change_diff_area_maximum_size", false, served<ManagementDiffArea, change_maximum>},
+    Entry{"query_volumes_supported_for_diff_areas", true,
+          served<ManagementVolume, volumes_for_areas>},
+    Entry{"query_diff_areas_for_volume", true, served<ManagementVolume, areas_for_volume>},
+    Entry{"query_diff_areas_on_volume", true, served<ManagementDiffVolume, areas_on_volume>},
+    Entry{"query_diff_areas_for_snapshot", true, served<ManagementSnapshot, areas_for_snapshot>},
+    Entry{"migrate_diff_areas", false, served<ManagementDiffArea, migrate>},
+    Entry{"set_snapshot_priority", false, served<ManagementSnapshot, set_priority>},
+    Entry{"set_volume_protect_level", false, served<SetProtectLevel, set_level>},
+    Entry{"get_volume_protect_level", true, served<ManagementVolume, get_level>},
+    Entry{"clear_volume_protect_fault", false, served<ManagementVolume, clear_fault>},
+    Entry{"delete_unused_diff_areas", false, served<ManagementDiffVolume, delete_unused>},
+    Entry{"query_snapshot_delta_bitmap", true, served<QueryDelta, delta>},
+    Entry{"retain_snapshot", false, served<ManagementSnapshot, retain>},
+};
+
+// --- operations: also of a provider that offers no management -----------------------------------
+
+Result<Json> list_operations(OperationTable& operations, const Json&) {
+  return encode(OperationList{operations.list()});
+}
+Result<Json> query_operation(OperationTable& operations, const Json& params) {
+  const auto request = decode<ProviderOperation>(params);
+  if (!request) return fail(request.error());
+  return reply_itself(operations.query(request->operation_id));
+}
+Result<Json> cancel_operation(OperationTable& operations, const Json& params) {
+  const auto request = decode<ProviderOperation>(params);
+  if (!request) return fail(request.error());
+  return reply_itself(operations.cancel(request->operation_id));
+}
+
+struct OperationEntry {
+  std::string_view member;
+  bool query;
+  Result<Json> (*serve)(OperationTable&, const Json&);
+};
+constexpr std::array kOperationMembers{
+    OperationEntry{"operations", true, list_operations},
+    OperationEntry{"wait_operation", true, query_operation},
+    OperationEntry{"cancel_operation", false, cancel_operation},
+};
+
+template <class Table>
+auto find(const Table& table, std::string_view method) noexcept -> decltype(table.data()) {
+  if (method.substr(0, kManagementPrefix.size()) != kManagementPrefix) return nullptr;
+  for (const auto& entry : table) {
+    if (entry.member == method.substr(kManagementPrefix.size())) return &entry;
+  }
+  return nullptr;
+}
+
+}  // namespace
+
+std::optional<bool> is_management_query(std::string_view method) noexcept {
+  if (const auto* entry = find(kMembers, method)) return entry->query;
+  if (const auto* entry = find(kOperationMembers, method)) return entry->query;
+  return std::nullopt;
+}
+
+Result<Json> serve_management_call(Provider& provider, OperationTable& operations,
+                                   const std::string& method, const Json& params) {
+  if (const auto* entry = find(kOperationMembers, method)) return entry->serve(operations, params);
+  const auto* entry = find(kMembers, method);
+  if (entry == nullptr) return fail(Errc::not_implemented, "no method '" + method + "'");
+  DiffAreaManagement* management = provider.management();
+  if (management == nullptr) {
+    return fail(Errc::not_implemented, "the provider '" + provider.properties().name +
+                                           "' offers no management of diff areas");
+  }
+  return entry->serve({*management, operations}, params);
+}
+
+}  // namespace umbra::rpc
