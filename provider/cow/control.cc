@@ -101,7 +101,8 @@ class Volume::Impl::OwnExecutor final : public Executor {
 Volume::Impl::Impl(block::Device& origin, block::ResizableDevice& diff, const OpenOptions& options,
                    const format::Superblock& superblock)
     : origin_(origin),
-      diff_(diff),
+      movable_(diff),
+      diff_(movable_),
       origin_geometry_(origin.geometry()),
       diff_alignment_(diff.geometry().alignment_bytes),
       options_(options),

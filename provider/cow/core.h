@@ -52,6 +52,8 @@
 #include <vector>
 
 #include "provider/cow/chunk_map.h"
+#include "provider/cow/movable_device.h"
+#include "provider/cow/request_queue.h"
 #include "provider/cow/segments.h"
 #include "provider/cow/sync.h"
 #include "provider/cow/volume.h"
@@ -72,33 +74,6 @@ struct AlignedFree {
 };
 using AlignedBuffer = std::unique_ptr<std::byte[], AlignedFree>;
 [[nodiscard]] AlignedBuffer make_aligned(std::size_t size_bytes);
-
-/// A FIFO of requests, linked by Request::next.
-class RequestQueue {
- public:
-  void push(block::Request& request) noexcept {
-    request.next = nullptr;
-    (tail_ != nullptr ? tail_->next : head_) = &request;
-    tail_ = &request;
-  }
-  /// Moves everything of `other` to the end.
-  void append(RequestQueue& other) noexcept {
-    if (other.head_ == nullptr) return;
-    (tail_ != nullptr ? tail_->next : head_) = other.head_;
-    tail_ = other.tail_;
-    other.head_ = other.tail_ = nullptr;
-  }
-  /// Takes all, chained.
-  [[nodiscard]] block::Request* take() noexcept {
-    tail_ = nullptr;
-    return std::exchange(head_, nullptr);
-  }
-  [[nodiscard]] bool empty() const noexcept { return head_ == nullptr; }
-
- private:
-  block::Request* head_ = nullptr;
-  block::Request* tail_ = nullptr;
-};
 
 /// One chunk on its way into the diff area.
 struct Copy {
@@ -325,7 +300,8 @@ class Volume::Impl : public std::enable_shared_from_this<Volume::Impl> {
   friend class Volume;
 
   block::Device& origin_;
-  block::ResizableDevice& diff_;
+  MovableDevice movable_;         // Over the diff area's device of today.
+  block::ResizableDevice& diff_;  // It.
   const block::Geometry origin_geometry_;
   const std::uint32_t diff_alignment_;
   const OpenOptions options_;

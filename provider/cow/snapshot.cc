@@ -167,8 +167,10 @@ class Volume::Impl::SnapshotDevice final : public block::Device {
     job.skip_bytes = in_chunk - begin;
     job.io.offset_bytes = impl_->layout_.slot_offset(job.home.segment, job.home.slot) + begin;
     job.io.size_bytes = end - begin;
-    if (job.io.size_bytes == job.piece_bytes) {
-      job.io.buffer = job.user->buffer + job.position;
+    std::byte* const target = job.user->buffer + job.position;
+    // Who asks was told the alignment of the device that the diff area was on when it was opened.
+    if (job.io.size_bytes == job.piece_bytes && impl_->movable_.is_aligned(target)) {
+      job.io.buffer = target;
     } else {
       if (!job.bounce) job.bounce = make_aligned(chunk_bytes);
       job.io.buffer = job.bounce.get();
