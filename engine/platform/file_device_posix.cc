@@ -438,7 +438,7 @@ Result<std::unique_ptr<FileDevice>> open_file_device(const std::string& path,
   }
   // In the page cache a pool is faster (io_uring hands buffered writes to threads of the kernel's).
   const bool ring_is_better = file.direct && !options.apart;
-  if (options.engine == FileEngine::io_uring ||
+  if ((options.engine == FileEngine::io_uring && !options.apart) ||
       (options.engine == FileEngine::automatic && ring_is_better)) {
     std::string why_not;
     if (auto device = file_device::make_uring_device(file, why_not)) return device;

@@ -294,7 +294,8 @@ void members(V& v, Ref<V, AttachVolume> m) {
   v("name", m.name), v("chunk_bytes", m.chunk_bytes);
   v("diff_initial_bytes", decimal(m.diff_initial_bytes));
   v("diff_maximum_bytes", decimal(m.diff_maximum_bytes));
-  v("snapshots_max", m.snapshots_max), v("expose", m.expose), v("force", m.force);
+  v("snapshots_max", m.snapshots_max), v("expose", m.expose), v("cache", m.cache);
+  v("force", m.force);
 }
 template <class V>
 void members(V& v, Ref<V, VolumeProperties> m) {

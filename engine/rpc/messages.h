@@ -338,6 +338,7 @@ struct AttachVolume {       // volume.attach -> AttachedVolume
   std::uint64_t diff_maximum_bytes = 0;  // 0: unbounded.
   std::uint32_t snapshots_max = 0;       // 0: as many as the diff area's format can hold.
   std::string expose = "auto";           // "auto", "fuse", "nbd" (NBD only).
+  std::string cache = "buffered";        // "buffered", "none" (O_DIRECT); of an origin's file.
   bool force = false;                    // Overwrite what is in the diff area's place.
 };
 struct AttachedVolume {

@@ -129,6 +129,7 @@ Status Daemon::Parts::open_volumes(const DaemonOptions& options) {
   store_options.boot_id = *boot;
   store_options.lost_store = state.get();
   store_options.log = &sink;
+  store_options.engine = options.io_engine;
   stores = std::make_unique<FileStores>(store_options);
   volumes = std::make_unique<VolumeManager>(
       VolumeManager::Ports{*host, *stores, *front_ends, *registry, *state, sink});

@@ -15,6 +15,7 @@
 #include <memory>
 #include <string>
 
+#include "engine/platform/file_device.h"
 #include "engine/platform/log_spdlog.h"
 #include "umbra/result.h"
 
@@ -26,6 +27,7 @@ struct DaemonOptions {
   std::string socket;     // umbrad's.
   int guardian_fd = -1;
   std::chrono::milliseconds drill_hold{0};
+  FileEngine io_engine = FileEngine::automatic;
 };
 
 class Daemon {

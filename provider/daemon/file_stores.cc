@@ -2,10 +2,11 @@
 #include "provider/daemon/file_stores.h"
 
 #include <algorithm>
+#include <array>
 #include <filesystem>
 
-#include "engine/platform/file_device.h"
 #include "provider/daemon/patience.h"
+#include "provider/format/diff_area.h"
 
 namespace umbra::cowd {
 namespace {
@@ -26,6 +27,9 @@ class FileStore final : public Store {
   std::shared_ptr<block::Device> live() override { return {parts_, &parts_->volume->live()}; }
   cow::Statistics statistics() const override { return parts_->volume->statistics(); }
   std::vector<cow::SnapshotRecord> snapshots() const override { return parts_->volume->list(); }
+  std::string io_text() const override {
+    return "origin: " + parts_->origin->io_text() + "; diff area: " + parts_->diff->io_text();
+  }
   Status close() override { return parts_->volume->close(); }
   std::shared_ptr<cow::Volume> volume() { return {parts_, parts_->volume.get()}; }
 
@@ -44,6 +48,19 @@ Result<std::unique_ptr<FileDevice>> open_patiently(const std::string& path,
     return false;
   });
   return device;
+}
+
+Result<std::unique_ptr<FileDevice>> open_with_engine(const std::string& path,
+                                                     FileDeviceOptions options, Duration patience,
+                                                     const FileStoresOptions& stores) {
+  options.engine = stores.engine;
+  auto device = open_patiently(path, options, patience);
+  if (device || device.error().code != Errc::missing_kernel_feature) return device;
+  const Logger log(stores.log != nullptr ? *stores.log : null_log(), "stores");
+  log.warning("io_uring was asked for and is not to be had; going on with threads",
+              {{"reason", device.error().context}});
+  options.engine = FileEngine::threads;
+  return open_patiently(path, options, patience);
 }
 
 // A file of another length is nobody's diff area, and cannot even be opened as a device.
@@ -65,7 +82,7 @@ struct DiffArea {
   bool created = false;  // The file was not there before.
 };
 
-Result<DiffArea> open_diff_area(const OpenStore& request) {
+Result<DiffArea> open_diff_area(const OpenStore& request, const FileStoresOptions& stores) {
   DiffArea area;
   std::error_code ignored;
   const bool exists = fs::exists(fs::path(request.diff_area_path), ignored);
@@ -79,7 +96,7 @@ Result<DiffArea> open_diff_area(const OpenStore& request) {
   if (exists && request.may_format) {
     if (const Status usable = check_file_size(request); !usable) return fail(usable.error());
   }
-  auto device = open_patiently(request.diff_area_path, options, request.lock_patience);
+  auto device = open_with_engine(request.diff_area_path, options, request.lock_patience, stores);
   if (!device) return fail(device.error(), "the diff area");
   area.device = std::move(*device);
   area.created = !exists;
@@ -109,6 +126,23 @@ Result<bool> format_if_needed(const OpenStore& request, const FileDevice& origin
     return fail(made.error(), "making the diff area " + request.diff_area_path);
   }
   return true;
+}
+
+// A diff area that was named as the origin by mistake would be overwritten. One that something else
+// was put on since is not whole any more.
+Status check_no_diff_area(FileDevice& origin) {
+  alignas(format::kBlockBytes) std::array<std::byte, format::kBlockBytes> first{};
+  if (origin.geometry().size_bytes < first.size()) return {};
+  block::Request read;
+  read.size_bytes = first.size();
+  read.buffer = first.data();
+  if (block::run(origin, read) != 0) return {};  // Whoever reads it next says so.
+  const auto found = format::decode_superblock(first);
+  if (!found) return {};
+  return fail(Errc::invalid_argument,
+              "the origin " + origin.path() + " is itself the diff area of volume " +
+                  found->volume_id.to_string() +
+                  "; name the volume, or clear its first 128 KiB if its snapshots are not needed");
 }
 
 Result<OpenedStore> open_parts(const OpenStore& request, const FileStoresOptions& options,
@@ -142,9 +176,14 @@ Result<OpenedStore> open_parts(const OpenStore& request, const FileStoresOptions
 Result<OpenedStore> FileStores::open(const OpenStore& request) {
   FileDeviceOptions origin_options;
   origin_options.apart = request.apart;
-  auto origin = open_patiently(request.origin_path, origin_options, request.lock_patience);
+  origin_options.direct = request.direct;
+  auto origin =
+      open_with_engine(request.origin_path, origin_options, request.lock_patience, options_);
   if (!origin) return fail(origin.error(), "the origin");
-  auto area = open_diff_area(request);
+  if (request.may_format) {
+    if (const Status good = check_no_diff_area(**origin); !good) return fail(good.error());
+  }
+  auto area = open_diff_area(request, options_);
   if (!area) return fail(area.error());
   auto opened = open_parts(request, options_, std::move(*origin), std::move(area->device));
   if (!opened && area->created) {

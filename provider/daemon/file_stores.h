@@ -11,6 +11,7 @@
 
 #include <memory>
 
+#include "engine/platform/file_device.h"
 #include "engine/platform/log.h"
 #include "provider/cow/volume.h"
 #include "provider/daemon/ports.h"
@@ -21,6 +22,8 @@ struct FileStoresOptions {
   Guid boot_id;                          // Of the running machine.
   cow::LostStore* lost_store = nullptr;  // Outlives every store; null: none.
   Log* log = nullptr;                    // Outlives every store; null: none.
+  /// io_uring that is not to be had is replaced by threads, with a warning in the log.
+  FileEngine engine = FileEngine::automatic;
 };
 
 /// Threads: one call at a time.

@@ -10,6 +10,7 @@
 #include <csignal>
 #include <filesystem>
 #include <iostream>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -36,6 +37,7 @@ struct Arguments {
   std::string log_file;
   int guardian_fd = -1;
   int drill_hold_ms = 0;
+  FileEngine io_engine = FileEngine::automatic;
 };
 
 int complain(const Error& error) {
@@ -92,6 +94,7 @@ int serve(const Arguments& arguments, LogLevel level) {
   options.state_dir = arguments.state_dir;
   options.socket = arguments.socket;
   options.guardian_fd = arguments.guardian_fd;
+  options.io_engine = arguments.io_engine;
   options.drill_hold = std::chrono::milliseconds(arguments.drill_hold_ms);
   if (arguments.drill_hold_ms > 0) {
     log.warning("every write hold is stretched, for a drill", {{"ms", arguments.drill_hold_ms}});
@@ -130,6 +133,12 @@ int main(int argc, char** argv) {
   app.add_option("--log-level", arguments.log_level, "debug, info, warning or error");
   app.add_option("--log-file", arguments.log_file,
                  "Append the log to this file instead of standard error; reopened on SIGHUP");
+  const std::map<std::string, FileEngine> engines = {{"auto", FileEngine::automatic},
+                                                     {"threads", FileEngine::threads},
+                                                     {"io_uring", FileEngine::io_uring}};
+  app.add_option("--io-engine", arguments.io_engine,
+                 "How files and devices are read and written: auto (default), threads, io_uring")
+      ->transform(CLI::CheckedTransformer(engines));
   app.add_option("--guardian-fd", arguments.guardian_fd,
                  "Given by umbra-guardian; without it umbra-cowd starts one and becomes its child");
   app.add_option("--drill-hold-ms", arguments.drill_hold_ms,

@@ -61,6 +61,8 @@ class Store {
   [[nodiscard]] virtual std::shared_ptr<block::Device> live() = 0;
   [[nodiscard]] virtual cow::Statistics statistics() const = 0;
   [[nodiscard]] virtual std::vector<cow::SnapshotRecord> snapshots() const = 0;
+  /// For people: how it is read and written, "origin: threads, page cache; diff area: ...".
+  [[nodiscard]] virtual std::string io_text() const = 0;
   /// Flushes and marks the diff area clean; live() answers EIO afterwards. Idempotent.
   [[nodiscard]] virtual Status close() = 0;
 };
@@ -74,7 +76,8 @@ struct OpenStore {
   std::uint32_t chunk_bytes = cow::kChunkBytesDefault;
   std::uint64_t diff_initial_bytes = cow::kDiffBytesInitialDefault;
   std::uint64_t diff_maximum_bytes = 0;
-  bool apart = false;  // Lies on a volume of ours: see FileDeviceOptions.
+  bool apart = false;   // Lies on a volume of ours: see FileDeviceOptions.
+  bool direct = false;  // The origin's file without the page cache.
   std::uint32_t snapshots_max = cow::kSnapshotsMax;
   /// How long to wait for the locks: what a killed process had in flight keeps them for seconds.
   std::chrono::milliseconds lock_patience{0};

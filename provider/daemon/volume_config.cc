@@ -57,6 +57,13 @@ Result<Expose> parse_expose(std::string_view text) {
               "expose must be \"auto\", \"fuse\" or \"nbd\", not \"" + printable(text, 40) + "\"");
 }
 
+Result<bool> parse_cache(std::string_view text) {
+  if (text.empty() || text == "buffered") return false;
+  if (text == "none") return true;
+  return fail(Errc::invalid_argument,
+              "cache must be \"buffered\" or \"none\", not \"" + printable(text, 40) + "\"");
+}
+
 Result<std::string> default_name(const std::string& origin_path) {
   const std::string name = origin_path.substr(origin_path.rfind('/') + 1);
   if (check_volume_name(name)) return name;
@@ -153,6 +160,7 @@ std::string to_text(const VolumeConfig& config) {
   object["origin_path"] = escape_bytes(config.origin_path);
   object["diff_area_path"] = escape_bytes(config.diff_area_path);
   object["expose"] = expose_text(config.expose);
+  if (config.direct) object["cache"] = "none";
   if (config.snapshots_max != cow::kSnapshotsMax) object["snapshots_max"] = config.snapshots_max;
   object["order"] = static_cast<std::int64_t>(config.order);
   boost::json::array hosts;
@@ -190,6 +198,13 @@ Result<VolumeConfig> parse_config(std::string_view text) {
   });
   if (!expose) return fail(expose.error());
   config.expose = *expose;
+  if (object.contains("cache")) {  // Not in a record of an older umbra-cowd.
+    const auto direct = text_member(object, "cache").and_then([](const std::string& value) {
+      return parse_cache(value);
+    });
+    if (!direct) return fail(direct.error());
+    config.direct = *direct;
+  }
   if (const auto* most = object.if_contains("snapshots_max")) {
     if (!most->is_int64()) return fail(Errc::invalid_argument, "snapshots_max: expected a number");
     const auto count = check_snapshots_max(most->get_int64());
@@ -223,6 +238,9 @@ Result<VolumeConfig> check_request(const rpc::AttachVolume& request) {
   const auto expose = parse_expose(request.expose);
   if (!expose) return fail(expose.error());
   config.expose = *expose;
+  const auto direct = parse_cache(request.cache);
+  if (!direct) return fail(direct.error());
+  config.direct = *direct;
   if (const Status sizes = check_sizes(request); !sizes) return fail(sizes.error());
   const auto snapshots = check_snapshots_max(request.snapshots_max);
   if (!snapshots) return fail(snapshots.error());

@@ -38,6 +38,7 @@ struct VolumeConfig {
   std::string origin_path;  // Absolute, any bytes.
   std::string diff_area_path;
   Expose expose = Expose::automatic;
+  bool direct = false;  // The origin's file without the page cache.
   std::uint32_t snapshots_max = cow::kSnapshotsMax;
   /// Grows with every attach. Re-attaching follows it: a volume that lies on another one was
   /// attached after it.

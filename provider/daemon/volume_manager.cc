@@ -115,6 +115,10 @@ Status VolumeManager::check_diff_area(const PathFacts& origin, const PathFacts& 
     return fail(Errc::invalid_argument,
                 "the diff area " + path + " lies on the origin itself; put it on another disk");
   }
+  if (diff.kind == PathKind::block_device && contains(origin.stands_on, diff.device)) {
+    return fail(Errc::invalid_argument,
+                "the origin lies on " + path + "; name another device, or a file on another disk");
+  }
   if (!diff.uses.empty()) {
     return fail(Errc::volume_in_use, "the diff area " + path + " cannot be used: " +
                                          joined(diff.uses) + "; free it, or name another file");
@@ -208,6 +212,7 @@ Status VolumeManager::bring_up(Volume& volume, const OpenStore& request, Undo& u
     volume.live.reset();
     volume.store.reset();
   });
+  volume.notes.push_back(volume.store->io_text());
   if (opened->formatted) {
     volume.notes.emplace_back("made a new diff area");
   } else if (request.may_format) {
@@ -387,6 +392,7 @@ Result<rpc::AttachedVolume> VolumeManager::attach(const rpc::AttachVolume& reque
   }
   open.apart = !volume->config.hosts.empty();
   open.snapshots_max = volume->config.snapshots_max;
+  open.direct = volume->config.direct;
   Undo undo;
   if (const Status up = bring_up(*volume, open, undo); !up) return fail(up.error());
   if (const Status saved = ports_.configs.save(volume->config); !saved) {
@@ -404,7 +410,8 @@ Result<rpc::AttachedVolume> VolumeManager::attach(const rpc::AttachVolume& reque
                                 {"origin", volume->config.origin_path},
                                 {"diff_area", volume->config.diff_area_path},
                                 {"device", volume->exposed.device_path},
-                                {"nbd", volume->exposed.nbd_uri}});
+                                {"nbd", volume->exposed.nbd_uri},
+                                {"io", volume->store->io_text()}});
   rpc::AttachedVolume reply;
   auto found = find({.id = volume->config.volume_id, .name = {}, .device = {}, .path = {}});
   if (found) reply.volume = std::move(*found);
@@ -476,6 +483,7 @@ Status VolumeManager::reattach() {
     open.diff_area_path = volume->config.diff_area_path;
     open.volume_id = volume->config.volume_id;
     open.snapshots_max = volume->config.snapshots_max;
+    open.direct = volume->config.direct;
     open.lock_patience = kLockPatience;
     Status up = check_hosts(volume->config);
     if (up) up = look(*volume);
@@ -488,7 +496,8 @@ Status VolumeManager::reattach() {
     if (up) {
       log_.info("volume attached again", {{"volume", volume->config.name},
                                           {"id", volume->config.volume_id.to_string()},
-                                          {"device", volume->exposed.device_path}});
+                                          {"device", volume->exposed.device_path},
+                                          {"io", volume->store->io_text()}});
     } else {
       volume->exposed = {};
       volume->problem = up.error().to_string();

@@ -136,6 +136,10 @@ void add_volume_commands(Parser& parser) {
                          "as the diff area can hold (default)");
   attach_app->add_option("--expose", attaching->expose, "How to serve it: auto, fuse, nbd")
       ->check(CLI::IsMember({"auto", "fuse", "nbd"}));
+  attach_app
+      ->add_option("--cache", attaching->cache,
+                   "An origin that is a file: buffered (default), or none, which is O_DIRECT")
+      ->check(CLI::IsMember({"buffered", "none"}));
   attach_app->add_flag("--force", attaching->force, "Overwrite what is in the diff area's place");
   attach_app->callback([&parser, attaching, chunk] {
     parser.invocation.command = [attaching, chunk](Service& service, Output& output) {

@@ -112,6 +112,7 @@ rpc::AttachVolume to_wire(const AttachOptions& options) {
   message.diff_maximum_bytes = options.diff_maximum_bytes;
   message.snapshots_max = options.snapshots_max;
   message.expose = options.expose;
+  message.cache = options.cache;
   message.force = options.force;
   return message;
 }

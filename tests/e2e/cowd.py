@@ -154,12 +154,12 @@ def volume_life(world):
     run_command("e2fsck", "-fn", world.path("data.img"))
 
 
-def kill_under_load(world):
+def kill_under_load(world, options=(), **attaching):
     """kill -9 of umbra-cowd under a verifying load: no I/O error, origin and copy intact."""
     require_fuse_and_loop()
     require_programs("fio")
-    coordinator, guardian = start(world)
-    volume = attach(world, coordinator, "data", 128)
+    coordinator, guardian = start(world, *options)
+    volume = attach(world, coordinator, "data", 128, **attaching)
     directory = world.mkfs_and_mount(volume["device_path"], "data")
     write_file(f"{directory}/kept", os.urandom(8 << 20))
     kept = digest_of(directory)

@@ -168,7 +168,7 @@ TEST_CASE("attach passes everything on, with absolute paths", "[cli]") {
   auto state = without_error();
   REQUIRE(umbra(state, {"attach", "images/db.img", "--diff", "/diff/db", "--name", "db", "--chunk",
                         "64K", "--diff-size", "1G", "--diff-max", "20G", "--snapshots-max", "512",
-                        "--expose", "nbd", "--force"})
+                        "--expose", "nbd", "--cache", "none", "--force"})
               .status == 0);
   CHECK(state.attached.origin_path.front() == '/');
   CHECK(state.attached.origin_path.ends_with("/images/db.img"));
@@ -179,6 +179,7 @@ TEST_CASE("attach passes everything on, with absolute paths", "[cli]") {
   CHECK(state.attached.diff_maximum_bytes == 20ULL << 30);
   CHECK(state.attached.snapshots_max == 512);
   CHECK(state.attached.expose == "nbd");
+  CHECK(state.attached.cache == "none");
   CHECK(state.attached.force);
 }
 

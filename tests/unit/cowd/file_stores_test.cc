@@ -10,6 +10,7 @@
 #include "engine/platform/file_device.h"
 #include "provider/daemon/state_dir_posix.h"
 #include "tests/support/catch.h"
+#include "tests/support/skip.h"
 #include "tests/support/temp_dir.h"
 
 namespace fs = std::filesystem;
@@ -106,6 +107,44 @@ TEST_CASE("another volume's diff area, or one of another origin, is refused", "[
   SECTION("another id") { wanted.volume_id = VolumeId::random(); }
   SECTION("an origin of another size") { fs::resize_file(bench.top / "origin", 2 * kOriginBytes); }
   CHECK(bench.refused(wanted).code == Errc::diff_area_wrong_origin);
+}
+
+TEST_CASE("a diff area is nobody's origin", "[cowd]") {
+  Bench bench;
+  REQUIRE(bench.open(bench.request()).store->close());
+  OpenStore wanted = bench.request();
+  wanted.origin_path = bench.top / "diff";
+  wanted.diff_area_path = bench.top / "another";
+  const Error error = bench.refused(wanted);
+  CHECK(error.code == Errc::invalid_argument);
+  CHECK(error.context.find("itself the diff area") != std::string::npos);
+  CHECK_FALSE(fs::exists(bench.top / "another"));
+  // With something else on it, it is an ordinary file.
+  std::fstream file(bench.top / "diff", std::ios::in | std::ios::out | std::ios::binary);
+  file.seekp(1024);
+  file << "a file system";
+  file.close();
+  CHECK(bench.open(wanted).formatted);
+}
+
+TEST_CASE("stores are opened with the engine and the cache that are asked for", "[cowd]") {
+  Bench bench;
+  FileStores threads{{.boot_id = Guid::random(), .engine = FileEngine::threads}};
+  OpenStore wanted = bench.request();
+  {
+    const auto opened = threads.open(wanted);
+    REQUIRE(opened);
+    CHECK(opened->store->io_text() ==
+          "origin: threads, page cache; diff area: threads, page cache");
+    REQUIRE(opened->store->close());
+  }
+  wanted.direct = true;
+  const auto opened = threads.open(wanted);
+  if (!opened) {
+    CHECK(opened.error().code == Errc::not_supported);
+    return test::skip("needs a file system with O_DIRECT");
+  }
+  CHECK(opened->store->io_text() == "origin: threads, O_DIRECT; diff area: threads, page cache");
 }
 
 TEST_CASE("a diff area file that an attempt made goes with its failure", "[cowd]") {

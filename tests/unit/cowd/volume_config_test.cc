@@ -15,6 +15,7 @@ VolumeConfig sample() {
   config.origin_path = "/srv/data \xff.img";
   config.diff_area_path = "/var/diff/data";
   config.expose = Expose::nbd;
+  config.direct = true;
   config.snapshots_max = 512;
   config.order = 7;
   config.hosts = {VolumeId::random(), VolumeId::random()};
@@ -70,6 +71,9 @@ TEST_CASE("text that is torn, foreign or newer is refused with what is wrong", "
   CHECK(replaced("\"hosts\":[\"", "\"hosts\":[\"x").error().context.find("hosts") !=
         std::string::npos);
   CHECK(replaced("\"hosts\"", "\"other\"")->hosts.empty());  // An older record.
+  CHECK(replaced("\"cache\":\"none\"", "\"cache\":\"some\"").error().context.find("cache") !=
+        std::string::npos);
+  CHECK_FALSE(replaced("\"cache\"", "\"other\"")->direct);  // An older record.
   CHECK(replaced("\"/var", "\"var").error().context.find("absolute") != std::string::npos);
   CHECK(replaced("\"nbd\"", "\"ublk\"").error().context.find("expose") != std::string::npos);
   CHECK(replaced("\"data\"", "\"../data\"").error().context.find("name") != std::string::npos);
@@ -143,6 +147,12 @@ TEST_CASE("a limit on the copies of a volume is kept; without one there is only 
   CHECK(parse_config(to_text(*check_request(wanted)))->snapshots_max == cow::kSnapshotsMax);
   wanted.snapshots_max = 512;
   CHECK(check_request(wanted)->snapshots_max == 512);
+  CHECK_FALSE(check_request(wanted)->direct);
+  wanted.cache = "none";
+  CHECK(check_request(wanted)->direct);
+  wanted.cache = "writeback";
+  CHECK(refusal(wanted).context.find("buffered") != std::string::npos);
+  wanted.cache = "buffered";
   wanted.snapshots_max = cow::kSnapshotsMax + 1;
   CHECK(refusal(wanted).context.find("1 to 262144") != std::string::npos);
 }

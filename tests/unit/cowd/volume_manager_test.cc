@@ -76,6 +76,7 @@ class FakeStore final : public Store {
     return result;
   }
   std::vector<cow::SnapshotRecord> snapshots() const override { return world_.snapshots; }
+  std::string io_text() const override { return "origin: threads; diff area: threads"; }
   Status close() override {
     if (!world_.step("close")) return failure("close");
     world_.open_stores.erase(diff_);
@@ -327,6 +328,16 @@ TEST_CASE("a diff area that cannot be one is refused before anything is opened",
     diff.stands_on = {0x811, 0x810};
     CHECK(mentions(bench.refused(Bench::request()), "lies on the origin"));
   }
+  SECTION("the disk that has the origin as a partition") {
+    PathFacts& origin = bench.world.paths["/srv/data.img"];
+    origin.kind = PathKind::block_device;
+    origin.device = 0x811;
+    origin.stands_on = {0x811, 0x810};
+    diff.kind = PathKind::block_device;
+    diff.device = 0x810;
+    diff.stands_on = {0x810};
+    CHECK(mentions(bench.refused(Bench::request()), "the origin lies on"));
+  }
   SECTION("in use") {
     diff.uses = {"it is the backing file of /dev/loop9"};
     const Error error = bench.refused(Bench::request());
@@ -391,6 +402,23 @@ TEST_CASE("sizes and force reach the store", "[cowd]") {
   CHECK(bench.world.last_open.diff_maximum_bytes == 16U << 20U);
   CHECK(bench.world.last_open.diff_initial_bytes == 16U << 20U);
   CHECK(bench.world.last_open.snapshots_max == 512);
+  CHECK_FALSE(bench.world.last_open.direct);
+}
+
+TEST_CASE("how a file is cached reaches the store, also after a restart", "[cowd]") {
+  Bench bench;
+  auto wanted = Bench::request();
+  wanted.cache = "none";
+  const auto attached = bench.manager.attach(wanted);
+  REQUIRE(attached);
+  CHECK(std::any_of(attached->notes.begin(), attached->notes.end(), [](const std::string& note) {
+    return note.find("diff area: threads") != std::string::npos;
+  }));
+  CHECK(bench.world.last_open.direct);
+  bench.restart();
+  bench.world.last_open = {};
+  REQUIRE(bench.next->reattach());
+  CHECK(bench.world.last_open.direct);
 }
 
 TEST_CASE("a volume that lies on another one knows it, and says so", "[cowd]") {

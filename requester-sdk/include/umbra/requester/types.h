@@ -88,6 +88,7 @@ struct AttachOptions {
   std::uint64_t diff_maximum_bytes = 0;  ///< 0: unbounded.
   std::uint32_t snapshots_max = 0;       ///< 0: 262,144, all that the format can hold. VSS: 512.
   std::string expose = "auto";           ///< "auto", "fuse" or "nbd" (NBD only).
+  std::string cache = "buffered";        ///< "none": an origin's file without the page cache.
   bool force = false;                    ///< Overwrite what is in the diff area's place.
 };
 
