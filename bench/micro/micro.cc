@@ -1,0 +1,313 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "bench/micro/micro.h"
+
+#include <array>
+#include <cstring>
+#include <initializer_list>
+
+#include "bench/harness/memory.h"
+#include "bench/harness/pairs.h"
+#include "bench/harness/report.h"
+#include "bench/micro/disks.h"
+#include "provider/cow/chunk_map.h"
+
+namespace umbra::bench {
+namespace {
+
+constexpr double kNanoseconds = 1e9;
+constexpr std::size_t kFlushEvery = 32;
+
+class Micro {
+ public:
+  explicit Micro(const MicroOptions& options) : options_(options), report_(options.json) {}
+
+  void run() {
+    report_.say("micro: medium " +
+                (options_.medium.directory.empty()
+                     ? std::string("RAM of this process, completes at once")
+                     : "files in " + options_.medium.directory + ", page cache, 4 threads") +
+                (options_.smoke ? "; smoke sizes: figures mean nothing" : "") + "; " +
+                std::to_string(chunks()) + " chunks, " + std::to_string(pairs()) + " pairs, seed " +
+                std::to_string(options_.seed));
+    first_writes();
+    rewrites();
+    many_snapshots();
+    snapshot_reads();
+    lookups();
+    ram();
+    reopen();
+  }
+
+ private:
+  [[nodiscard]] std::uint64_t chunks() const { return options_.smoke ? 64 : 4096; }
+  [[nodiscard]] std::size_t pairs() const { return options_.smoke ? 2 : options_.pairs; }
+  // A line is printed if its key is wanted, measured if one of its section's is.
+  [[nodiscard]] bool wanted(std::string_view key) const {
+    return options_.only.empty() || key.find(options_.only) != std::string_view::npos;
+  }
+  [[nodiscard]] bool any_wanted(std::initializer_list<std::string_view> keys) const {
+    for (const auto key : keys) {
+      if (wanted(key)) return true;
+    }
+    return false;
+  }
+
+  void add_ratio(const std::string& key, const Pairs& measured, std::uint32_t digest) {
+    if (wanted(key)) report_.add({key, measured.speed(), "ratio", measured.a.size(), {}, digest});
+  }
+  void add_cost(const std::string& key, const Pairs& measured, const char* beside,
+                std::uint32_t digest) {
+    if (!wanted(key)) return;
+    std::vector<double> costs;
+    for (const double a : measured.a) costs.push_back(a * kNanoseconds);
+    const double baseline = summarise(measured.b).median * kNanoseconds;
+    report_.add({key, summarise(costs), "ns", costs.size(),
+                 std::string(beside) + " " + std::to_string(static_cast<long>(baseline)) + " ns",
+                 digest});
+  }
+
+  // The first write to each chunk in an epoch of its own; before and after it the volume has
+  // `below` snapshots.
+  static Run first_write(BenchVolume& volume, bool persistent, std::size_t flush_every) {
+    return [&volume, persistent, flush_every] {
+      volume.take(persistent);
+      const double seconds = volume.write(volume.chunks(), flush_every);
+      volume.remove_newest();
+      return seconds;
+    };
+  }
+
+  void first_write_pair(const std::string& ratio_key, const std::string& cost_key,
+                        const VolumeShape& shape, bool persistent, std::size_t flush_every) {
+    if (!any_wanted({ratio_key, cost_key})) return;
+    BenchVolume copied(options_.medium, shape, options_.seed);
+    BenchVolume plain(options_.medium, shape, options_.seed + 1);
+    const Pairs measured = run_pairs(pairs(), first_write(copied, persistent, flush_every),
+                                     [&] { return plain.write(plain.chunks(), flush_every); });
+    copied.take(persistent);
+    (void)copied.write(copied.chunks() / 2);
+    const std::uint32_t digest = copied.verify() ^ plain.verify();
+    add_ratio(ratio_key, measured, digest);
+    add_cost(cost_key, measured, "plain", digest);
+  }
+
+  void first_writes() {
+    VolumeShape shape;
+    shape.chunks = chunks();
+    first_write_pair("first_write_vs_plain", "preserve_ns", shape, false, 0);
+    first_write_pair("first_write_persistent_vs_plain", "preserve_persistent_ns", shape, true,
+                     kFlushEvery);
+    shape.chunk_bytes = shape.request_bytes = 4096;
+    shape.chunks = chunks() * 4;
+    shape.depth = 32;
+    first_write_pair("first_write_4k_vs_plain", "preserve_4k_ns", shape, false, 0);
+  }
+
+  void rewrites() {
+    if (!any_wanted({"rewrite_vs_plain", "rewrite_ns"})) return;
+    VolumeShape shape;
+    shape.chunks = chunks();
+    BenchVolume copied(options_.medium, shape, options_.seed);
+    BenchVolume plain(options_.medium, shape, options_.seed + 1);
+    copied.take(false);
+    (void)copied.write(copied.chunks());
+    const Pairs measured = run_pairs(
+        pairs(), [&] { return copied.write(copied.chunks()); },
+        [&] { return plain.write(plain.chunks()); });
+    const std::uint32_t digest = copied.verify() ^ plain.verify();
+    add_ratio("rewrite_vs_plain", measured, digest);
+    add_cost("rewrite_ns", measured, "plain", digest);
+  }
+
+  // `count` snapshots, each with a few chunks of its own.
+  static void take_many(BenchVolume& volume, std::size_t count, std::uint64_t chunks_each) {
+    while (volume.snapshots() < count) {
+      volume.take(false);
+      (void)volume.write(chunks_each);
+    }
+  }
+
+  void many_snapshots() {
+    for (const std::size_t count : {std::size_t{64}, std::size_t{512}, std::size_t{4096}}) {
+      const std::string name = std::to_string(count);
+      const std::string ratio_key = "first_write_" + name + "_vs_1";
+      const std::string cost_key = "preserve_" + name + "_ns";
+      if (!any_wanted({ratio_key, cost_key})) continue;
+      VolumeShape shape;
+      shape.chunks = chunks();
+      shape.copies = 4 + 4 * count / shape.chunks;
+      const std::size_t below = options_.smoke ? count / 32 : count;
+      // The measured snapshot is the last of them.
+      BenchVolume many(options_.medium, shape, options_.seed);
+      take_many(many, below - 1, 4);
+      BenchVolume one(options_.medium, shape, options_.seed + 1);
+      const Pairs measured =
+          run_pairs(pairs(), first_write(many, false, 0), first_write(one, false, 0));
+      const std::uint32_t digest = many.verify() ^ one.verify();
+      add_ratio(ratio_key, measured, digest);
+      add_cost(cost_key, measured, "with 1", digest);
+    }
+  }
+
+  void snapshot_reads() {
+    if (!any_wanted({"snapshot_read_vs_plain", "snapshot_read_ns"})) return;
+    VolumeShape shape;
+    shape.chunks = chunks();
+    BenchVolume volume(options_.medium, shape, options_.seed);
+    const std::uint64_t depth = options_.smoke ? 16 : 512;
+    take_many(volume, depth, volume.chunks() / 2 / depth);
+    shape.request_bytes = 4096;
+    volume.set_request(4096, 1);
+    const std::uint64_t reads = volume.chunks() * 4;
+    const Pairs measured = run_pairs(
+        pairs(), [&] { return volume.read_oldest(reads); },
+        [&] { return volume.read_live(reads); });
+    volume.set_request(shape.chunk_bytes, 1);
+    const std::uint32_t digest = volume.verify();
+    add_ratio("snapshot_read_vs_plain", measured, digest);
+    add_cost("snapshot_read_ns", measured, "live", digest);
+  }
+
+  void lookups() {
+    if (!wanted("lookup_ns")) return;
+    constexpr std::uint64_t kEpochs = 512;
+    const std::uint64_t records = options_.smoke ? 4096 : 1'000'000;
+    const std::uint64_t count = records;
+    cow::ChunkMap map(count);
+    Prng prng(options_.seed);
+    for (std::uint64_t i = 0; i < records; ++i) {
+      (void)map.insert(prng.below(count), 1 + prng.below(kEpochs), {1, 2});
+    }
+    std::uint64_t found = 0;
+    std::vector<double> costs;
+    for (std::size_t round = 0; round < pairs(); ++round) {
+      found = 0;
+      Prng places(options_.seed + 1);
+      const double start = now_seconds();
+      for (std::uint64_t i = 0; i < count; ++i) {
+        found += map.find(places.below(count), 1 + i % kEpochs) ? 1U : 0U;
+      }
+      costs.push_back((now_seconds() - start) / static_cast<double>(count) * kNanoseconds);
+    }
+    report_.add({"lookup_ns", summarise(costs), "ns", costs.size(),
+                 std::to_string(map.record_count()) + " records, random places",
+                 static_cast<std::uint32_t>(found)});
+  }
+
+  // --- without payload ---------------------------------------------------------------------
+
+  struct Empty {
+    Empty(std::uint64_t chunks, std::uint32_t chunk_bytes)
+        : origin(chunks * chunk_bytes),
+          diff(cow::diff_bytes_min(chunk_bytes) * 2 + chunks * chunk_bytes * 5 / 4),
+          size_bytes(chunk_bytes) {
+      cow::FormatOptions format;
+      format.chunk_bytes = chunk_bytes;
+      format.diff_bytes_initial = diff.geometry().size_bytes;
+      must(cow::format_diff_area(origin, diff, format), "formatting");
+      open();
+    }
+    void open() {
+      auto opened = cow::Volume::open(origin, diff, {});
+      if (!opened) give_up("opening: " + opened.error().to_string());
+      volume = std::move(*opened);
+    }
+    void take() {
+      cow::PrepareRequest request;
+      request.id.bytes[0] = 1;
+      request.persistent = true;
+      must(volume->prepare(request), "prepare");
+      volume->hold();
+      if (!volume->drain(std::chrono::seconds(10))) give_up("the volume does not drain");
+      volume->commit(request.id, 1);
+      volume->release();
+      must(volume->post_commit(request.id, {request.id}), "post_commit");
+      must(volume->confirm(request.id), "confirm");
+    }
+    // A write of a block to each of the first `count` chunks of a random order.
+    void touch(std::uint64_t count, std::uint64_t seed) {
+      const std::uint64_t chunks = origin.geometry().size_bytes / size_bytes;
+      std::array<block::Request, 64> requests;
+      std::vector<std::byte> zeroes(512);
+      // A full period over a power of two: every chunk once, in no order.
+      const std::uint64_t step = (chunks * 5 / 8) | 1U;
+      std::uint64_t at = seed % chunks;
+      for (std::uint64_t done = 0; done < count;) {
+        const std::size_t batch = std::min<std::uint64_t>(requests.size(), count - done);
+        int error = 0;
+        for (std::size_t i = 0; i < batch; ++i, at = (at + step) % chunks) {
+          requests[i] = {};
+          requests[i].op = block::Op::write;
+          requests[i].offset_bytes = at * size_bytes;
+          requests[i].size_bytes = zeroes.size();
+          requests[i].buffer = zeroes.data();
+          requests[i].owner = &error;
+          requests[i].complete = [](block::Request& request) noexcept {
+            if (request.error != 0) *static_cast<int*>(request.owner) = request.error;
+          };
+          if (i > 0) requests[i - 1].next = &requests[i];
+        }
+        volume->live().submit(requests[0]);
+        if (error != 0) give_up("a write failed: errno " + std::to_string(error));
+        done += batch;
+      }
+      if (volume->statistics().records != count) give_up("not every chunk was preserved");
+    }
+    SparseDisk origin;
+    SparseDisk diff;
+    std::uint64_t size_bytes;
+    std::unique_ptr<cow::Volume> volume;
+  };
+
+  static std::uint64_t power_of_two_above(std::uint64_t count) {
+    std::uint64_t chunks = 1;
+    while (chunks < count) chunks *= 2;
+    return chunks;
+  }
+
+  void ram() {
+    if (!wanted("ram_bytes_per_chunk")) return;
+    const std::uint64_t count = options_.smoke ? 4096 : options_.ram_chunks;
+    const std::uint64_t chunks = 2 * power_of_two_above(count);
+    Empty empty(chunks, 16U << 10U);
+    const std::uint64_t before = resident_bytes() - empty.diff.kept_bytes();
+    empty.take();
+    empty.diff.forgets = true;
+    empty.touch(count, options_.seed);
+    const std::uint64_t after = resident_bytes() - empty.diff.kept_bytes();
+    const double each = static_cast<double>(after - before) / static_cast<double>(count);
+    report_.add({"ram_bytes_per_chunk", summarise({each}), "bytes", 1,
+                 std::to_string(count) + " of " + std::to_string(chunks) +
+                     " chunks of 16 KiB at random, 1 snapshot, buffers and bitmaps included",
+                 static_cast<std::uint32_t>(count)});
+  }
+
+  void reopen() {
+    if (!wanted("reopen_s_per_10m_chunks")) return;
+    const std::uint64_t count = options_.smoke ? 4096 : options_.reopen_chunks;
+    Empty empty(power_of_two_above(count), 4096);
+    empty.take();
+    empty.touch(count, options_.seed);
+    std::vector<double> seconds;
+    for (int round = 0; round < 3; ++round) {
+      empty.volume.reset();  // As kill -9 leaves it.
+      const double start = now_seconds();
+      empty.open();
+      seconds.push_back((now_seconds() - start) * 1e7 / static_cast<double>(count));
+      if (empty.volume->statistics().records != count) give_up("records were lost");
+    }
+    report_.add({"reopen_s_per_10m_chunks", summarise(seconds), "s", seconds.size(),
+                 "from " + std::to_string(count) +
+                     " chunks of 4 KiB without payload, index in RAM (warm), after kill -9",
+                 static_cast<std::uint32_t>(count)});
+  }
+
+  MicroOptions options_;
+  Report report_;
+};
+
+}  // namespace
+
+void run_micro(const MicroOptions& options) { Micro(options).run(); }
+
+}  // namespace umbra::bench
