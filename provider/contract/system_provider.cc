@@ -189,16 +189,14 @@ Status SystemProvider::check_new_member(const PrepareSnapshot& request, const En
                                         const Set* set) const {
   if (const auto supported = check_attributes(request.attributes); !supported) return supported;
   for (const auto& [id, other] : entries_) {
-    for (const auto& record : other->volume->list()) {
-      if (record.id == request.snapshot_id) {
-        return fail(Errc::object_already_exists, "a copy with this id exists");
-      }
-      if (record.set_id == request.set_id && set == nullptr) {
-        return fail(Errc::object_already_exists, "a set with this id exists");
-      }
+    if (other->volume->find(request.snapshot_id)) {
+      return fail(Errc::object_already_exists, "a copy with this id exists");
     }
   }
-  if (entry->volume->list().size() >= cow::kSnapshotsMax) {
+  if (set == nullptr && has_set(request.set_id)) {
+    return fail(Errc::object_already_exists, "a set with this id exists");
+  }
+  if (entry->volume->count() >= cow::kSnapshotsMax) {
     return fail(Errc::maximum_number_of_snapshots_reached,
                 "volume '" + entry->description.name + "'");
   }
@@ -219,6 +217,29 @@ Status SystemProvider::check_new_member(const PrepareSnapshot& request, const En
     }
   }
   return {};
+}
+
+bool SystemProvider::has_set(const SnapshotSetId& set) const {
+  if (!index_.may_have_set(set)) return false;
+  for (const auto& [id, entry] : entries_) {
+    for (const auto& record : entry->volume->list()) {
+      if (record.set_id == set) return true;
+    }
+  }
+  return false;
+}
+
+void SystemProvider::index_member(const PrepareSnapshot& request) {
+  std::size_t copies = 0;
+  for (const auto& [id, entry] : entries_) copies += entry->volume->count();
+  if (index_.is_worn(copies)) {
+    std::vector<cow::SnapshotRecord> all;
+    for (const auto& [id, entry] : entries_) {
+      for (auto& record : entry->volume->list()) all.push_back(std::move(record));
+    }
+    index_.count_anew(all);
+  }
+  index_.add(request.set_id, request.session_id, is_auto_release(request.attributes));
 }
 
 Status SystemProvider::begin_prepare_snapshot(const PrepareSnapshot& request) {
@@ -258,6 +279,7 @@ Status SystemProvider::begin_prepare_snapshot(const PrepareSnapshot& request) {
     current_->id = request.set_id;
     current_->session = request.session_id;
   }
+  index_member(request);
   current_->members.push_back({*entry, request});
   return {};
 }

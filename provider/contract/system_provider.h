@@ -45,6 +45,7 @@
 
 #include "engine/platform/clock.h"
 #include "engine/platform/log.h"
+#include "provider/contract/copy_index.h"
 #include "provider/contract/hold.h"
 #include "provider/contract/ports.h"
 #include "provider/cow/volume.h"
@@ -164,9 +165,13 @@ class SystemProvider final : public Provider {
   [[nodiscard]] std::vector<Copy> copies_where(
       const std::function<bool(const cow::SnapshotRecord&)>& wanted,
       bool surfaced_too = false) const;
+  /// The same for one copy.
+  [[nodiscard]] std::vector<Copy> copy_of(const SnapshotId& snapshot) const;
 
   [[nodiscard]] Status check_new_member(const PrepareSnapshot& request, const EntryPtr& entry,
                                         const Set* set) const;
+  [[nodiscard]] bool has_set(const SnapshotSetId& set) const;  // mutex_
+  void index_member(const PrepareSnapshot& request);           // mutex_
   [[nodiscard]] Result<SetPtr> enter(const SnapshotSetId& id, State from, std::string_view call);
   [[nodiscard]] Status leave(const SetPtr& set, Status status, State to);
   using Step = std::function<Status(cow::Volume&, const PrepareSnapshot&)>;
@@ -201,6 +206,7 @@ class SystemProvider final : public Provider {
   std::condition_variable changed_;  // A turn, or a call of the set, ended.
   std::map<VolumeId, EntryPtr> entries_;
   std::map<SnapshotId, Surfaced> surfaced_;
+  CopyIndex index_;
   SetPtr current_;
   bool all_attached_ = false;
 };

@@ -48,6 +48,7 @@ Status SystemProvider::add_volume(std::shared_ptr<cow::Volume> volume,
       return fail(Errc::object_already_exists,
                   "volume '" + theirs.name + "' has the same id, name or device");
     }
+    for (const auto& record : entry->volume->list()) index_.add(record);
     entries_.emplace(entry->id, entry);
   }
   recover_sets();
@@ -168,6 +169,20 @@ std::vector<SystemProvider::Copy> SystemProvider::copies_where(
   return copies;
 }
 
+std::vector<SystemProvider::Copy> SystemProvider::copy_of(const SnapshotId& snapshot) const {
+  const std::lock_guard lock(mutex_);
+  const bool making =
+      current_ != nullptr && current_->is_unfinished() && current_->state != State::final;
+  for (const auto& [id, entry] : entries_) {
+    auto record = entry->volume->find(snapshot);
+    if (!record) continue;
+    const bool in_the_making = making && record->set_id == current_->id;
+    if (in_the_making || record->stage == cow::Stage::prepared) return {};
+    return {{entry, std::move(*record)}};
+  }
+  return {};
+}
+
 Result<std::vector<SnapshotProperties>> SystemProvider::query_snapshots(bool incomplete) {
   const auto copies = copies_where(
       [incomplete](const cow::SnapshotRecord& record) {
@@ -255,11 +270,12 @@ DeleteReport SystemProvider::delete_snapshots(const Guid& id, ObjectType type, b
     report.status = fail(Errc::invalid_argument, "only copies and sets can be deleted");
     return report;
   }
-  const auto copies = copies_where([&](const cow::SnapshotRecord& record) {
-    const Guid& own = type == ObjectType::snapshot ? static_cast<const Guid&>(record.id)
-                                                   : static_cast<const Guid&>(record.set_id);
-    return own == id && record.stage != cow::Stage::prepared;
-  });
+  const auto copies = type == ObjectType::snapshot
+                          ? copy_of(SnapshotId{id})
+                          : copies_where([&](const cow::SnapshotRecord& record) {
+                              return static_cast<const Guid&>(record.set_id) == id &&
+                                     record.stage != cow::Stage::prepared;
+                            });
   if (copies.empty()) {
     report.status = fail(Errc::object_not_found, "no such shadow copy or set: " + id.to_string());
     if (type == ObjectType::snapshot) report.not_deleted = SnapshotId{id};
@@ -310,6 +326,12 @@ void SystemProvider::remove_released(
 }
 
 void SystemProvider::end_session(const SessionId& session) noexcept {
+  {
+    const std::lock_guard lock(mutex_);
+    const bool makes_set =
+        current_ != nullptr && current_->is_unfinished() && current_->session == session;
+    if (!makes_set && !index_.may_release(session)) return;  // The rule: nothing is left of it.
+  }
   remove_released([&](const SessionId& other) { return other == session; });
 }
 

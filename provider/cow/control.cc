@@ -532,6 +532,18 @@ std::vector<SnapshotRecord> Volume::Impl::list() const {
   }
 }
 
+std::optional<SnapshotRecord> Volume::Impl::find(const SnapshotId& id) const {
+  const std::lock_guard lock(mutex_);
+  const auto snapshot = find_snapshot(id);
+  if (snapshot == nullptr) return std::nullopt;
+  return record_of(snapshot->slot);
+}
+
+std::size_t Volume::Impl::count() const {
+  const std::lock_guard lock(mutex_);
+  return by_id_.size();
+}
+
 Statistics Volume::Impl::statistics() const {
   Statistics statistics;
   statistics.chunk_bytes = layout_.chunk_bytes;

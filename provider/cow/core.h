@@ -135,6 +135,8 @@ class Volume::Impl : public std::enable_shared_from_this<Volume::Impl> {
   [[nodiscard]] Status confirm(const SnapshotId& id);
   [[nodiscard]] Status remove(const SnapshotId& id, bool force);
   [[nodiscard]] std::vector<SnapshotRecord> list() const;
+  [[nodiscard]] std::optional<SnapshotRecord> find(const SnapshotId& id) const;
+  [[nodiscard]] std::size_t count() const;
   [[nodiscard]] Statistics statistics() const;
   [[nodiscard]] Status close();
   /// Ends everything without making the diff area clean.

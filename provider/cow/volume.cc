@@ -196,6 +196,10 @@ Result<std::shared_ptr<block::Device>> Volume::open_snapshot(const SnapshotId& s
   return impl_->open_snapshot(snapshot);
 }
 std::vector<SnapshotRecord> Volume::list() const { return impl_->list(); }
+std::optional<SnapshotRecord> Volume::find(const SnapshotId& snapshot) const {
+  return impl_->find(snapshot);
+}
+std::size_t Volume::count() const { return impl_->count(); }
 Statistics Volume::statistics() const { return impl_->statistics(); }
 Status Volume::close() { return impl_->close(); }
 

@@ -226,6 +226,9 @@ class Volume {
 
   /// By point in time, oldest first; a prepared one last. Threads: any time.
   [[nodiscard]] std::vector<SnapshotRecord> list() const;
+  /// One of them, or how many there are: without looking at the others. Threads: any time.
+  [[nodiscard]] std::optional<SnapshotRecord> find(const SnapshotId& snapshot) const;
+  [[nodiscard]] std::size_t count() const;
   [[nodiscard]] Statistics statistics() const;
 
   /// Waits for what is in flight, flushes both devices, marks the diff area clean. The caller has

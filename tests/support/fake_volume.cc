@@ -237,6 +237,20 @@ std::vector<SnapshotRecord> Volume::list() const {
   return records;
 }
 
+std::optional<SnapshotRecord> Volume::find(const SnapshotId& snapshot) const {
+  auto& disk = impl_->disk;
+  const std::lock_guard lock(disk.mutex_);
+  const auto* stored = disk.find(snapshot);
+  if (stored == nullptr) return std::nullopt;
+  return stored->record;
+}
+
+std::size_t Volume::count() const {
+  auto& disk = impl_->disk;
+  const std::lock_guard lock(disk.mutex_);
+  return disk.table_.size();
+}
+
 Statistics Volume::statistics() const {
   Statistics statistics;
   statistics.chunk_bytes = kChunkBytesDefault;

@@ -58,6 +58,14 @@ struct Many {
   void check_all() {
     REQUIRE(world.volume->list().size() == shown.size());
     CHECK(world.volume->statistics().snapshots == shown.size());
+    CHECK(world.volume->count() == shown.size());
+    for (const auto& record : world.volume->list()) {
+      const auto found = world.volume->find(record.id);
+      REQUIRE(found);
+      CHECK(found->epoch == record.epoch);
+      CHECK(found->set_id == record.set_id);
+    }
+    CHECK_FALSE(world.volume->find(SnapshotId::random()));
     for (std::size_t i = 0; i < shown.size(); ++i) check(i);
   }
   void write_somewhere(Prng& prng) {
