@@ -33,12 +33,26 @@
 
 namespace umbra::cow {
 
-/// Where a chunk's preserved bytes are. The generation tells a reused segment from the one meant.
+/// What a record says of its chunk, and where: `segment` is the one whose index holds the record,
+/// whatever its kind, and is needed as long as the record is. The segment's generation tells a
+/// reused one from the one meant.
 struct Home {
+  enum class Kind : std::uint8_t {
+    data,     // In `slot` of the segment's data.
+    zeroes,   // The chunk was all zeroes; no slot.
+    nothing,  // The chunk changed and nobody needed the old content; no slot, reads as zeroes.
+  };
   std::uint32_t segment = 0;
-  std::uint32_t slot = 0;
+  std::uint16_t slot = 0;  // Kind data only.
+  Kind kind = Kind::data;
+  bool unchecked = false;  // Its checksums were not taken yet; kind data only.
+
+  [[nodiscard]] static constexpr Home data(std::uint32_t segment, std::uint32_t slot) noexcept {
+    return {segment, static_cast<std::uint16_t>(slot), Kind::data, false};
+  }
   friend bool operator==(const Home&, const Home&) = default;
 };
+static_assert(sizeof(Home) == 8);  // There is one for every preserved chunk, in memory.
 
 class ChunkMap {
  public:

@@ -21,7 +21,7 @@
 #include <new>
 
 #include "engine/platform/assert.h"
-#include "provider/cow/core.h"
+#include "provider/cow/blobs.h"
 
 namespace umbra::cow {
 
@@ -117,7 +117,8 @@ Volume::Impl::Impl(block::Device& origin, block::ResizableDevice& diff, const Op
       segments_(layout_),
       copies_(kCopiesMax),
       copy_buckets_(kCopiesMax, nullptr),
-      table_buffer_(make_aligned(format::kBlockBytes)) {
+      table_buffer_(make_aligned(format::kBlockBytes)),
+      blobs_(std::make_unique<Blobs>(*this)) {
   if (options.executor == nullptr) own_executor_ = std::make_unique<OwnExecutor>();
   executor_ = options.executor != nullptr ? options.executor : own_executor_.get();
   for (Copy& copy : copies_) free_copies_.push(copy);
@@ -281,19 +282,18 @@ std::uint32_t Volume::Impl::table_slots() const noexcept {
   return static_cast<std::uint32_t>(std::min<std::uint64_t>(slots, format::kSnapshotsMax));
 }
 
-// Never the last free one: then the snapshot that wants a place could not keep anything.
-Result<std::uint32_t> Volume::Impl::take_table_segment() {
+// Never the last free one: then a snapshot could not keep anything.
+Result<std::uint32_t> Volume::Impl::take_segment_aside(const std::string& what) {
   do {
     const std::lock_guard lock(mutex_);
     if (segments_.free_count() < 2) continue;
-    const auto segment = segments_.take_for_table();
+    const auto segment = segments_.take_aside();
     if (segments_.free_count() < kSegmentsAhead) post_grow();
     return *segment;
   } while (extend());
   return fail(Errc::insufficient_storage,
-              "the diff area has no room for the places of more than " +
-                  std::to_string(table_.size()) +
-                  " snapshots; delete some, or attach with a larger maximum");
+              "the diff area has no room for " + what +
+                  "; delete snapshots, or attach with a larger maximum");
 }
 
 Status Volume::Impl::clear_table_segment(std::uint32_t segment) {
@@ -317,7 +317,12 @@ Status Volume::Impl::clear_table_segment(std::uint32_t segment) {
 Status Volume::Impl::grow_table() {
   // A segment that is named already is one whose superblock could not be written last time.
   if (table_slots() == table_.size()) {
-    const auto segment = take_table_segment();
+    if (superblock_.table_segments.size() == format::kTableSegmentsMax) {
+      return fail(Errc::insufficient_storage,
+                  "all places of the snapshot table are in use; delete some snapshots");
+    }
+    const auto segment = take_segment_aside("the places of more than " +
+                                            std::to_string(table_.size()) + " snapshots");
     if (!segment) return fail(segment.error());
     if (Status cleared = clear_table_segment(*segment); !cleared) {
       const std::lock_guard lock(mutex_);

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The inside of a Volume. Private to provider/cow. One class in four files, by what they do:
+// The inside of a Volume. Private to provider/cow. One class in several files, by what they do:
 //   live_path.cc   the steady path of live writes, the gate, parking
 //   preserve.cc    copies: claim, read, append, (flush,) publish; what happens when one fails
 //   snapshot.cc    reading a snapshot
 //   control.cc     prepare, commit, confirm, remove, close; the snapshot table
-//   recovery.cc    open
+//   recovery*.cc   open
+//   blobs.cc       named pieces of metadata, kept in the snapshot table
 //
 // A chunk of the newest live epoch is in one of three states:
 //   none     no bit, no Copy: the next writer claims it
@@ -159,6 +160,7 @@ class Volume::Impl : public std::enable_shared_from_this<Volume::Impl> {
   };
   class SnapshotDevice;
   class OwnExecutor;
+  class Blobs;  // blobs.h
   friend class SnapshotDevice;
 
   using Bits = std::vector<sync::Atomic<std::uint64_t>>;
@@ -275,9 +277,11 @@ class Volume::Impl : public std::enable_shared_from_this<Volume::Impl> {
   /// What prepare() refuses before it writes anything.
   [[nodiscard]] Status check_new(const PrepareRequest& request) const;  // mutex_
   /// More slots for the snapshot table. Errors: insufficient_storage, io_error.
-  [[nodiscard]] Status grow_table();                                // table_mutex_
-  [[nodiscard]] Result<std::uint32_t> take_table_segment();         // table_mutex_
-  [[nodiscard]] Status clear_table_segment(std::uint32_t segment);  // table_mutex_
+  [[nodiscard]] Status grow_table();  // table_mutex_
+  /// A segment that will hold no records, never the last free one. `what`: for the error,
+  /// insufficient_storage.
+  [[nodiscard]] Result<std::uint32_t> take_segment_aside(const std::string& what);  // table_mutex_
+  [[nodiscard]] Status clear_table_segment(std::uint32_t segment);                  // table_mutex_
   /// Slots that the superblock's table segments make.
   [[nodiscard]] std::uint32_t table_slots() const noexcept;  // table_mutex_
 
@@ -289,6 +293,7 @@ class Volume::Impl : public std::enable_shared_from_this<Volume::Impl> {
   [[nodiscard]] Status read_slot(std::uint32_t index, std::span<const std::byte> both, Scan& scan);
   [[nodiscard]] Status scan_segments(Scan& scan);
   [[nodiscard]] Status scan_segment(std::uint32_t segment, IndexReader& reader, Scan& scan);
+  static void note_numbers(std::size_t first, Scan& scan);
   void note_gaps(std::uint32_t segment, std::size_t first_group, Scan& scan);
   /// Reads the group's data into `chunk`, one after the other.
   [[nodiscard]] Result<bool> data_matches(const format::Group& group, std::span<std::byte> chunk);
@@ -297,9 +302,14 @@ class Volume::Impl : public std::enable_shared_from_this<Volume::Impl> {
   [[nodiscard]] Status void_gaps(Scan& scan);
   [[nodiscard]] Status settle_stages(Scan& scan);  // table_mutex_
   void load(const Scan& scan);
+  void load_groups(const Scan& scan, std::vector<std::uint32_t>& live);
+  /// False: another record counts.
+  [[nodiscard]] bool load_record(const format::GroupHeader& header, std::uint64_t chunk, Home home,
+                                 std::vector<std::uint32_t>& live);
   void load_snapshots();
 
   friend class Volume;
+  friend struct VolumeInside;
 
   block::Device& origin_;
   MovableDevice movable_;         // Over the diff area's device of today.
@@ -350,6 +360,8 @@ class Volume::Impl : public std::enable_shared_from_this<Volume::Impl> {
   std::uint64_t removals_ = 0;  // mutex_; how often snapshots stopped living
   ChunkMap map_;
   Segments segments_;  // mutex_
+  // What open() found written to snapshots, by epoch, then chunk. Counted as live in the segments.
+  std::map<std::uint64_t, std::map<std::uint64_t, Home>> overlays_;  // mutex_
 
   std::vector<Copy> copies_;         // The pool itself.
   std::vector<Copy*> copy_buckets_;  // mutex_
@@ -379,6 +391,7 @@ class Volume::Impl : public std::enable_shared_from_this<Volume::Impl> {
   };
   std::vector<TableSlot> table_;           // table_mutex_; all slots that are durably there
   std::vector<std::uint32_t> free_slots_;  // table_mutex_; the lowest last
+  std::unique_ptr<Blobs> blobs_;           // table_mutex_; the pointer is constant
   sync::Mutex grow_mutex_;
   std::uint64_t epoch_last_ = 0;  // mutex_; highest ever given out
 

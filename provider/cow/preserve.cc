@@ -292,7 +292,7 @@ void Volume::Impl::publish(Batch& batch) noexcept {
   const Segments::Place& place = batch.place;
   std::uint32_t known = 0;
   for (std::uint32_t i = 0; i < place.count; ++i) {
-    const Home home{place.segment, place.first_slot + i};
+    const Home home = Home::data(place.segment, place.first_slot + i);
     std::atomic<std::uint32_t>* sums = segments_.checksums(home);
     for (std::uint32_t k = 0; k < layout_.checksums_per_chunk; ++k) {
       sums[k].store(batch.checksums[std::size_t{i} * layout_.checksums_per_chunk + k],

@@ -20,8 +20,8 @@
 #include <unordered_set>
 
 #include "engine/platform/assert.h"
-#include "provider/cow/core.h"
-#include "provider/format/crc32c.h"
+#include "provider/cow/blobs.h"
+#include "provider/cow/recovery.h"
 
 namespace umbra::cow {
 
@@ -29,11 +29,20 @@ using format::SlotState;
 
 namespace {
 
-constexpr std::uint64_t kReadBytes = 256U << 10U;
 constexpr unsigned kGenerationShift = 32;  // Opens above, segments taken into use below.
 
-[[nodiscard]] Status read_at(block::Device& device, std::uint64_t offset_bytes,
-                             std::span<std::byte> out, const char* what) {
+[[nodiscard]] Home home_of(std::uint32_t segment, std::uint32_t slot, std::uint32_t flags) {
+  if ((flags & format::kEntryZeroes) != 0) return {segment, 0, Home::Kind::zeroes, false};
+  if ((flags & format::kEntryChanged) != 0) return {segment, 0, Home::Kind::nothing, false};
+  Home home = Home::data(segment, slot);
+  home.unchecked = (flags & format::kEntryUnchecked) != 0;
+  return home;
+}
+
+}  // namespace
+
+Status read_at(block::Device& device, std::uint64_t offset_bytes, std::span<std::byte> out,
+               const char* what) {
   block::Request read;
   read.op = block::Op::read;
   read.offset_bytes = offset_bytes;
@@ -45,33 +54,6 @@ constexpr unsigned kGenerationShift = 32;  // Opens above, segments taken into u
   }
   return {};
 }
-
-}  // namespace
-
-struct Volume::Impl::Scan {
-  struct Gap {
-    std::uint32_t segment = 0;
-    std::uint32_t unit = 0;
-    std::uint32_t units = 0;
-    std::uint64_t generation = 0;
-    std::uint64_t sequence = 0;   // Of the first group missing here, as far as known.
-    std::uint64_t epoch_max = 0;  // Of records that may have been here.
-    bool dropped = false;         // By us: never published.
-  };
-  struct Found {
-    format::Group group;
-    bool mend = false;  // It is not in both places, or nobody knows.
-  };
-  std::vector<Found> groups;
-  std::vector<Gap> gaps;
-  std::vector<format::SnapshotSlot> slots_to_mend;  // Free ones; others are written with theirs.
-  std::set<std::uint64_t> epochs_to_mend;           // Of snapshots whose two slots differ.
-  std::uint64_t trusted = 0;
-  std::uint64_t sequence_max = 0;
-  std::uint64_t epoch_max = 0;
-  std::uint64_t lost_up_to_epoch = 0;  // Snapshots up to here may have lost records.
-  bool same_boot = false;
-};
 
 Status Volume::Impl::recover() {
   const std::lock_guard table(table_mutex_);
@@ -102,20 +84,20 @@ Status Volume::Impl::recover() {
 
 Status Volume::Impl::read_table(Scan& scan) {
   for (const std::uint32_t segment : superblock_.table_segments) {
-    if (segment >= segments_.count() || segments_.is_table(segment)) {
+    if (segment >= segments_.count() || segments_.is_aside(segment)) {
       return fail(Errc::diff_area_corrupt,
                   "the superblock names a wrong segment of the snapshot table");
     }
-    segments_.restore_table(segment);
+    segments_.restore_aside(segment);
   }
   table_.resize(table_slots());
   constexpr std::uint64_t kSlotBytes = std::uint64_t{2} * format::kBlockBytes;
-  constexpr std::uint32_t kAtATime = kReadBytes / kSlotBytes;
+  constexpr std::uint32_t kAtATime = kRecoveryReadBytes / kSlotBytes;
   static_assert(format::kTableSlots % kAtATime == 0);  // Every piece lies in one place.
-  const AlignedBuffer piece = make_aligned(kReadBytes);
+  const AlignedBuffer piece = make_aligned(kRecoveryReadBytes);
   for (std::uint32_t first = 0; first < table_.size(); first += kAtATime) {
     const Status read = read_at(diff_, layout_.table_offset(superblock_.table_segments, first, 0),
-                                {piece.get(), kReadBytes}, "the snapshot table");
+                                {piece.get(), kRecoveryReadBytes}, "the snapshot table");
     if (!read) return read;
     for (std::uint32_t i = 0; i < kAtATime; ++i) {
       const Status good = read_slot(first + i, {piece.get() + i * kSlotBytes, kSlotBytes}, scan);
@@ -159,6 +141,16 @@ Status Volume::Impl::read_slot(std::uint32_t index, std::span<const std::byte> b
                                both.begin() + format::kBlockBytes, both.end());
   if (newest->state == SlotState::free) {
     if (!same) scan.slots_to_mend.push_back(std::move(*newest));
+    return {};
+  }
+  if (newest->state == SlotState::blob) {
+    if (!blobs_->restore(*newest)) {  // A second one of its name.
+      newest->state = SlotState::free;
+      newest->blob = {};
+    } else if (same) {
+      return {};
+    }
+    scan.slots_to_mend.push_back(std::move(*newest));
     return {};
   }
   if (!same) scan.epochs_to_mend.insert(newest->epoch);
@@ -207,278 +199,54 @@ Status Volume::Impl::settle_stages(Scan& scan) {
   return changed.empty() ? Status{} : write_slots(changed);
 }
 
-// --- the index -------------------------------------------------------------------------------
+// --- into memory -----------------------------------------------------------------------------
 
-// The two places of a segment's index, read in pieces as they are asked for. What cannot be read in
-// one place is sought in the other.
-class Volume::Impl::IndexReader {
- public:
-  explicit IndexReader(Impl& impl) : impl_(impl) {
-    for (std::uint32_t copy = 0; copy < 2; ++copy) {
-      const std::size_t pieces =
-          (impl.layout_.index_bytes + kPieceBytes[copy] - 1) / kPieceBytes[copy];
-      places_[copy].buffer = make_aligned(impl.layout_.index_bytes);
-      places_[copy].state.resize(pieces);
-    }
+bool Volume::Impl::load_record(const format::GroupHeader& header, std::uint64_t chunk, Home home,
+                               std::vector<std::uint32_t>& live) {
+  if (header.kind != format::GroupKind::overlay) {
+    return map_.insert(chunk, header.epoch, home);  // The first of a chunk and epoch counts.
   }
-
-  void begin(std::uint32_t segment) {
-    segment_ = segment;
-    for (Place& place : places_) std::fill(place.state.begin(), place.state.end(), State::unknown);
-  }
-
-  /// The group at `unit` in one place, if it is of `generation` or a later one.
-  [[nodiscard]] Result<bool> decode(std::uint32_t copy, std::uint32_t unit,
-                                    std::uint64_t generation, format::Group& out) {
-    const format::Layout& layout = impl_.layout_;
-    const std::uint64_t at = std::uint64_t{unit} * layout.unit_bytes;
-    const std::uint64_t most =
-        std::uint64_t{layout.group_units(impl_.batch_chunks_)} * layout.unit_bytes;
-    const std::uint64_t end =
-        std::min<std::uint64_t>(at + most, std::uint64_t{layout.index_units} * layout.unit_bytes);
-    for (std::uint64_t piece = at / kPieceBytes[copy]; piece * kPieceBytes[copy] < end; ++piece) {
-      if (Status loaded = load(copy, piece); !loaded) return fail(loaded.error());
-    }
-    const std::span<const std::byte> bytes(places_[copy].buffer.get() + at, end - at);
-    return format::decode_group(layout, impl_.area_, segment_, unit, impl_.chunk_count_, bytes,
-                                out) &&
-           out.header.generation >= generation;
-  }
-
- private:
-  enum class State : std::uint8_t { unknown, read, unreadable };
-  // Little of the second place is wanted at a time.
-  static constexpr std::array<std::uint64_t, 2> kPieceBytes = {kReadBytes, 16U << 10U};
-  static_assert(kReadBytes % (16U << 10U) == 0);
-
-  [[nodiscard]] Status load(std::uint32_t copy, std::uint64_t piece) {
-    State& state = places_[copy].state[piece];
-    if (state != State::unknown) return {};
-    const std::uint64_t at = piece * kPieceBytes[copy];
-    const std::span<std::byte> bytes(
-        places_[copy].buffer.get() + at,
-        std::min<std::uint64_t>(kPieceBytes[copy], impl_.layout_.index_bytes - at));
-    const Status read =
-        read_at(impl_.diff_, impl_.layout_.unit_offset(segment_, 0, copy) + at, bytes, "the index");
-    state = read ? State::read : State::unreadable;
-    if (read) return {};
-    std::fill(bytes.begin(), bytes.end(), std::byte{0});
-    const bool gone = copy == 1 && places_[0].state[at / kPieceBytes[0]] == State::unreadable;
-    return gone ? read : Status{};
-  }
-
-  struct Place {
-    AlignedBuffer buffer;
-    std::vector<State> state;  // Of each piece.
-  };
-  Impl& impl_;
-  std::uint32_t segment_ = 0;
-  std::array<Place, 2> places_;
-};
-
-Status Volume::Impl::scan_segments(Scan& scan) {
-  IndexReader reader(*this);
-  for (std::uint64_t i = 0; i < segments_.count(); ++i) {
-    const auto segment = static_cast<std::uint32_t>(i);
-    if (segments_.is_table(segment)) continue;
-    if (Status scanned = scan_segment(segment, reader, scan); !scanned) return scanned;
-  }
-  for (const Scan::Found& found : scan.groups) {
-    const format::GroupHeader& header = found.group.header;
-    scan.sequence_max = std::max(scan.sequence_max, header.sequence);
-    scan.epoch_max = std::max(scan.epoch_max, header.epoch);
-    scan.trusted = std::max(scan.trusted,
-                            scan.same_boot ? header.completed_sequence : header.durable_sequence);
-  }
-  return {};
-}
-
-// Reads a segment's index until it ends. At most kBatchesMax groups were in flight at any time, so
-// a longer run of units without a group is the end.
-Status Volume::Impl::scan_segment(std::uint32_t segment, IndexReader& reader, Scan& scan) {
-  const std::uint32_t group_units_max = layout_.group_units(batch_chunks_);
-  const std::uint32_t run_max = static_cast<std::uint32_t>(kBatchesMax) * group_units_max;
-  const std::size_t first_group = scan.groups.size();
-  std::uint64_t generation = 0;
-  std::uint32_t run = 0;
-  reader.begin(segment);
-  for (std::uint32_t unit = 0; unit < layout_.index_units && run <= run_max;) {
-    Scan::Found found;
-    const auto first = reader.decode(0, unit, generation, found.group);
-    if (!first) return fail(first.error());
-    bool present = *first;
-    if (!present || unit < run_max) {
-      format::Group other;
-      const std::uint64_t least = present ? found.group.header.generation : generation;
-      const auto second = reader.decode(1, unit, least, other);
-      if (!second) return fail(second.error());
-      found.mend = present != *second || (*second && other.header.generation > least);
-      if (*second && (!present || other.header.generation > least)) {
-        found.group = std::move(other);
-        present = true;
-      }
-    }
-    if (!present) {
-      ++unit;
-      ++run;
-      continue;
-    }
-    if (found.group.header.generation > generation) {  // What came before is of an earlier use.
-      generation = found.group.header.generation;
-      scan.groups.resize(first_group);
-    }
-    run = 0;
-    unit += found.group.header.units;
-    scan.groups.push_back(std::move(found));
-  }
-  note_gaps(segment, first_group, scan);
-  return {};
-}
-
-void Volume::Impl::note_gaps(std::uint32_t segment, std::size_t first_group, Scan& scan) {
-  std::uint32_t unit = 0;
-  const format::GroupHeader* previous = nullptr;
-  for (std::size_t i = first_group; i < scan.groups.size(); ++i) {
-    const format::GroupHeader& header = scan.groups[i].group.header;
-    if (header.unit > unit) {
-      Scan::Gap gap;
-      gap.segment = segment;
-      gap.unit = unit;
-      gap.units = header.unit - unit;
-      gap.generation = header.generation;
-      gap.sequence = previous != nullptr ? previous->sequence + 1 : header.sequence - 1;
-      gap.epoch_max = header.epoch;
-      scan.gaps.push_back(gap);
-    }
-    unit = std::uint32_t{header.unit} + header.units;
-    previous = &header;
-  }
-}
-
-// --- the tail --------------------------------------------------------------------------------
-
-Result<bool> Volume::Impl::data_matches(const format::Group& group, std::span<std::byte> chunk) {
-  for (std::uint32_t i = 0; i < group.header.count; ++i) {
-    const Status read =
-        read_at(diff_, layout_.slot_offset(group.header.segment, group.header.first_slot + i),
-                chunk, "the last group's data");
-    if (!read) return fail(read.error());
-    for (std::uint32_t k = 0; k < layout_.checksums_per_chunk; ++k) {
-      const auto granule = chunk.subspan(std::size_t{k} * format::kBlockBytes, format::kBlockBytes);
-      if (format::crc32c(granule) !=
-          group.checksums[std::size_t{i} * layout_.checksums_per_chunk + k]) {
-        return false;
-      }
-    }
-  }
+  // The last one counts, if whom it was written to is there.
+  const auto snapshot = snapshots_.find(header.epoch);
+  if (snapshot == snapshots_.end() || snapshot->second->slot.lost) return false;
+  const auto [at, fresh] = overlays_[header.epoch].emplace(chunk, home);
+  if (fresh) return true;
+  --live[at->second.segment];
+  at->second = home;
   return true;
 }
 
-Status Volume::Impl::verify_tail(Scan& scan) {
-  const AlignedBuffer chunk = make_aligned(layout_.chunk_bytes);
-  std::vector<Scan::Found> kept;
-  kept.reserve(scan.groups.size());
-  for (Scan::Found& found : scan.groups) {
-    const format::GroupHeader& header = found.group.header;
-    const bool untold = header.sequence > scan.trusted;
-    if (untold && !header.is_void && (scan.same_boot || header.durable)) {
-      const auto whole = data_matches(found.group, {chunk.get(), layout_.chunk_bytes});
-      if (!whole) return fail(whole.error());
-      if (!*whole) {
-        Scan::Gap gap;
-        gap.segment = header.segment;
-        gap.unit = header.unit;
-        gap.units = header.units;
-        gap.generation = header.generation;
-        gap.sequence = header.sequence;
-        gap.dropped = true;
-        scan.gaps.push_back(gap);
-        continue;
-      }
-    }
-    found.mend = found.mend || untold;
-    kept.push_back(std::move(found));
-  }
-  scan.groups = std::move(kept);
-  return {};
-}
-
-// Both places are tried, whatever becomes of the first.
-Status Volume::Impl::write_group(const format::Group& group) {
-  const format::GroupHeader& header = group.header;
-  const std::size_t size = std::size_t{header.is_void ? 1U : header.units} * layout_.unit_bytes;
-  const AlignedBuffer buffer = make_aligned(size);
-  format::encode_group(layout_, area_, header, group.chunks, group.checksums, {buffer.get(), size});
-  int error = 0;
-  for (std::uint32_t copy = 0; copy < 2; ++copy) {
-    block::Request write;
-    write.op = block::Op::write;
-    write.offset_bytes = layout_.unit_offset(header.segment, header.unit, copy);
-    write.size_bytes = size;
-    write.buffer = buffer.get();
-    if (const int failed = block::run(diff_, write); failed != 0) error = failed;
-  }
-  if (error == 0) return {};
-  return fail(Errc::io_error, "writing to the index: errno " + std::to_string(error));
-}
-
-Status Volume::Impl::void_gaps(Scan& scan) {
-  for (const Scan::Gap& gap : scan.gaps) {
-    if (!gap.dropped && gap.sequence <= scan.trusted) {
-      scan.lost_up_to_epoch = std::max(scan.lost_up_to_epoch, gap.epoch_max);
-    }
-    format::Group cover;
-    cover.header.is_void = true;
-    cover.header.generation = gap.generation;
-    cover.header.sequence = gap.sequence;
-    cover.header.epoch = gap.epoch_max;
-    cover.header.segment = gap.segment;
-    cover.header.unit = static_cast<std::uint16_t>(gap.unit);
-    cover.header.units = static_cast<std::uint16_t>(gap.units);
-    if (Status written = write_group(cover); !written) return written;
-  }
-  for (const Scan::Found& found : scan.groups) {
-    if (!found.mend) continue;
-    metadata_repairs_.fetch_add(1);
-    // It is in one place: that the other cannot be written costs no more than that.
-    if (const Status written = write_group(found.group); !written) {
-      log_.warning("a group of the index is in one place only",
-                   {{"volume", id().to_string()}, {"error", written.error().to_string()}});
-    }
-  }
-  // Also makes durable what a killed predecessor left in the page cache: from here on, everything
-  // that was kept is trusted.
-  return flush_diff();
-}
-
-// --- into memory -----------------------------------------------------------------------------
-
-void Volume::Impl::load(const Scan& scan) {
+void Volume::Impl::load_groups(const Scan& scan, std::vector<std::uint32_t>& live) {
   std::vector<const format::Group*> order;
   order.reserve(scan.groups.size());
   for (const Scan::Found& found : scan.groups) {
-    if (!found.group.header.is_void) order.push_back(&found.group);
+    if (!found.group.header.is_void()) order.push_back(&found.group);
   }
-  // The first record of a chunk and epoch is the right one.
   std::sort(order.begin(), order.end(), [](const format::Group* a, const format::Group* b) {
     return a->header.sequence < b->header.sequence;
   });
-  std::vector<std::uint32_t> live(segments_.count(), 0);
   for (const format::Group* group : order) {
-    if (live[group->header.segment] == 0) {
-      segments_.restore(group->header.segment, group->header.generation);
-    }
-    for (std::uint32_t i = 0; i < group->header.count; ++i) {
-      const Home home{group->header.segment, group->header.first_slot + i};
-      if (!map_.insert(group->chunks[i], group->header.epoch, home)) continue;
+    const format::GroupHeader& header = group->header;
+    if (live[header.segment] == 0) segments_.restore(header.segment, header.generation);
+    std::uint32_t slot = header.first_slot;
+    for (std::uint32_t i = 0; i < header.count; ++i) {
+      const Home home = home_of(header.segment, slot, group->flags[i]);
+      if (home.kind == Home::Kind::data) ++slot;
+      if (!load_record(header, group->chunks[i], home, live)) continue;
+      ++live[home.segment];
+      if (home.kind != Home::Kind::data) continue;
       std::atomic<std::uint32_t>* sums = segments_.checksums(home);
       for (std::uint32_t k = 0; k < layout_.checksums_per_chunk; ++k) {
         sums[k].store(group->checksums[std::size_t{i} * layout_.checksums_per_chunk + k],
                       std::memory_order_relaxed);
       }
-      ++live[home.segment];
     }
   }
+}
+
+void Volume::Impl::load(const Scan& scan) {
+  std::vector<std::uint32_t> live(segments_.count(), 0);
+  load_groups(scan, live);
   epoch_last_ = std::max(epoch_last_, scan.epoch_max);
   epoch_ = epoch_last_;
   next_sequence_ = std::max(scan.sequence_max, scan.trusted) + 1;
@@ -510,6 +278,7 @@ void Volume::Impl::load_snapshots() {
     living_.insert(epoch);
     if (slot.persistent) living_persistent_.insert(epoch);
   }
+  blobs_->mark_slots(used);
   for (std::size_t i = used.size(); i-- > 0;) {
     if (!used[i]) free_slots_.push_back(static_cast<std::uint32_t>(i));
   }

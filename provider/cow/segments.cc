@@ -87,7 +87,7 @@ void Segments::finish_restore(const std::vector<std::uint32_t>& live) {
   free_.clear();
   for (std::uint64_t i = count_; i-- > 0;) {
     at(i).live = live[i];
-    if (live[i] == 0 && !at(i).table) free_.push_back(static_cast<std::uint32_t>(i));
+    if (live[i] == 0 && !at(i).aside) free_.push_back(static_cast<std::uint32_t>(i));
   }
 }
 
@@ -100,23 +100,23 @@ bool Segments::drop(std::uint32_t segment) {
   return true;
 }
 
-std::optional<std::uint32_t> Segments::take_for_table() {
+std::optional<std::uint32_t> Segments::take_aside() {
   if (free_.empty()) return std::nullopt;
   const std::uint32_t segment = free_.back();
   free_.pop_back();
-  at(segment).table = true;
+  at(segment).aside = true;
   return segment;
 }
 
 void Segments::give_back(std::uint32_t segment) {
-  UMBRA_ASSERT(at(segment).table);
-  at(segment).table = false;
+  UMBRA_ASSERT(at(segment).aside);
+  at(segment).aside = false;
   free_.push_back(segment);
 }
 
-void Segments::restore_table(std::uint32_t segment) {
+void Segments::restore_aside(std::uint32_t segment) {
   UMBRA_ASSERT(segment < count_);
-  at(segment).table = true;
+  at(segment).aside = true;
 }
 
 std::atomic<std::uint32_t>* Segments::checksums(Home home) const noexcept {

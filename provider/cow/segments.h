@@ -55,14 +55,14 @@ class Segments {
   /// A record is needed by nobody. True: its segment became free.
   bool drop(std::uint32_t segment);
 
-  /// Takes a free segment out of use for records, for good: it becomes a part of the snapshot
-  /// table. Nothing: there is no free segment.
-  [[nodiscard]] std::optional<std::uint32_t> take_for_table();
-  /// Undoes it, as long as nothing durable speaks of the segment.
+  /// Takes a free segment out of use for records: it becomes a part of the snapshot table, for
+  /// good, or holds blobs. Nothing: there is no free segment.
+  [[nodiscard]] std::optional<std::uint32_t> take_aside();
+  /// Undoes it, when nothing durable speaks of the segment.
   void give_back(std::uint32_t segment);
-  /// Recovery, before finish_restore(): it is a part of the snapshot table.
-  void restore_table(std::uint32_t segment);
-  [[nodiscard]] bool is_table(std::uint32_t segment) const noexcept { return at(segment).table; }
+  /// Recovery, before finish_restore(): it is a part of the snapshot table or holds blobs.
+  void restore_aside(std::uint32_t segment);
+  [[nodiscard]] bool is_aside(std::uint32_t segment) const noexcept { return at(segment).aside; }
 
   [[nodiscard]] std::uint64_t count() const noexcept { return count_; }
   [[nodiscard]] std::uint64_t free_count() const noexcept { return free_.size(); }
@@ -83,7 +83,7 @@ class Segments {
     std::uint32_t slots_used = 0;
     std::uint32_t units_used = 0;
     bool open = false;
-    bool table = false;  // Holds snapshot slots, no records.
+    bool aside = false;  // Holds snapshot slots or blobs, no records.
     // Made at first use and kept: a late reader of a deleted snapshot may still look.
     std::unique_ptr<std::atomic<std::uint32_t>[]> checksums;
   };

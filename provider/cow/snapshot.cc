@@ -66,7 +66,8 @@ class Volume::Impl::SnapshotDevice final : public block::Device {
     AlignedBuffer bounce;
     sync::Atomic<bool> arrived = false;
     // The piece being read.
-    bool from_diff = false;
+    bool from_diff = false;  // Of kind data.
+    bool blank = false;      // Nothing to read: zeroes.
     Home home;
     std::uint64_t generation = 0;
     std::uint64_t piece_bytes = 0;    // Wanted.
@@ -110,6 +111,11 @@ class Volume::Impl::SnapshotDevice final : public block::Device {
         return;
       }
       plan(job);
+      if (job.blank) {
+        std::memset(job.user->buffer + job.position, 0, job.piece_bytes);
+        job.position += job.piece_bytes;
+        continue;
+      }
       job.arrived.store(false);
       (job.from_diff ? static_cast<block::Device&>(impl_->diff_) : impl_->origin_).submit(job.io);
       if (!job.arrived.exchange(true)) return;  // The callback goes on.
@@ -147,6 +153,7 @@ class Volume::Impl::SnapshotDevice final : public block::Device {
     job.io.complete = arrive;
     const auto found = impl_->map_.find(chunk, snapshot_->epoch);
     job.from_diff = found.has_value();
+    job.blank = found && found->home.kind != Home::Kind::data;
     job.piece_bytes = std::min(chunk_bytes - in_chunk, left);
     if (!found) {
       for (std::uint64_t next = chunk + 1;
@@ -158,6 +165,7 @@ class Volume::Impl::SnapshotDevice final : public block::Device {
       job.io.buffer = job.user->buffer + job.position;
       return;
     }
+    if (job.blank) return;
     // Whole granules, so that their checksums can be verified.
     const std::uint64_t begin = in_chunk / kGranule * kGranule;
     const std::uint64_t end = (in_chunk + job.piece_bytes + kGranule - 1) / kGranule * kGranule;
@@ -186,7 +194,7 @@ class Volume::Impl::SnapshotDevice final : public block::Device {
     }
     if (impl_->segments_.generation(job.home.segment) != job.generation) return EIO;
     const std::atomic<std::uint32_t>* sums = impl_->segments_.checksums(job.home);
-    for (std::uint64_t at = 0; at < job.io.size_bytes; at += kGranule) {
+    for (std::uint64_t at = 0; at < job.io.size_bytes && !job.home.unchecked; at += kGranule) {
       const std::uint32_t wanted =
           sums[job.granule_first + at / kGranule].load(std::memory_order_relaxed);
       if (format::crc32c({job.io.buffer + at, kGranule}) != wanted) return checksum_failed(job);

@@ -123,6 +123,7 @@ Status format_diff_area(const block::Device& origin, block::ResizableDevice& dif
   superblock.chunk_bytes = options.chunk_bytes;
   superblock.unit_bytes = std::max(kUnitBytesMin, diff.geometry().block_bytes);
   superblock.diff_bytes_max = options.diff_bytes_max;
+  superblock.settings.diff_bytes_initial = initial;
   superblock.clean = true;
   for (superblock.sequence = 1; superblock.sequence <= 2; ++superblock.sequence) {
     format::encode(superblock, format::Block(zeroes.get(), format::kBlockBytes));

@@ -238,6 +238,7 @@ class Volume {
 
  private:
   class Impl;
+  friend struct VolumeInside;  // Tests of what has no call here.
   explicit Volume(std::shared_ptr<Impl> impl) noexcept;
   std::shared_ptr<Impl> impl_;  // Shared with live() and open snapshots' devices.
 };

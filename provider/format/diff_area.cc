@@ -14,8 +14,6 @@ namespace {
 constexpr std::array<char, 8> kSuperblockMagic = {'U', 'M', 'B', 'R', 'A', 'D', 'I', 'F'};
 constexpr std::uint32_t kSlotMagic = 0x504E5355U;   // "USNP"
 constexpr std::uint32_t kGroupMagic = 0x50524755U;  // "UGRP"
-constexpr std::uint16_t kGroupRecords = 1;
-constexpr std::uint16_t kGroupVoid = 2;
 constexpr std::uint16_t kGroupDurable = 1;
 constexpr std::uint32_t kCleanFlag = 1;
 constexpr std::uint8_t kLostFlag = 1;
@@ -24,9 +22,23 @@ constexpr std::size_t kChecksumAt = kBlockBytes - 4;
 constexpr std::size_t kGroupChecksumAt = 68;
 constexpr std::size_t kEntryFixedBytes = 12;
 constexpr std::size_t kMembersAt = 120;
+constexpr std::size_t kRetainAt = kMembersAt + std::size_t{16} * kMembersMax;
+constexpr std::size_t kBlobAt = 120;
+constexpr std::size_t kBlobExtentBytes = 8;
 constexpr std::size_t kTableSegmentsAt = 120;
-static_assert(kTableSegmentsAt + std::size_t{4} * kTableSegmentsMax <= kChecksumAt);
-static_assert(kMembersAt + std::size_t{16} * kMembersMax <= kChecksumAt);
+constexpr std::size_t kSettingsAt = 2176;
+constexpr std::size_t kFingerprintAt = 2304;
+constexpr std::size_t kRevertAt = 2816;
+constexpr std::uint32_t kSettingReflink = 1;
+constexpr std::uint32_t kSettingPunchingRefused = 2;
+constexpr std::uint32_t kSettingExplicitAssociation = 4;
+constexpr std::uint32_t kSettingsKnown = 7;
+constexpr std::uint32_t kRevertUnderWay = 1;
+constexpr std::uint32_t kEntryFlagsKnown = kEntryZeroes | kEntryChanged | kEntryUnchecked;
+static_assert(kTableSegmentsAt + std::size_t{4} * kTableSegmentsMax <= kSettingsAt);
+static_assert(kFingerprintAt + kFingerprintBytes == kRevertAt);
+static_assert(kRetainAt == 1144);
+static_assert(kBlobAt + kBlobInlineMax == kChecksumAt);
 
 constexpr std::uint64_t kSegmentDataBytes = 4U << 20U;
 constexpr std::uint64_t kSlotsMin = 16;
@@ -114,6 +126,66 @@ std::uint64_t Layout::table_offset(std::span<const std::uint32_t> table_segments
 
 // --- superblock ------------------------------------------------------------------------------
 
+namespace {
+
+void put_settings(std::span<std::byte> out, const Settings& settings) noexcept {
+  put(out, kSettingsAt, settings.protection_level);
+  put(out, kSettingsAt + 4, settings.fault);
+  put(out, kSettingsAt + 8, settings.fault_filetime);
+  put(out, kSettingsAt + 16, settings.diff_bytes_initial);
+  const std::uint32_t flags = (settings.reflink ? kSettingReflink : 0U) |
+                              (settings.punching_refused ? kSettingPunchingRefused : 0U) |
+                              (settings.explicit_association ? kSettingExplicitAssociation : 0U);
+  put(out, kSettingsAt + 24, flags);
+  put(out, kSettingsAt + 28, settings.snapshots_max);
+  put(out, kSettingsAt + 32, settings.retention_longest_seconds);
+  put(out, kSettingsAt + 40, settings.highest_filetime);
+  put(out, kSettingsAt + 48, settings.retention_reserve_bytes);
+  for (std::size_t i = 0; i < settings.threshold_percents.size(); ++i) {
+    put(out, kSettingsAt + 56 + i, settings.threshold_percents[i]);
+  }
+}
+
+[[nodiscard]] bool get_settings(std::span<const std::byte> in, Settings& settings) noexcept {
+  settings.protection_level = get<std::uint32_t>(in, kSettingsAt);
+  settings.fault = get<std::uint32_t>(in, kSettingsAt + 4);
+  settings.fault_filetime = get<std::int64_t>(in, kSettingsAt + 8);
+  settings.diff_bytes_initial = get<std::uint64_t>(in, kSettingsAt + 16);
+  const auto flags = get<std::uint32_t>(in, kSettingsAt + 24);
+  settings.reflink = (flags & kSettingReflink) != 0;
+  settings.punching_refused = (flags & kSettingPunchingRefused) != 0;
+  settings.explicit_association = (flags & kSettingExplicitAssociation) != 0;
+  settings.snapshots_max = get<std::uint32_t>(in, kSettingsAt + 28);
+  settings.retention_longest_seconds = get<std::int64_t>(in, kSettingsAt + 32);
+  settings.highest_filetime = get<std::int64_t>(in, kSettingsAt + 40);
+  settings.retention_reserve_bytes = get<std::uint64_t>(in, kSettingsAt + 48);
+  for (std::size_t i = 0; i < settings.threshold_percents.size(); ++i) {
+    settings.threshold_percents[i] = get<std::uint8_t>(in, kSettingsAt + 56 + i);
+  }
+  const auto& percents = settings.threshold_percents;
+  return settings.protection_level <= 1 && (flags & ~kSettingsKnown) == 0 &&
+         settings.retention_longest_seconds >= 0 &&
+         std::is_sorted(percents.begin(), percents.end()) && percents.front() > 0 &&
+         percents.back() <= 100;
+}
+
+void put_revert(std::span<std::byte> out, const RevertState& revert) noexcept {
+  put_guid(out, kRevertAt, revert.snapshot);
+  put(out, kRevertAt + 16, revert.next_chunk);
+  put(out, kRevertAt + 24, revert.under_way ? kRevertUnderWay : 0U);
+}
+
+[[nodiscard]] bool get_revert(std::span<const std::byte> in, std::uint64_t chunk_count,
+                              RevertState& revert) noexcept {
+  revert.snapshot = get_id<SnapshotId>(in, kRevertAt);
+  revert.next_chunk = get<std::uint64_t>(in, kRevertAt + 16);
+  const auto flags = get<std::uint32_t>(in, kRevertAt + 24);
+  revert.under_way = (flags & kRevertUnderWay) != 0;
+  return (flags & ~kRevertUnderWay) == 0 && revert.next_chunk <= chunk_count;
+}
+
+}  // namespace
+
 void encode(const Superblock& superblock, Block out) noexcept {
   std::fill(out.begin(), out.end(), std::byte{0});
   std::memcpy(out.data(), kSuperblockMagic.data(), kSuperblockMagic.size());
@@ -137,6 +209,10 @@ void encode(const Superblock& superblock, Block out) noexcept {
     put(out, at, segment);
     at += 4;
   }
+  put_settings(out, superblock.settings);
+  std::copy(superblock.fingerprint.begin(), superblock.fingerprint.end(),
+            out.begin() + kFingerprintAt);
+  put_revert(out, superblock.revert);
   seal(out);
 }
 
@@ -174,6 +250,15 @@ Result<Superblock> decode_superblock(ConstBlock bytes) {
       superblock.open_count <= kOpenCountMax && superblock.trusted_sequence <= kSequenceMax &&
       table_segments <= kTableSegmentsMax;
   if (!sane) return fail(Errc::diff_area_corrupt, "superblock values");
+  const std::uint64_t chunk_count =
+      (superblock.origin_bytes + superblock.chunk_bytes - 1) / superblock.chunk_bytes;
+  if (!get_settings(bytes, superblock.settings)) {
+    return fail(Errc::diff_area_corrupt, "superblock settings");
+  }
+  if (!get_revert(bytes, chunk_count, superblock.revert)) {
+    return fail(Errc::diff_area_corrupt, "superblock state of a revert");
+  }
+  std::copy_n(bytes.begin() + kFingerprintAt, kFingerprintBytes, superblock.fingerprint.begin());
   for (std::size_t i = 0; i < table_segments; ++i) {
     superblock.table_segments.push_back(get<std::uint32_t>(bytes, kTableSegmentsAt + 4 * i));
   }
@@ -181,6 +266,49 @@ Result<Superblock> decode_superblock(ConstBlock bytes) {
 }
 
 // --- snapshot table --------------------------------------------------------------------------
+
+namespace {
+
+void put_blob(std::span<std::byte> out, const Blob& blob) noexcept {
+  UMBRA_ASSERT(blob.bytes.size() <= kBlobInlineMax && blob.extents.size() <= kBlobExtentsMax);
+  UMBRA_ASSERT(blob.extents.empty() ? blob.bytes.size() == blob.size_bytes : blob.bytes.empty());
+  put(out, 30, static_cast<std::uint16_t>(blob.extents.size()));
+  put_guid(out, 32, blob.key);
+  put(out, 48, blob.kind);
+  put(out, 52, blob.checksum);
+  put(out, 56, blob.size_bytes);
+  std::copy(blob.bytes.begin(), blob.bytes.end(), out.begin() + kBlobAt);
+  std::size_t at = kBlobAt;
+  for (const BlobExtent& extent : blob.extents) {
+    put(out, at, extent.segment);
+    put(out, at + 4, extent.first_slot);
+    put(out, at + 6, extent.count);
+    at += kBlobExtentBytes;
+  }
+}
+
+[[nodiscard]] bool get_blob(std::span<const std::byte> in, Blob& blob) {
+  const auto extents = get<std::uint16_t>(in, 30);
+  blob.key = get_guid(in, 32);
+  blob.kind = get<std::uint32_t>(in, 48);
+  blob.checksum = get<std::uint32_t>(in, 52);
+  blob.size_bytes = get<std::uint64_t>(in, 56);
+  if (extents > kBlobExtentsMax || blob.size_bytes > kBlobBytesMax) return false;
+  if (extents == 0) {
+    if (blob.size_bytes > kBlobInlineMax) return false;
+    const auto bytes = in.subspan(kBlobAt, blob.size_bytes);
+    blob.bytes.assign(bytes.begin(), bytes.end());
+    return crc32c(bytes) == blob.checksum;
+  }
+  for (std::size_t i = 0; i < extents; ++i) {
+    const std::size_t at = kBlobAt + i * kBlobExtentBytes;
+    blob.extents.push_back({get<std::uint32_t>(in, at), get<std::uint16_t>(in, at + 4),
+                            get<std::uint16_t>(in, at + 6)});
+  }
+  return true;
+}
+
+}  // namespace
 
 void encode(const SnapshotSlot& slot, std::uint64_t area, Block out) noexcept {
   UMBRA_ASSERT(slot.members.size() <= kMembersMax);
@@ -191,6 +319,12 @@ void encode(const SnapshotSlot& slot, std::uint64_t area, Block out) noexcept {
   put(out, 16, area);
   put(out, 24, slot.index);
   put(out, 28, static_cast<std::uint8_t>(slot.state));
+  put(out, 96, slot.epoch);
+  if (slot.state == SlotState::blob) {
+    put_blob(out, slot.blob);
+    seal(out);
+    return;
+  }
   const unsigned flags = (slot.lost ? kLostFlag : 0U) | (slot.persistent ? kPersistentFlag : 0U);
   put(out, 29, static_cast<std::uint8_t>(flags));
   put(out, 30, static_cast<std::uint16_t>(slot.members.size()));
@@ -198,12 +332,12 @@ void encode(const SnapshotSlot& slot, std::uint64_t area, Block out) noexcept {
   put_guid(out, 48, slot.set_id);
   put_guid(out, 64, slot.session_id);
   put_guid(out, 80, slot.boot_id);
-  put(out, 96, slot.epoch);
   put(out, 104, slot.creation_filetime);
   put(out, 112, slot.attributes);
   for (std::size_t i = 0; i < slot.members.size(); ++i) {
     put_guid(out, kMembersAt + 16 * i, slot.members[i]);
   }
+  put(out, kRetainAt, slot.retain_until_filetime);
   seal(out);
 }
 
@@ -212,13 +346,24 @@ Result<SnapshotSlot> decode_slot(ConstBlock bytes, std::uint64_t area, std::uint
   const auto member_count = get<std::uint16_t>(bytes, 30);
   if (get<std::uint32_t>(bytes, 0) != kSlotMagic || !sealed(bytes) ||
       get<std::uint64_t>(bytes, 16) != area || get<std::uint32_t>(bytes, 24) != index ||
-      state > static_cast<std::uint8_t>(SlotState::created) || member_count > kMembersMax) {
+      state > static_cast<std::uint8_t>(SlotState::blob)) {
     return fail(Errc::diff_area_corrupt, "snapshot slot " + std::to_string(index));
   }
   SnapshotSlot slot;
   slot.index = index;
   slot.sequence = get<std::uint64_t>(bytes, 8);
   slot.state = static_cast<SlotState>(state);
+  slot.epoch = get<std::uint64_t>(bytes, 96);
+  if (slot.epoch == 0 || slot.epoch > kEpochMax) {
+    return fail(Errc::diff_area_corrupt, "epoch of snapshot slot " + std::to_string(index));
+  }
+  if (slot.state == SlotState::blob) {
+    if (get_blob(bytes, slot.blob)) return slot;
+    return fail(Errc::diff_area_corrupt, "blob in snapshot slot " + std::to_string(index));
+  }
+  if (member_count > kMembersMax) {
+    return fail(Errc::diff_area_corrupt, "members in snapshot slot " + std::to_string(index));
+  }
   const auto flags = get<std::uint8_t>(bytes, 29);
   slot.lost = (flags & kLostFlag) != 0;
   slot.persistent = (flags & kPersistentFlag) != 0;
@@ -226,12 +371,9 @@ Result<SnapshotSlot> decode_slot(ConstBlock bytes, std::uint64_t area, std::uint
   slot.set_id = get_id<SnapshotSetId>(bytes, 48);
   slot.session_id = get_id<SessionId>(bytes, 64);
   slot.boot_id = get_guid(bytes, 80);
-  slot.epoch = get<std::uint64_t>(bytes, 96);
   slot.creation_filetime = get<std::int64_t>(bytes, 104);
   slot.attributes = get<std::uint32_t>(bytes, 112);
-  if (slot.epoch == 0 || slot.epoch > kEpochMax) {
-    return fail(Errc::diff_area_corrupt, "epoch of snapshot slot " + std::to_string(index));
-  }
+  slot.retain_until_filetime = get<std::int64_t>(bytes, kRetainAt);
   for (std::size_t i = 0; i < member_count; ++i) {
     slot.members.push_back(get_id<SnapshotId>(bytes, kMembersAt + 16 * i));
   }
@@ -255,13 +397,14 @@ std::uint64_t area_tag(const Guid& area_id) noexcept {
 
 void encode_group(const Layout& layout, std::uint64_t area, const GroupHeader& header,
                   std::span<const std::uint64_t> chunks, std::span<const std::uint32_t> checksums,
-                  std::span<std::byte> out) noexcept {
+                  std::span<std::byte> out, std::span<const std::uint32_t> flags) noexcept {
   UMBRA_ASSERT(chunks.size() == header.count);
+  UMBRA_ASSERT(flags.empty() || flags.size() == chunks.size());
   UMBRA_ASSERT(checksums.size() == chunks.size() * layout.checksums_per_chunk);
-  UMBRA_ASSERT(out.size() == std::size_t{header.is_void ? 1U : header.units} * layout.unit_bytes);
+  UMBRA_ASSERT(out.size() == std::size_t{header.is_void() ? 1U : header.units} * layout.unit_bytes);
   std::fill(out.begin(), out.end(), std::byte{0});
   put(out, 0, kGroupMagic);
-  put(out, 4, header.is_void ? kGroupVoid : kGroupRecords);
+  put(out, 4, static_cast<std::uint16_t>(header.kind));
   put(out, 6, header.durable ? kGroupDurable : std::uint16_t{0});
   put(out, 8, area);
   put(out, 16, header.generation);
@@ -277,7 +420,7 @@ void encode_group(const Layout& layout, std::uint64_t area, const GroupHeader& h
   std::size_t at = kGroupHeaderBytes;
   for (std::size_t i = 0; i < chunks.size(); ++i) {
     put(out, at, chunks[i]);
-    put(out, at + 8, std::uint32_t{0});
+    put(out, at + 8, flags.empty() ? 0U : flags[i]);
     at += kEntryFixedBytes;
     for (std::size_t k = 0; k < layout.checksums_per_chunk; ++k, at += 4) {
       put(out, at, checksums[i * layout.checksums_per_chunk + k]);
@@ -291,10 +434,13 @@ bool decode_group(const Layout& layout, std::uint64_t area, std::uint32_t segmen
                   Group& out) {
   if (bytes.size() < kGroupHeaderBytes || get<std::uint32_t>(bytes, 0) != kGroupMagic) return false;
   const auto kind = get<std::uint16_t>(bytes, 4);
-  if (kind != kGroupRecords && kind != kGroupVoid) return false;
+  if (kind < static_cast<std::uint16_t>(GroupKind::records) ||
+      kind > static_cast<std::uint16_t>(GroupKind::overlay)) {
+    return false;
+  }
   if (get<std::uint64_t>(bytes, 8) != area) return false;
   GroupHeader header;
-  header.is_void = kind == kGroupVoid;
+  header.kind = static_cast<GroupKind>(kind);
   header.durable = (get<std::uint16_t>(bytes, 6) & kGroupDurable) != 0;
   header.generation = get<std::uint64_t>(bytes, 16);
   header.sequence = get<std::uint64_t>(bytes, 24);
@@ -309,13 +455,12 @@ bool decode_group(const Layout& layout, std::uint64_t area, std::uint32_t segmen
   const bool counted = header.generation <= kSequenceMax && header.sequence <= kSequenceMax &&
                        header.completed_sequence <= kSequenceMax &&
                        header.durable_sequence <= kSequenceMax && header.epoch <= kEpochMax &&
-                       (header.is_void || header.epoch > 0);
+                       (header.is_void() || header.epoch > 0);
   if (!counted) return false;
   const bool placed = header.segment == segment && header.unit == unit && header.units > 0 &&
-                      header.unit + header.units <= layout.index_units &&
-                      header.first_slot + header.count <= layout.slots;
-  if (!placed || (header.is_void ? header.count != 0 : header.count == 0)) return false;
-  if (!header.is_void && header.units != layout.group_units(header.count)) return false;
+                      header.unit + header.units <= layout.index_units;
+  if (!placed || header.is_void() != (header.count == 0)) return false;
+  if (!header.is_void() && header.units != layout.group_units(header.count)) return false;
   const std::size_t used = kGroupHeaderBytes + std::size_t{header.count} * layout.entry_bytes;
   if (used > bytes.size()) return false;
   if (get<std::uint32_t>(bytes, kGroupChecksumAt) != group_checksum(bytes.first(used)))
@@ -323,16 +468,22 @@ bool decode_group(const Layout& layout, std::uint64_t area, std::uint32_t segmen
   out.header = header;
   out.chunks.clear();
   out.checksums.clear();
+  out.flags.clear();
+  std::uint32_t slots_end = header.first_slot;
   std::size_t at = kGroupHeaderBytes;
   for (std::size_t i = 0; i < header.count; ++i) {
     out.chunks.push_back(get<std::uint64_t>(bytes, at));
-    if (out.chunks.back() >= chunk_count) return false;
+    const auto flags = get<std::uint32_t>(bytes, at + 8);
+    const bool known = (flags & ~kEntryFlagsKnown) == 0 && (flags & (flags - 1)) == 0;
+    if (out.chunks.back() >= chunk_count || !known) return false;
+    out.flags.push_back(flags);
+    if (has_data(flags)) ++slots_end;
     at += kEntryFixedBytes;
     for (std::size_t k = 0; k < layout.checksums_per_chunk; ++k, at += 4) {
       out.checksums.push_back(get<std::uint32_t>(bytes, at));
     }
   }
-  return true;
+  return slots_end <= layout.slots;
 }
 
 }  // namespace umbra::format

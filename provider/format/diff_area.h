@@ -6,12 +6,14 @@
 //   superblock | superblock | snapshot table | segment | segment | ...
 //   segment:  index (groups of records, never rewritten in place) | its copy | data slots
 //        or:  unused                                              | unused   | more snapshot table
+//        or:  unused                                              | unused   | blobs
 //
 // Decoding is total: any bytes give a value or a reason, and every number of a decoded value is
 // within the bounds of the layout.
 
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <span>
@@ -22,7 +24,7 @@
 
 namespace umbra::format {
 
-inline constexpr std::uint32_t kDiffAreaVersion = 2;
+inline constexpr std::uint32_t kDiffAreaVersion = 3;
 inline constexpr std::uint32_t kBlockBytes = 4096;  // Superblock, snapshot slot, checksum granule.
 inline constexpr std::uint64_t kSuperblockOffsets[2] = {0, 64U << 10U};
 inline constexpr std::uint64_t kTableOffset = 128U << 10U;
@@ -34,6 +36,11 @@ inline constexpr std::uint64_t kSegmentsOffset =
     kTableOffset + std::uint64_t{kTableSlots} * 2 * kBlockBytes;
 inline constexpr std::uint32_t kMembersMax = 64;
 inline constexpr std::uint32_t kGroupHeaderBytes = 72;
+inline constexpr std::size_t kFingerprintBytes = 512;
+/// A blob of up to this many bytes lies in its table slot; a larger one in segments.
+inline constexpr std::size_t kBlobInlineMax = kBlockBytes - 4 - 120;
+inline constexpr std::size_t kBlobExtentsMax = kBlobInlineMax / 8;
+inline constexpr std::uint64_t kBlobBytesMax = std::uint64_t{1} << 30U;
 /// Larger numbers than these are damage: nobody counts so far.
 inline constexpr std::uint64_t kEpochMax = (std::uint64_t{1} << 56U) - 2;
 inline constexpr std::uint64_t kSequenceMax = std::uint64_t{1} << 62U;
@@ -80,6 +87,31 @@ struct Layout {
 
 // --- superblock ------------------------------------------------------------------------------
 
+/// What the volume's owner has chosen, and what has to be remembered beside it.
+struct Settings {
+  std::uint32_t protection_level = 0;  // VSS_PROTECTION_LEVEL: 0 original volume, 1 snapshot.
+  std::uint32_t fault = 0;             // VSS_PROTECTION_FAULT; 0: none.
+  std::int64_t fault_filetime = 0;
+  std::uint64_t diff_bytes_initial = 0;
+  bool reflink = false;                        // Chunks may be preserved by sharing blocks.
+  bool punching_refused = false;               // The host cannot give space back.
+  bool explicit_association = false;           // Somebody asked for this diff area, not a default.
+  std::uint32_t snapshots_max = 0;             // 0: not set.
+  std::int64_t retention_longest_seconds = 0;  // 0: no retention lock can be set.
+  std::int64_t highest_filetime = 0;           // Highest time ever seen: clocks may be set back.
+  std::uint64_t retention_reserve_bytes = 0;
+  std::array<std::uint8_t, 3> threshold_percents = {80, 90, 95};  // Ascending, at most 100.
+  friend bool operator==(const Settings&, const Settings&) = default;
+};
+
+/// A revert that is under way: chunks below next_chunk are done.
+struct RevertState {
+  bool under_way = false;
+  SnapshotId snapshot;
+  std::uint64_t next_chunk = 0;
+  friend bool operator==(const RevertState&, const RevertState&) = default;
+};
+
 struct Superblock {
   Guid area_id;  // Made by format; in every structure, so that older content is recognised.
   VolumeId volume_id;
@@ -94,6 +126,9 @@ struct Superblock {
   bool clean = false;
   // Segments that are part of the snapshot table, in the order in which they were added.
   std::vector<std::uint32_t> table_segments;
+  Settings settings;
+  std::array<std::byte, kFingerprintBytes> fingerprint{};  // Of the origin; all zeroes: none.
+  RevertState revert;
 };
 
 using Block = std::span<std::byte, kBlockBytes>;
@@ -106,7 +141,32 @@ void encode(const Superblock& superblock, Block out) noexcept;
 
 // --- snapshot table --------------------------------------------------------------------------
 
-enum class SlotState : std::uint8_t { free = 0, prepared = 1, committed = 2, created = 3 };
+enum class SlotState : std::uint8_t {
+  free = 0,
+  prepared = 1,
+  committed = 2,
+  created = 3,
+  blob = 4
+};
+
+/// Consecutive data slots of a segment that holds blobs.
+struct BlobExtent {
+  std::uint32_t segment = 0;
+  std::uint16_t first_slot = 0;
+  std::uint16_t count = 0;
+  friend bool operator==(const BlobExtent&, const BlobExtent&) = default;
+};
+
+/// A named piece of metadata. Either `bytes` holds it, or it lies in `extents`, twice, each copy
+/// padded to a whole number of slots.
+struct Blob {
+  std::uint32_t kind = 0;
+  Guid key;
+  std::uint64_t size_bytes = 0;
+  std::uint32_t checksum = 0;  // CRC32C of its bytes.
+  std::vector<std::byte> bytes;
+  std::vector<BlobExtent> extents;
+};
 
 /// One slot of the snapshot table. Two copies on disk, written one after the other; the higher
 /// valid sequence counts.
@@ -123,7 +183,9 @@ struct SnapshotSlot {
   Guid boot_id;
   std::uint64_t epoch = 0;  // Kept when the slot is freed: epochs are never used twice.
   std::int64_t creation_filetime = 0;
+  std::int64_t retain_until_filetime = 0;  // 0: no retention lock.
   std::vector<SnapshotId> members;
+  Blob blob;  // State blob: then all but index, sequence and epoch is unused.
 };
 
 void encode(const SnapshotSlot& slot, std::uint64_t area, Block out) noexcept;
@@ -137,8 +199,14 @@ void encode(const SnapshotSlot& slot, std::uint64_t area, Block out) noexcept;
 /// The first eight bytes of the area's id.
 [[nodiscard]] std::uint64_t area_tag(const Guid& area_id) noexcept;
 
+enum class GroupKind : std::uint8_t {
+  records = 1,
+  none = 2,     // No records: covers units that a crash left empty or torn ("void").
+  overlay = 3,  // Records of what was written to the snapshot whose epoch it carries.
+};
+
 struct GroupHeader {
-  bool is_void = false;  // No records: covers units that a crash left empty or torn.
+  GroupKind kind = GroupKind::records;
   bool durable = false;  // Its origin writes waited for a flush: a persistent snapshot needs it.
   std::uint64_t generation = 0;  // Of the segment's use; a reused segment has a higher one.
   std::uint64_t sequence = 0;    // Over the whole area, counting up.
@@ -149,20 +217,31 @@ struct GroupHeader {
   std::uint16_t unit = 0;   // Where it starts in the segment's index.
   std::uint16_t units = 0;  // How many it covers.
   std::uint16_t first_slot = 0;
-  std::uint16_t count = 0;  // Records, in slots first_slot, first_slot + 1, ...
+  std::uint16_t count = 0;  // Records. Those that have data lie in first_slot, first_slot + 1, ...
+
+  [[nodiscard]] bool is_void() const noexcept { return kind == GroupKind::none; }
 };
+
+/// Of an entry; zeroes and changed exclude each other and unchecked.
+inline constexpr std::uint32_t kEntryZeroes = 1;     // Reads as zeroes; takes no slot.
+inline constexpr std::uint32_t kEntryChanged = 2;    // Only says that the chunk changed; no slot.
+inline constexpr std::uint32_t kEntryUnchecked = 4;  // Its checksums were not taken yet.
+[[nodiscard]] constexpr bool has_data(std::uint32_t entry_flags) noexcept {
+  return (entry_flags & (kEntryZeroes | kEntryChanged)) == 0;
+}
 
 struct Group {
   GroupHeader header;
   std::vector<std::uint64_t> chunks;
   std::vector<std::uint32_t> checksums;  // checksums_per_chunk for each record, in order.
+  std::vector<std::uint32_t> flags;      // Of each record.
 };
 
 /// `out` is units * unit_bytes long; of a void group, which has nothing but a header, one unit.
-/// Does not allocate.
+/// `flags`: of each entry, or empty if all are 0. Does not allocate.
 void encode_group(const Layout& layout, std::uint64_t area, const GroupHeader& header,
                   std::span<const std::uint64_t> chunks, std::span<const std::uint32_t> checksums,
-                  std::span<std::byte> out) noexcept;
+                  std::span<std::byte> out, std::span<const std::uint32_t> flags = {}) noexcept;
 
 /// Decodes the group at the start of `bytes` (a whole number of units) if there is one that belongs
 /// to `area`, `segment` and `unit`. False: there is none. Chunk numbers are below `chunk_count`.

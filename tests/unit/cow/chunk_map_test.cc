@@ -53,7 +53,8 @@ TEST_CASE("the map agrees with a naive twin while snapshots come and go", "[cow]
     // Mostly in a few chunks, so that leaves fill and split.
     for (auto writes = prng.below(200); writes > 0; --writes) {
       const std::uint64_t chunk = prng.chance(3, 4) ? prng.below(40) : prng.below(kChunks);
-      const Home home{static_cast<std::uint32_t>(epoch), static_cast<std::uint32_t>(chunk)};
+      const Home home =
+          Home::data(static_cast<std::uint32_t>(epoch), static_cast<std::uint32_t>(chunk));
       const bool fresh = twin.records.emplace(std::pair(chunk, epoch), home).second;
       REQUIRE(map.insert(chunk, epoch, home) == fresh);
     }

@@ -40,7 +40,7 @@ TEST_CASE("a diff area that is not one is refused as foreign", "[cow]") {
 
 TEST_CASE("a diff area of another format version is refused as that", "[cow]") {
   CowWorld world(seed());
-  for (const std::byte version : {std::byte{1}, std::byte{3}}) {  // Older and newer.
+  for (const std::byte version : {std::byte{1}, std::byte{2}, std::byte{4}}) {  // Older and newer.
     for (const std::uint64_t at : kSuperblocks) world.diff.bytes()[at + 8] = version;
     const Status opened = world.try_open();
     REQUIRE_FALSE(opened);

@@ -78,6 +78,10 @@ TEST_CASE("a superblock comes back as it was, and no flipped bit goes unseen", "
   superblock.boot_id = Guid::random();
   superblock.clean = true;
   for (std::uint32_t i = 0; i < kTableSegmentsMax; ++i) superblock.table_segments.push_back(i * 7);
+  superblock.settings = {1,    5,   132,    1U << 26U, true,      false,
+                         true, 512, 86'400, 133,       1U << 20U, {70, 80, 100}};
+  superblock.fingerprint.fill(std::byte{0x5A});
+  superblock.revert = {true, SnapshotId::random(), 1};
   std::array<std::byte, kBlockBytes> bytes{};
   encode(superblock, bytes);
   const auto decoded = decode_superblock(bytes);
@@ -94,6 +98,9 @@ TEST_CASE("a superblock comes back as it was, and no flipped bit goes unseen", "
   CHECK(decoded->boot_id == superblock.boot_id);
   CHECK(decoded->clean);
   CHECK(decoded->table_segments == superblock.table_segments);
+  CHECK(decoded->settings == superblock.settings);
+  CHECK(decoded->fingerprint == superblock.fingerprint);
+  CHECK(decoded->revert == superblock.revert);
   for (std::size_t at = 0; at < bytes.size(); ++at) {
     bytes[at] ^= std::byte{0x10};
     CHECK_FALSE(decode_superblock(bytes));
@@ -104,11 +111,25 @@ TEST_CASE("a superblock comes back as it was, and no flipped bit goes unseen", "
 TEST_CASE("superblock values that make no sense are damage", "[format]") {
   Superblock superblock;
   superblock.origin_bytes = 512;
-  superblock.chunk_bytes = 12345;
+  superblock.chunk_bytes = 16384;
   superblock.unit_bytes = 512;
   std::array<std::byte, kBlockBytes> bytes{};
   encode(superblock, bytes);
-  CHECK(decode_superblock(bytes).error().code == Errc::diff_area_corrupt);
+  REQUIRE(decode_superblock(bytes));
+  const auto refused = [&](auto change) {
+    Superblock changed = superblock;
+    change(changed);
+    encode(changed, bytes);
+    const auto decoded = decode_superblock(bytes);
+    return !decoded && decoded.error().code == Errc::diff_area_corrupt;
+  };
+  CHECK(refused([](Superblock& s) { s.chunk_bytes = 12345; }));
+  CHECK(refused([](Superblock& s) { s.settings.protection_level = 2; }));
+  CHECK(refused([](Superblock& s) { s.settings.threshold_percents = {90, 80, 95}; }));
+  CHECK(refused([](Superblock& s) { s.settings.threshold_percents = {0, 80, 95}; }));
+  CHECK(refused([](Superblock& s) { s.settings.threshold_percents = {80, 90, 101}; }));
+  CHECK(refused([](Superblock& s) { s.settings.retention_longest_seconds = -1; }));
+  CHECK(refused([](Superblock& s) { s.revert.next_chunk = 2; }));
 }
 
 TEST_CASE("a snapshot slot comes back as it was", "[format]") {
@@ -125,6 +146,7 @@ TEST_CASE("a snapshot slot comes back as it was", "[format]") {
   slot.boot_id = Guid::random();
   slot.epoch = 1234567890123;
   slot.creation_filetime = 133'000'000'000'000'000;
+  slot.retain_until_filetime = 134'000'000'000'000'000;
   for (std::size_t i = 0; i < kMembersMax; ++i) slot.members.push_back(SnapshotId::random());
   std::array<std::byte, kBlockBytes> bytes{};
   encode(slot, 42, bytes);
@@ -141,10 +163,72 @@ TEST_CASE("a snapshot slot comes back as it was", "[format]") {
   CHECK(decoded->epoch == slot.epoch);
   CHECK(decoded->creation_filetime == slot.creation_filetime);
   CHECK(decoded->members == slot.members);
+  CHECK(decoded->retain_until_filetime == slot.retain_until_filetime);
   CHECK_FALSE(decode_slot(bytes, 43, 17));  // Of another area.
   CHECK_FALSE(decode_slot(bytes, 42, 18));  // Written to the wrong place.
   bytes[200] ^= std::byte{1};
   CHECK_FALSE(decode_slot(bytes, 42, 17));
+}
+
+TEST_CASE("a blob's slot comes back as it was", "[format]") {
+  Prng prng(test::seed());
+  SnapshotSlot slot;
+  slot.index = 3;
+  slot.sequence = 8;
+  slot.state = SlotState::blob;
+  slot.epoch = 44;
+  slot.blob.kind = 2;
+  slot.blob.key = Guid::random();
+  slot.blob.bytes.resize(kBlobInlineMax);
+  for (std::byte& byte : slot.blob.bytes) byte = static_cast<std::byte>(prng.next());
+  slot.blob.size_bytes = slot.blob.bytes.size();
+  slot.blob.checksum = crc32c(slot.blob.bytes);
+  std::array<std::byte, kBlockBytes> bytes{};
+  encode(slot, 42, bytes);
+  auto decoded = decode_slot(bytes, 42, 3);
+  REQUIRE(decoded);
+  CHECK(decoded->state == SlotState::blob);
+  CHECK(decoded->epoch == 44);
+  CHECK(decoded->blob.kind == 2);
+  CHECK(decoded->blob.key == slot.blob.key);
+  CHECK(decoded->blob.bytes == slot.blob.bytes);
+  slot.blob.checksum ^= 1U;
+  encode(slot, 42, bytes);
+  CHECK_FALSE(decode_slot(bytes, 42, 3));
+  slot.blob.bytes.clear();
+  slot.blob.size_bytes = kBlobBytesMax;
+  for (std::uint32_t i = 0; i < kBlobExtentsMax; ++i) {
+    slot.blob.extents.push_back({i, static_cast<std::uint16_t>(i), static_cast<std::uint16_t>(1)});
+  }
+  encode(slot, 42, bytes);
+  decoded = decode_slot(bytes, 42, 3);
+  REQUIRE(decoded);
+  CHECK(decoded->blob.extents == slot.blob.extents);
+  CHECK(decoded->blob.size_bytes == kBlobBytesMax);
+  CHECK(decoded->blob.bytes.empty());
+  slot.blob.size_bytes = kBlobBytesMax + 1;
+  encode(slot, 42, bytes);
+  CHECK_FALSE(decode_slot(bytes, 42, 3));
+}
+
+TEST_CASE("entries without data take no slot", "[format]") {
+  GroupFixture f;
+  const std::vector<std::uint32_t> flags = {kEntryZeroes, kEntryUnchecked, kEntryChanged};
+  const auto encoded = [&](std::uint32_t first_slot, std::span<const std::uint32_t> entries) {
+    f.header.first_slot = static_cast<std::uint16_t>(first_slot);
+    encode_group(f.layout, 77, f.header, f.chunks, f.checksums, f.bytes, entries);
+    Group group;
+    return f.decodes(group) && std::equal(entries.begin(), entries.end(), group.flags.begin());
+  };
+  CHECK(encoded(f.layout.slots - 1, flags));  // One slot is left, and one is enough.
+  CHECK_FALSE(encoded(f.layout.slots, flags));
+  CHECK_FALSE(encoded(f.layout.slots - 1, std::vector<std::uint32_t>{0, 0, kEntryChanged}));
+  CHECK_FALSE(encoded(0, std::vector<std::uint32_t>{kEntryZeroes | kEntryChanged, 0, 0}));
+  CHECK_FALSE(encoded(0, std::vector<std::uint32_t>{8, 0, 0}));
+  f.header.kind = GroupKind::overlay;
+  CHECK(encoded(0, flags));
+  f.header.kind = static_cast<GroupKind>(4);
+  CHECK_FALSE(encoded(0, flags));
 }
 
 TEST_CASE("a group comes back as it was, and only where it belongs", "[format]") {
@@ -154,7 +238,8 @@ TEST_CASE("a group comes back as it was, and only where it belongs", "[format]")
   CHECK(group.chunks == f.chunks);
   CHECK(group.checksums == f.checksums);
   CHECK(group.header.durable);
-  CHECK_FALSE(group.header.is_void);
+  CHECK(group.header.kind == GroupKind::records);
+  CHECK(group.flags == std::vector<std::uint32_t>(3, 0));
   CHECK(group.header.generation == 3);
   CHECK(group.header.sequence == 1000);
   CHECK(group.header.epoch == 12);
