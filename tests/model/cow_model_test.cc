@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // The store against a naive twin (tests/support/cow_load.h): any sequence of operations, any order
-// of completions, reopened in order or after kill -9 in between.
+// of completions, reopened in order or after kill -9 in between. Between two openings a run is made
+// of what a draw of weights says (a swarm): some operations are left out, others dominate.
 #include "provider/format/diff_area.h"
 #include "tests/support/cow_load.h"
 #include "tests/support/seed.h"
@@ -11,8 +12,9 @@ using namespace umbra::test;
 
 namespace {
 
-constexpr std::uint64_t kActionsShort = 40'000;
-constexpr std::uint64_t kActionsLong = 1'200'000;
+// Of operations that had an effect; completions are not counted.
+constexpr std::uint64_t kOperationsShort = 60'000;
+constexpr std::uint64_t kOperationsLong = 4'000'000;
 constexpr std::uint64_t kActionsPerOpen = 2'000;
 
 void take_many(CowWorld& world, CowLoad& load, std::size_t count) {
@@ -29,13 +31,15 @@ void take_many(CowWorld& world, CowLoad& load, std::size_t count) {
 }
 
 void run_model(const CowWorldOptions& world_options, const CowLoadOptions& load_options,
-               std::uint64_t stream, std::uint64_t actions, bool losses_allowed,
+               std::uint64_t stream, std::uint64_t operations, bool losses_allowed,
                std::size_t snapshots_before = 0) {
   CowWorld world(seed() + stream, world_options);
   CowLoad load(world, seed() * 3 + stream, load_options);
   world.open();
   take_many(world, load, snapshots_before);
-  for (std::uint64_t done = 0; done < actions; done += kActionsPerOpen) {
+  std::uint64_t opened = 1;
+  for (; load.operations() < operations; ++opened) {
+    load.draw_weights();
     for (std::uint64_t i = 0; i < kActionsPerOpen; ++i) load.act();
     load.settle();
     load.check_all();
@@ -54,32 +58,38 @@ void run_model(const CowWorldOptions& world_options, const CowLoadOptions& load_
     load.check_all();
     load.crashed();
   }
+  if (!long_run()) return;
+  const CowWeights& n = load.counts();
+  WARN(load.operations() << " operations (" << n[0] << " writes, " << n[1] << " zeroes, " << n[2]
+                         << " discards, " << n[3] << " flushes, " << n[4] << " reads of snapshots, "
+                         << n[5] << " snapshots, " << n[6] << " removals), opened " << opened
+                         << " times");
 }
 
 }  // namespace
 
 TEST_CASE("the store agrees with a full copy per snapshot, for any sequence", "[cow][model]") {
-  const std::uint64_t actions = long_run() ? kActionsLong : kActionsShort;
+  const std::uint64_t operations = long_run() ? kOperationsLong : kOperationsShort;
   CowWorldOptions options;
   options.segments_max = 24;
-  run_model(options, {}, 1, actions, false);
+  run_model(options, {}, 1, operations, false);
 }
 
 TEST_CASE("the store agrees with its twin at the smallest and at a large granule", "[cow][model]") {
-  const std::uint64_t actions = (long_run() ? kActionsLong : kActionsShort) / 4;
+  const std::uint64_t operations = (long_run() ? kOperationsLong : kOperationsShort) / 4;
   CowWorldOptions options;
   options.segments_max = 24;
   options.chunk_bytes = 4U << 10U;
   options.origin_bytes = (1U << 20U) + 1536;  // The last chunk is a part.
-  run_model(options, {}, 2, actions, false);
+  run_model(options, {}, 2, operations, false);
   options.chunk_bytes = 256U << 10U;
   CowLoadOptions load;
   load.snapshots_max = 3;
-  run_model(options, load, 3, actions / 4, false);
+  run_model(options, load, 3, operations / 4, false);
 }
 
 TEST_CASE("in a diff area that is too small snapshots are lost, never wrong", "[cow][model]") {
-  const std::uint64_t actions = (long_run() ? kActionsLong : kActionsShort) / 4;
+  const std::uint64_t operations = (long_run() ? kOperationsLong : kOperationsShort) / 4;
   CowWorldOptions options;
   options.chunk_bytes = 256U << 10U;
   options.origin_bytes = 16U << 20U;
@@ -87,7 +97,7 @@ TEST_CASE("in a diff area that is too small snapshots are lost, never wrong", "[
   options.segments_max = 3;
   CowLoadOptions load;
   load.write_bytes_max = 512U << 10U;
-  run_model(options, load, 4, actions / 4, true);
+  run_model(options, load, 4, operations / 4, true);
 }
 
 TEST_CASE("the store agrees with its twin while the snapshot table grows", "[cow][model]") {
@@ -99,6 +109,6 @@ TEST_CASE("the store agrees with its twin while the snapshot table grows", "[cow
   load.write_bytes_max = 24U << 10U;
   load.snapshots_max = 600;
   const std::size_t before = format::kTableSlots - 2;
-  const std::uint64_t actions = long_run() ? kActionsLong / 4 : kActionsPerOpen * 3;
-  run_model(options, load, 5, actions, false, before);
+  const std::uint64_t operations = long_run() ? kOperationsLong / 8 : kActionsPerOpen * 6;
+  run_model(options, load, 5, operations, false, before);
 }

@@ -6,6 +6,7 @@
 // snapshot, and for every sector which writes it may show after a crash.
 #pragma once
 
+#include <array>
 #include <list>
 #include <optional>
 #include <set>
@@ -20,6 +21,21 @@ struct CowLoadOptions {
   std::size_t snapshots_max = 5;
   std::uint64_t write_bytes_max = 96U << 10U;
 };
+
+/// What a load chooses from, again and again.
+enum class CowAction : std::uint8_t {
+  write,
+  zero,
+  discard,
+  flush,
+  read,      // A part of a snapshot.
+  snapshot,  // The next step of making one.
+  remove,    // Of a snapshot.
+  step,      // Completes something that is in flight. The last one.
+};
+inline constexpr std::size_t kCowActions = static_cast<std::size_t>(CowAction::step) + 1;
+using CowWeights = std::array<std::uint32_t, kCowActions>;
+inline constexpr CowWeights kCowWeights = {24, 3, 3, 4, 10, 8, 2, 46};
 
 class CowLoad {
  public:
@@ -40,22 +56,30 @@ class CowLoad {
     for (auto& sequences : history_) sequences.insert(0);
   }
 
-  /// One random action.
+  /// One random action, as often as its weight says.
   void act() {
-    const std::uint64_t dice = prng_.below(100);
-    if (dice < 30) {
-      if (ops_.size() < options_.in_flight_max) submit_write();
-    } else if (dice < 34) {
-      submit(block::Op::flush, 0, 0);
-    } else if (dice < 44) {
-      if (ops_.size() < options_.in_flight_max) submit_read();
-    } else if (dice < 52) {
-      advance_snapshot();
-    } else if (dice < 54) {
-      remove_one();
-    } else {
-      for (auto steps = prng_.below(4); steps > 0; --steps) (void)world_.machine.step();
+    std::uint64_t all = 0;
+    for (std::size_t i = 0; i < kCowActions; ++i) all += weight(i);
+    std::uint64_t dice = prng_.below(all);
+    std::size_t action = 0;
+    for (; dice >= weight(action); ++action) dice -= weight(action);
+    act(static_cast<CowAction>(action));
+  }
+
+  /// A swarm: each action is left out, rare or frequent, so that runs differ in what they are made
+  /// of and no action hides another. Completions go on in any case.
+  void draw_weights() {
+    for (std::uint32_t& weight : weights_) {
+      weight = prng_.chance(1, 4) ? 0 : 1U << (2 * prng_.below(4));
     }
+    weights_.back() = 16U << prng_.below(3);
+  }
+  /// How often each action had an effect, but for steps.
+  [[nodiscard]] const CowWeights& counts() const noexcept { return counts_; }
+  [[nodiscard]] std::uint64_t operations() const noexcept {
+    std::uint64_t all = 0;
+    for (std::size_t i = 0; i + 1 < kCowActions; ++i) all += counts_[i];
+    return all;
   }
 
   /// Finishes what is in flight, a snapshot being made included.
@@ -160,7 +184,36 @@ class CowLoad {
     std::shared_ptr<block::Device> device;
   };
 
-  void submit_write() {
+  [[nodiscard]] std::uint32_t weight(std::size_t action) const noexcept {
+    const auto kind = static_cast<CowAction>(action);
+    const bool off =
+        !options_.zeroes_and_discards && (kind == CowAction::zero || kind == CowAction::discard);
+    return off ? 0 : weights_[action];
+  }
+  void count(CowAction action) noexcept { ++counts_[static_cast<std::size_t>(action)]; }
+
+  void act(CowAction action) {
+    switch (action) {
+      case CowAction::write: submit_change(block::Op::write, action); break;
+      case CowAction::zero: submit_change(block::Op::write_zeroes, action); break;
+      case CowAction::discard: submit_change(block::Op::discard, action); break;
+      case CowAction::flush:
+        count(action);
+        submit(block::Op::flush, 0, 0);
+        break;
+      case CowAction::read:
+        if (ops_.size() < options_.in_flight_max) submit_read();
+        break;
+      case CowAction::snapshot: advance_snapshot(); break;
+      case CowAction::remove: remove_one(); break;
+      case CowAction::step:
+        for (auto steps = prng_.below(4); steps > 0; --steps) (void)world_.machine.step();
+        break;
+    }
+  }
+
+  void submit_change(block::Op kind, CowAction action) {
+    if (ops_.size() >= options_.in_flight_max) return;
     std::uint64_t size = kSector * (1 + prng_.below(options_.write_bytes_max / kSector));
     if (prng_.chance(1, 2)) size = kSector * (1 + prng_.below(8));
     const std::uint64_t sectors = world_.options.origin_bytes / kSector;
@@ -172,9 +225,7 @@ class CowLoad {
         return;
       }
     }
-    block::Op kind = block::Op::write;
-    if (options_.zeroes_and_discards && prng_.chance(1, 8)) kind = block::Op::write_zeroes;
-    if (options_.zeroes_and_discards && prng_.chance(1, 8)) kind = block::Op::discard;
+    count(action);
     submit(kind, offset, size);
   }
 
@@ -210,6 +261,7 @@ class CowLoad {
     std::advance(it, static_cast<std::ptrdiff_t>(prng_.below(known.size())));
     auto device = world_.volume->open_snapshot(it->first);
     REQUIRE(device);
+    count(CowAction::read);
     Op& op = ops_.emplace_back();
     op.load = this;
     op.device = *device;
@@ -289,6 +341,7 @@ class CowLoad {
         request.id = making_ = world_.next_id();
         making_persistent_ = request.persistent = prng_.chance(1, 2);
         if (volume.prepare(request)) stage_ = Stage::prepared;
+        count(CowAction::snapshot);
         break;
       }
       case Stage::prepared:
@@ -320,6 +373,7 @@ class CowLoad {
     auto it = known.begin();
     std::advance(it, static_cast<std::ptrdiff_t>(prng_.below(known.size())));
     removing_ = it->first;
+    count(CowAction::remove);
     const SimMachine::Inline waits(world_.machine);
     if (!world_.volume->remove(it->first, true)) return;
     removing_.reset();
@@ -334,6 +388,8 @@ class CowLoad {
   Prng prng_;
   CowLoadOptions options_;
   std::list<Op> ops_;
+  CowWeights weights_ = kCowWeights;
+  CowWeights counts_{};
   Stage stage_ = Stage::none;
   SnapshotId making_;
   bool making_persistent_ = false;
