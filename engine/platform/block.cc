@@ -30,6 +30,10 @@ std::size_t Device::extents(std::uint64_t /*offset_bytes*/, std::uint64_t size_b
   return 1;
 }
 
+Status ResizableDevice::allocate(std::uint64_t /*offset_bytes*/, std::uint64_t /*size_bytes*/) {
+  return {};
+}
+
 int check(const Geometry& geometry, const Request& request) noexcept {
   if (request.op == Op::flush) return 0;
   const bool reads = request.op == Op::read;

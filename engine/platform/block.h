@@ -106,6 +106,10 @@ class ResizableDevice : public Device {
   /// shrinks. Blocks; the new size is durable afterwards. On failure the size is unchanged.
   /// Errors: insufficient_storage; io_error; not_supported (a block device).
   [[nodiscard]] virtual Status resize(std::uint64_t size_bytes) = 0;
+  /// Takes space for a range that lies in the device and may have been discarded, so that later
+  /// writes to it cannot meet ENOSPC. What it holds is unchanged. Blocks. The base class has
+  /// nothing to do: a device whose space is its own. Errors: insufficient_storage; io_error.
+  [[nodiscard]] virtual Status allocate(std::uint64_t offset_bytes, std::uint64_t size_bytes);
 };
 
 /// What is wrong with a request's kind, range, size or alignment: 0, or EINVAL, ENOSPC (a write

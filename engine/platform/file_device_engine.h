@@ -31,6 +31,7 @@ class Base : public FileDevice {
 
   [[nodiscard]] block::Geometry geometry() const noexcept final;
   [[nodiscard]] Status resize(std::uint64_t size_bytes) override;
+  [[nodiscard]] Status allocate(std::uint64_t offset_bytes, std::uint64_t size_bytes) override;
   [[nodiscard]] std::size_t extents(std::uint64_t offset_bytes, std::uint64_t size_bytes,
                                     std::span<block::Extent> out) const noexcept override;
   [[nodiscard]] const std::string& path() const noexcept final { return file_.path; }

@@ -11,6 +11,7 @@
 #include <condition_variable>
 #include <cstring>
 #include <mutex>
+#include <optional>
 #include <thread>
 #include <vector>
 
@@ -41,6 +42,13 @@ alignas(4096) const std::byte g_zeroes[kZeroesBytes] = {};
       return fail(Errc::volume_attached, path + ": mounted, or in use by another program");
     default: return fail(Errc::io_error, path + ": " + error_text(error));
   }
+}
+
+[[nodiscard]] tl::unexpected<Error> space_failure(const std::string& path, int error) {
+  const Errc code = error == ENOSPC || error == EDQUOT || error == EFBIG
+                        ? Errc::insufficient_storage
+                        : Errc::io_error;
+  return fail(code, path + ": " + error_text(error));
 }
 
 // The class of thread-pool devices. If `apart`, some threads make the blocking calls and others,
@@ -76,11 +84,12 @@ class ThreadDevice final : public Base {
   [[nodiscard]] Status resize(std::uint64_t size_bytes) override {
     if (!apart_) return Base::resize(size_bytes);
     Resize job{size_bytes};
-    std::unique_lock lock(mutex_);
-    resizes_.push_back(&job);
-    arrived_.notify_all();
-    resized_.wait(lock, [&] { return job.done; });
-    return std::move(job.status);
+    return run_apart(job);
+  }
+  [[nodiscard]] Status allocate(std::uint64_t offset_bytes, std::uint64_t size_bytes) override {
+    if (!apart_) return Base::allocate(offset_bytes, size_bytes);
+    Resize job{size_bytes, offset_bytes};
+    return run_apart(job);
   }
 
   // Looking for holes may wait as well, and callers do it on any thread.
@@ -127,7 +136,8 @@ class ThreadDevice final : public Base {
         Resize& job = *resizes_.back();
         resizes_.pop_back();
         lock.unlock();
-        job.status = Base::resize(job.size_bytes);
+        job.status = job.allocate_at ? Base::allocate(*job.allocate_at, job.size_bytes)
+                                     : Base::resize(job.size_bytes);
         lock.lock();
         job.done = true;
         resized_.notify_all();
@@ -195,9 +205,17 @@ class ThreadDevice final : public Base {
   };
   struct Resize {
     std::uint64_t size_bytes = 0;
+    std::optional<std::uint64_t> allocate_at{};  // Then it is no resize.
     Status status{};
     bool done = false;
   };
+  [[nodiscard]] Status run_apart(Resize& job) {
+    std::unique_lock lock(mutex_);
+    resizes_.push_back(&job);
+    arrived_.notify_all();
+    resized_.wait(lock, [&] { return job.done; });
+    return std::move(job.status);
+  }
 
   const bool apart_;
   std::mutex mutex_;
@@ -252,10 +270,15 @@ Status Base::resize(std::uint64_t size_bytes) {
     return {};
   }
   if (size_bytes > old) (void)!::ftruncate(fd(), static_cast<off_t>(old));
-  const Errc code = error == ENOSPC || error == EDQUOT || error == EFBIG
-                        ? Errc::insufficient_storage
-                        : Errc::io_error;
-  return fail(code, path() + ": " + error_text(error));
+  return space_failure(path(), error);
+}
+
+Status Base::allocate(std::uint64_t offset_bytes, std::uint64_t size_bytes) {
+  if (is_block_device()) return {};
+  const int error =
+      ::posix_fallocate(fd(), static_cast<off_t>(offset_bytes), static_cast<off_t>(size_bytes));
+  if (error == 0) return {};
+  return space_failure(path(), error);
 }
 
 std::size_t Base::extents(std::uint64_t offset_bytes, std::uint64_t size_bytes,

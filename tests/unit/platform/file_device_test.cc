@@ -276,6 +276,27 @@ TEST_CASE("holes of a file are reported as such", "[file_device]") {
   CHECK(extents[1].size_bytes == 65536);
 }
 
+TEST_CASE("what was discarded can be allocated again, and nothing else is touched",
+          "[file_device]") {
+  Fixture fixture;
+  const std::string path = fixture.make("image", kSizeBytes);
+  FileDeviceOptions options;
+  options.apart = GENERATE(false, true);
+  const auto device = open_file_device(path, options);
+  REQUIRE(device);
+  std::vector<std::byte> bytes(kSizeBytes, std::byte{7});
+  REQUIRE(run(**device, block::Op::write, 0, bytes) == 0);
+  const std::span<std::byte> middle(bytes.data() + kSizeBytes / 4, kSizeBytes / 2);
+  REQUIRE(run(**device, block::Op::discard, kSizeBytes / 4, middle) == 0);
+  REQUIRE((*device)->allocate(kSizeBytes / 8, kSizeBytes / 2));
+  std::vector<std::byte> seen(kSizeBytes);
+  REQUIRE(run(**device, block::Op::read, 0, seen) == 0);
+  const auto is_old = [](std::byte b) { return b == std::byte{7}; };
+  CHECK(std::all_of(seen.begin(), seen.begin() + kSizeBytes / 4, is_old));
+  CHECK(std::all_of(seen.begin() + kSizeBytes * 3 / 4, seen.end(), is_old));
+  CHECK((*device)->geometry().size_bytes == kSizeBytes);
+}
+
 TEST_CASE("a diff area on its own origin is refused, whatever the path", "[file_device]") {
   Fixture fixture;
   const std::string path = fixture.make("file", 4096);
