@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <iterator>
 #include <tuple>
+#include <utility>
 
 #include "engine/platform/assert.h"
 
@@ -172,31 +173,52 @@ bool ChunkMap::drop_if_unneeded(std::uint64_t chunk, std::uint64_t epoch, std::u
 
 void ChunkMap::prune(std::uint64_t first, std::uint64_t end, std::uint64_t newest,
                      const std::function<void(Home)>& dropped) {
-  const std::lock_guard one_at_a_time(prune_mutex_);
-  for (std::uint64_t epoch = first;; ++epoch) {
-    ChunkList list;
-    {
-      const std::lock_guard lock(lists_mutex_);
-      const auto it = lists_.lower_bound(epoch);
-      if (it == lists_.end() || it->first >= end) return;
-      epoch = it->first;
-      list = std::move(it->second);
-      lists_.erase(it);
-    }
-    ChunkList kept;
-    for (auto& part : list) {
-      for (const ChunkNumber& number : part) {
-        const std::uint64_t chunk = unpack(number);
-        if (!drop_if_unneeded(chunk, epoch, newest, dropped)) note(chunk, kept);
-      }
-      part = {};
-    }
-    if (kept.empty()) continue;
-    const std::lock_guard lock(lists_mutex_);
-    ChunkList& since = lists_[epoch];  // Records may have come meanwhile.
-    since.insert(since.end(), std::make_move_iterator(kept.begin()),
-                 std::make_move_iterator(kept.end()));
+  PruneCursor at{first, 0};
+  while (prune_step(at, end, newest, dropped)) {
   }
+}
+
+bool ChunkMap::prune_step(PruneCursor& at, std::uint64_t end, std::uint64_t newest,
+                          const std::function<void(Home)>& dropped) {
+  const std::lock_guard one_at_a_time(prune_mutex_);
+  std::vector<ChunkNumber> part;
+  if (!take_part(at, end, part)) return false;
+  std::erase_if(part, [&](const ChunkNumber& number) {
+    return drop_if_unneeded(unpack(number), at.epoch, newest, dropped);
+  });
+  put_part(at, part);
+  return true;
+}
+
+bool ChunkMap::take_part(PruneCursor& at, std::uint64_t end, std::vector<ChunkNumber>& part) {
+  const std::lock_guard lock(lists_mutex_);
+  for (auto it = lists_.lower_bound(at.epoch); it != lists_.end() && it->first < end; ++it) {
+    if (it->first != at.epoch) at = {it->first, 0};
+    if (at.part >= it->second.size()) continue;
+    part = std::exchange(it->second[at.part], {});
+    return true;
+  }
+  return false;
+}
+
+void ChunkMap::put_part(PruneCursor& at, const std::vector<ChunkNumber>& kept) {
+  const std::lock_guard lock(lists_mutex_);
+  const auto it = lists_.find(at.epoch);
+  ChunkList& list = it->second;
+  auto& part = list[at.part];
+  part.insert(part.end(), kept.begin(), kept.end());  // Records may have come meanwhile.
+  if (at.part > 0 && list[at.part - 1].size() + part.size() <= kPartChunks) {
+    auto& previous = list[at.part - 1];
+    previous.insert(previous.end(), part.begin(), part.end());
+    part.clear();
+  }
+  if (!part.empty()) {
+    ++at.part;
+    return;
+  }
+  if (at.part + 1 != list.size()) part = std::move(list.back());
+  list.pop_back();
+  if (list.empty()) lists_.erase(it);
 }
 
 void ChunkMap::for_each_since(std::uint64_t epoch,

@@ -77,6 +77,16 @@ class ChunkMap {
   void prune(std::uint64_t first, std::uint64_t end, std::uint64_t newest,
              const std::function<void(Home)>& dropped);
 
+  /// Where prune_step() goes on.
+  struct PruneCursor {
+    std::uint64_t epoch = 0;  // At first that of the range.
+    std::size_t part = 0;
+  };
+  /// A step of prune() over [at.epoch, end) that looks at a few thousand records at most.
+  /// False: nothing is left. Between two steps the map is complete.
+  bool prune_step(PruneCursor& at, std::uint64_t end, std::uint64_t newest,
+                  const std::function<void(Home)>& dropped);
+
   /// Calls `visit(chunk)` for every chunk with a record of an epoch >= `epoch`.
   void for_each_since(std::uint64_t epoch, const std::function<void(std::uint64_t)>& visit) const;
 
@@ -116,6 +126,10 @@ class ChunkMap {
   bool drop_if_unneeded(std::uint64_t chunk, std::uint64_t epoch, std::uint64_t newest,
                         const std::function<void(Home)>& dropped);
   void note(std::uint64_t chunk, ChunkList& list);
+  /// The next part, moving the cursor to it. False: there is none.
+  bool take_part(PruneCursor& at, std::uint64_t end, std::vector<ChunkNumber>& part);
+  /// Puts back what is left of it and moves the cursor on.
+  void put_part(PruneCursor& at, const std::vector<ChunkNumber>& kept);
 
   mutable std::array<sync::Mutex, kLocks> locks_;
   std::vector<Page> pages_;

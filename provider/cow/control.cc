@@ -17,11 +17,11 @@
 #include <cerrno>
 #include <cstdlib>
 #include <cstring>
-#include <deque>
 #include <new>
 
 #include "engine/platform/assert.h"
 #include "provider/cow/blobs.h"
+#include "provider/cow/own_executor.h"
 
 namespace umbra::cow {
 
@@ -55,49 +55,6 @@ namespace {
 
 }  // namespace
 
-// The volume's own thread for rare, blocking work. Jobs that have not begun when it goes are
-// dropped: the volume is closed by then.
-class Volume::Impl::OwnExecutor final : public Executor {
- public:
-  OwnExecutor() : thread_([this] { run(); }) {}
-  ~OwnExecutor() override {
-    {
-      const std::lock_guard lock(mutex_);
-      stopping_ = true;
-    }
-    changed_.notify_all();
-    thread_.join();
-  }
-  void post(std::function<void()> job) override {
-    {
-      const std::lock_guard lock(mutex_);
-      jobs_.push_back(std::move(job));
-    }
-    changed_.notify_all();
-  }
-
- private:
-  void run() {
-    std::unique_lock lock(mutex_);
-    for (;;) {
-      changed_.wait(lock, [this] { return stopping_ || !jobs_.empty(); });
-      if (stopping_) return;
-      std::function<void()> job = std::move(jobs_.front());
-      jobs_.pop_front();
-      lock.unlock();
-      job();
-      job = nullptr;  // It may hold the last reference to the volume's inside.
-      lock.lock();
-    }
-  }
-
-  sync::Mutex mutex_;
-  sync::ConditionVariable changed_;
-  std::deque<std::function<void()>> jobs_;
-  bool stopping_ = false;
-  std::thread thread_;
-};
-
 Volume::Impl::Impl(block::Device& origin, block::ResizableDevice& diff, const OpenOptions& options,
                    const format::Superblock& superblock)
     : origin_(origin),
@@ -106,6 +63,7 @@ Volume::Impl::Impl(block::Device& origin, block::ResizableDevice& diff, const Op
       origin_geometry_(origin.geometry()),
       diff_alignment_(diff.geometry().alignment_bytes),
       options_(options),
+      clock_(options.clock != nullptr ? *options.clock : system_clock()),
       superblock_(superblock),
       layout_(format::Layout::of(superblock.chunk_bytes, superblock.unit_bytes)),
       area_(format::area_tag(superblock.area_id)),
@@ -127,6 +85,8 @@ Volume::Impl::Impl(block::Device& origin, block::ResizableDevice& diff, const Op
     batch.next = std::exchange(free_batches_, &batch);
   }
   completed_ahead_.reserve(kBatchesMax + 1);
+  diff_maximum_.store(superblock.diff_bytes_max);
+  space_.no_punching = !diff.geometry().can_discard;
 }
 
 Volume::Impl::~Impl() = default;
@@ -288,9 +248,9 @@ Result<std::uint32_t> Volume::Impl::take_segment_aside(const std::string& what) 
     const std::lock_guard lock(mutex_);
     if (segments_.free_count() < 2) continue;
     const auto segment = segments_.take_aside();
-    if (segments_.free_count() < kSegmentsAhead) post_grow();
+    note_space();
     return *segment;
-  } while (extend());
+  } while (make_room());
   return fail(Errc::insufficient_storage,
               "the diff area has no room for " + what +
                   "; delete snapshots, or attach with a larger maximum");
@@ -465,59 +425,43 @@ Status Volume::Impl::confirm(const SnapshotId& id) {
   return {};
 }
 
-Status Volume::Impl::remove(const SnapshotId& id, bool force) {
+Status Volume::Impl::remove(const SnapshotId& id, bool force, const RemovalCause& cause) {
+  const std::lock_guard table(table_mutex_);
   std::shared_ptr<Snapshot> snapshot;
-  bool lived = false;
-  std::uint64_t end = 0;
-  std::uint64_t newest = 0;
+  format::SnapshotSlot slot;
   {
-    const std::lock_guard table(table_mutex_);
-    format::SnapshotSlot slot;
-    {
-      const std::lock_guard lock(mutex_);
-      if (closed_.load()) return fail(Errc::bad_state, "the volume is closed");
-      snapshot = find_snapshot(id);
-      if (!snapshot) return fail(Errc::object_not_found, "snapshot " + id.to_string());
-      if (!force && snapshot->open_devices.load() > 0) {
-        return fail(Errc::volume_in_use, "snapshot " + id.to_string() + " is open");
-      }
-      slot = snapshot->slot;
-    }
-    // Durable before its space is reused: otherwise a crash could bring the snapshot back over
-    // segments that hold something else.
-    slot.state = SlotState::free;
-    if (Status written = write_slot(slot); !written) return written;
-    free_slots_.push_back(slot.index);
     const std::lock_guard lock(mutex_);
-    snapshot->readable.store(Snapshot::Readable::removed);
-    snapshots_.erase(snapshot->epoch);
-    by_id_.erase(id);
-    if (snapshot->slot.state == SlotState::created) --created_count_;
-    if (snapshot->slot.lost) --lost_count_;
-    if (prepared_ == snapshot) {
-      prepared_living_.clear();
-      prepared_persistent_.clear();
-      prepared_.reset();
+    if (closed_.load()) return fail(Errc::bad_state, "the volume is closed");
+    snapshot = find_snapshot(id);
+    if (!snapshot) return fail(Errc::object_not_found, "snapshot " + id.to_string());
+    if (!force && snapshot->open_devices.load() > 0) {
+      return fail(Errc::volume_in_use, "snapshot " + id.to_string() + " is open");
     }
-    lived = stop_living(*snapshot);
-    end = live_above(snapshot->epoch);
-    newest = live_below(snapshot->epoch);
-    if (failing_.head != nullptr) post_losses();
+    slot = snapshot->slot;
   }
-  if (lived) prune(snapshot->epoch, end, newest);
+  // Durable before its space is reused: otherwise a crash could bring the snapshot back over
+  // segments that hold something else.
+  slot.state = SlotState::free;
+  if (Status written = write_slot(slot); !written) return written;
+  free_slots_.push_back(slot.index);
+  const std::lock_guard lock(mutex_);
+  snapshot->readable.store(Snapshot::Readable::removed);
+  snapshots_.erase(snapshot->epoch);
+  by_id_.erase(id);
+  if (snapshot->slot.state == SlotState::created) --created_count_;
+  if (snapshot->slot.lost) --lost_count_;
+  if (prepared_ == snapshot) {
+    prepared_living_.clear();
+    prepared_persistent_.clear();
+    prepared_.reset();
+  } else {
+    tell_of(EventKind::snapshot_deleted, *snapshot, cause, {});
+  }
+  space_.growth.reset();  // There may be space again.
+  space_.eviction_failed = false;
+  if (stop_living(*snapshot)) note_unpruned(snapshot->epoch);
+  if (failing_.head != nullptr) post_losses();
   return {};
-}
-
-void Volume::Impl::prune(std::uint64_t first, std::uint64_t end, std::uint64_t newest) {
-  std::vector<Home> dropped;  // Page locks are leaves: the segments are told afterwards.
-  map_.prune(first, end, newest, [&](Home home) { dropped.push_back(home); });
-  Batch* list = nullptr;
-  {
-    const std::lock_guard lock(mutex_);
-    for (const Home home : dropped) (void)segments_.drop(home.segment);
-    list = form_batches();
-  }
-  start(list);
 }
 
 // --- looking at it ---------------------------------------------------------------------------
@@ -553,7 +497,7 @@ Statistics Volume::Impl::statistics() const {
   Statistics statistics;
   statistics.chunk_bytes = layout_.chunk_bytes;
   statistics.diff_allocated_bytes = closed_.load() ? 0 : diff_.geometry().size_bytes;
-  statistics.diff_bytes_max = superblock_.diff_bytes_max;
+  statistics.diff_bytes_max = diff_maximum_.load();
   statistics.chunks_preserved = chunks_preserved_.load();
   statistics.records = map_.record_count();
   statistics.groups_written = groups_written_.load();
@@ -562,6 +506,9 @@ Statistics Volume::Impl::statistics() const {
   statistics.metadata_repairs = metadata_repairs_.load();
   const std::lock_guard lock(mutex_);
   statistics.diff_used_bytes = segments_.used_count() * layout_.segment_bytes;
+  statistics.diff_ready_bytes = ready_bytes();
+  statistics.diff_punched_bytes = segments_.bare_count() * layout_.segment_bytes;
+  statistics.snapshots_evicted = snapshots_evicted_.load();
   statistics.snapshots = created_count_;
   statistics.snapshots_lost = lost_count_;
   statistics.writes_held = writes_held_;
@@ -576,6 +523,7 @@ Status Volume::Impl::close() {
   {
     std::unique_lock lock(mutex_);
     if (closed_.load()) return {};
+    space_.stopping = true;
     idle_.wait(lock, [this] { return busy_ == 0; });
   }
   const bool held = statistics().writes_held;
@@ -600,6 +548,7 @@ void Volume::Impl::shut_down() noexcept {
   }
   for (std::uint64_t reads = reads_.load(); reads != 0; reads = reads_.load()) reads_.wait(reads);
   own_executor_.reset();
+  flush_events();
   fail_chain(waiting.take(), EIO);
 }
 

@@ -7,6 +7,9 @@
 //   control.cc     prepare, commit, confirm, remove, close; the snapshot table
 //   recovery*.cc   open
 //   blobs.cc       named pieces of metadata, kept in the snapshot table
+//   losses.cc      when a copy fails: who is lost, durably, before the write goes through
+//   space.cc       growing ahead, the oldest go when it is full, thresholds, events
+//   reclaim.cc     the space of what went: looking at its records, giving it back to the host
 //
 // A chunk of the newest live epoch is in one of three states:
 //   none     no bit, no Copy: the next writer claims it
@@ -30,9 +33,10 @@
 //     since then was flushed before it was published.
 //
 // Locks: mutex_ guards all members that say so; it is never held over I/O or a callback. The map's
-// locks are below it, but prune(), which is called without it. table_mutex_ serialises writers of
-// the snapshot table and of the superblock, grow_mutex_ those who make the diff area larger; they
-// are taken in this order, before mutex_.
+// locks are below it, but prune_step()'s, which is called without it. table_mutex_ serialises
+// writers of the snapshot table and of the superblock, grow_mutex_ those who make the diff area
+// larger, reclaim_mutex_ those who look for free space; they are taken in this order, before
+// mutex_.
 //
 // What the number n of snapshots costs: finding one by its id, and everything that a snapshot's
 // life does, takes O(log n) steps under the lock; commit() allocates nothing. Removing one looks at
@@ -56,6 +60,7 @@
 #include "provider/cow/movable_device.h"
 #include "provider/cow/request_queue.h"
 #include "provider/cow/segments.h"
+#include "provider/cow/space.h"
 #include "provider/cow/sync.h"
 #include "provider/cow/volume.h"
 #include "provider/format/diff_area.h"
@@ -66,7 +71,7 @@ inline constexpr std::size_t kBatchesMax = 8;         // Groups in flight per vo
 inline constexpr std::uint32_t kBatchChunksMax = 64;  // Records in a group.
 inline constexpr std::uint32_t kBatchBytesMax = 512U << 10U;
 inline constexpr std::size_t kCopiesMax = 1024;     // Chunks being copied or waiting for it.
-inline constexpr std::uint64_t kSegmentsAhead = 4;  // Fewer free ones: grow.
+inline constexpr std::uint64_t kSegmentsAhead = 4;  // Fewer ready ones: grow.
 inline constexpr std::size_t kShards = sync::kShards;
 
 /// Memory for device I/O: aligned for O_DIRECT.
@@ -134,7 +139,7 @@ class Volume::Impl : public std::enable_shared_from_this<Volume::Impl> {
   void commit(const SnapshotId& id, std::int64_t creation_filetime) noexcept;
   [[nodiscard]] Status post_commit(const SnapshotId& id, const std::vector<SnapshotId>& members);
   [[nodiscard]] Status confirm(const SnapshotId& id);
-  [[nodiscard]] Status remove(const SnapshotId& id, bool force);
+  [[nodiscard]] Status remove(const SnapshotId& id, bool force, const RemovalCause& cause);
   [[nodiscard]] std::vector<SnapshotRecord> list() const;
   [[nodiscard]] std::optional<SnapshotRecord> find(const SnapshotId& id) const;
   [[nodiscard]] std::size_t count() const;
@@ -226,28 +231,80 @@ class Volume::Impl : public std::enable_shared_from_this<Volume::Impl> {
   [[nodiscard]] Batch* form_batches() noexcept;                        // mutex_; a list to start
   [[nodiscard]] bool form_batch(Batch& batch) noexcept;                // mutex_
   [[nodiscard]] bool needs_flush(std::uint64_t chunk) const noexcept;  // mutex_
-  void out_of_space() noexcept;                                        // mutex_
   void start_claimed() noexcept;
   void start(Batch* list) noexcept;
   void start_reads(Batch& batch) noexcept;
   void reads_done(Batch& batch) noexcept;
   void writes_done(Batch& batch) noexcept;
   void publish(Batch& batch) noexcept;
-  void fail_batch(Batch& batch) noexcept;
   void retire(Batch& batch) noexcept;                    // mutex_
   void note_completed(std::uint64_t sequence) noexcept;  // mutex_
   void resume(RequestQueue& waiters) noexcept;
-  void post_grow() noexcept;    // mutex_
+  void post(void (Impl::*job)()) noexcept;
+  void end_busy() noexcept;
+
+  // --- losses.cc -----------------------------------------------------------------------------
+
+  void fail_batch(Batch& batch, Fault fault) noexcept;
   void post_losses() noexcept;  // mutex_
-  void grow();
-  /// Makes the diff area larger by a step. False: it could not; says why in the log.
-  bool extend();
   void settle_losses();
+  void hold_writes(CopyQueue& failed, const Error& why);
+  /// The loss is durable: whoever waited goes on.
+  void let_through(CopyQueue& failed, const std::vector<std::shared_ptr<Snapshot>>& victims);
   /// The snapshots that would need the copies.
   [[nodiscard]] std::vector<std::shared_ptr<Snapshot>> victims_of(
       const CopyQueue& failed) const;  // mutex_
-  void post(void (Impl::*job)()) noexcept;
-  void end_busy() noexcept;
+
+  // --- space.cc ------------------------------------------------------------------------------
+
+  /// Segments were taken into use or became free: thresholds, and growth ahead of the writes.
+  void note_space() noexcept;                                // mutex_
+  void note_thresholds() noexcept;                           // mutex_
+  [[nodiscard]] std::uint64_t used_bytes() const noexcept {  // mutex_; of the area's size
+    return format::kSegmentsOffset + segments_.used_count() * layout_.segment_bytes;
+  }
+  void out_of_space() noexcept;  // mutex_
+  /// True: it is growing, or will.
+  bool post_grow() noexcept;  // mutex_
+  void grow();
+  /// False: neither a look at what went nor growth gave anything.
+  bool make_room();
+  /// Makes more room: allocates what is free but bare, then makes the diff area larger. False: it
+  /// could not; says why in the log.
+  bool extend();
+  void note_growth(const Growth& growth, const Status& grown, bool by_host);  // grow_mutex_
+  /// Allocates bare segments until `wanted_bytes` are ready. False: less than `least_bytes` are.
+  bool allocate_bare(std::uint64_t least_bytes, std::uint64_t wanted_bytes);  // grow_mutex_
+  [[nodiscard]] std::uint64_t ready_bytes() const noexcept {                  // mutex_
+    return segments_.free_count() * layout_.segment_bytes;
+  }
+  [[nodiscard]] std::uint64_t grow_step_bytes() const noexcept;
+  [[nodiscard]] std::uint64_t space_limit() const noexcept;  // mutex_; 0: none is known
+  /// The snapshot that goes first when it is full. Null: none may.
+  [[nodiscard]] std::shared_ptr<Snapshot> evictable() const noexcept;  // mutex_
+  void evict();
+  /// Notes an event for the sink.
+  void tell(Event event) noexcept;  // mutex_
+  void tell_of(EventKind kind, const Snapshot& snapshot, const RemovalCause& cause,
+               std::string text) noexcept;  // mutex_
+  void post_events() noexcept;              // mutex_
+  void deliver_events();
+  void flush_events() noexcept;
+  void post_tick() noexcept;  // mutex_
+  void tick();
+
+  // --- reclaim.cc ----------------------------------------------------------------------------
+
+  /// Records that only the snapshot of this epoch needed may be dropped, in the background.
+  void note_unpruned(std::uint64_t epoch) noexcept;  // mutex_
+  void post_reclaim() noexcept;                      // mutex_
+  void reclaim();
+  /// Looks at some records. False: there is nothing left to look at.
+  bool prune_some();
+  /// All that prune_some() would do. For who waits for space.
+  void prune_all();
+  /// Gives a free segment back to the host. False: none, or not now.
+  bool punch_one();
 
   // --- control.cc ----------------------------------------------------------------------------
 
@@ -270,8 +327,6 @@ class Volume::Impl : public std::enable_shared_from_this<Volume::Impl> {
   [[nodiscard]] Status write_superblock(bool clean);  // table_mutex_
   [[nodiscard]] format::SnapshotSlot slot_of(const Snapshot& snapshot) const;
   [[nodiscard]] Status mark_lost(const std::vector<std::shared_ptr<Snapshot>>& victims);
-  /// Of ChunkMap::prune(). Goes on with copies that waited for the space.
-  void prune(std::uint64_t first, std::uint64_t end, std::uint64_t newest);
   /// Errors: object_not_found; bad_state (prepared only).
   [[nodiscard]] Result<std::shared_ptr<Snapshot>> committed(const SnapshotId& id) const;
   /// What prepare() refuses before it writes anything.
@@ -317,9 +372,11 @@ class Volume::Impl : public std::enable_shared_from_this<Volume::Impl> {
   const block::Geometry origin_geometry_;
   const std::uint32_t diff_alignment_;
   const OpenOptions options_;
+  const Clock& clock_;
   format::Superblock superblock_;  // table_mutex_
   const format::Layout layout_;
   const std::uint64_t area_;
+  sync::Atomic<std::uint64_t> diff_maximum_ = 0;  // superblock_'s, for those without table_mutex_.
   const std::uint64_t chunk_count_;
   const std::uint32_t batch_chunks_;
   const Logger log_;
@@ -369,13 +426,13 @@ class Volume::Impl : public std::enable_shared_from_this<Volume::Impl> {
   CopyQueue claimed_;                // mutex_
   CopyQueue failing_;                // mutex_; could not be preserved, loss not durable yet
   std::array<Batch, kBatchesMax> batches_;
-  Batch* free_batches_ = nullptr;  // mutex_
-  std::size_t busy_ = 0;           // mutex_; batches in flight and jobs running
-  bool growing_ = false;           // mutex_
-  bool grow_failed_ = false;       // mutex_
-  bool settling_ = false;          // mutex_
-  bool writes_held_ = false;       // mutex_
-  std::string trouble_;            // mutex_; first thing that went wrong, for people
+  Batch* free_batches_ = nullptr;      // mutex_
+  std::size_t busy_ = 0;               // mutex_; batches in flight and jobs running
+  bool growing_ = false;               // mutex_
+  bool settling_ = false;              // mutex_
+  bool writes_held_ = false;           // mutex_
+  Fault failing_fault_ = Fault::none;  // mutex_; why the first of failing_ is there
+  std::string trouble_;                // mutex_; first thing that went wrong, for people
 
   std::uint64_t next_sequence_ = 1;             // mutex_
   std::uint64_t completed_sequence_ = 0;        // mutex_
@@ -393,7 +450,10 @@ class Volume::Impl : public std::enable_shared_from_this<Volume::Impl> {
   std::vector<std::uint32_t> free_slots_;  // table_mutex_; the lowest last
   std::unique_ptr<Blobs> blobs_;           // table_mutex_; the pointer is constant
   sync::Mutex grow_mutex_;
-  std::uint64_t epoch_last_ = 0;  // mutex_; highest ever given out
+  sync::Mutex reclaim_mutex_;
+  std::optional<PruneWork> prune_work_;  // reclaim_mutex_
+  SpaceState space_;                     // mutex_
+  std::uint64_t epoch_last_ = 0;         // mutex_; highest ever given out
 
   sync::Atomic<std::uint64_t> reads_ = 0;  // Of snapshots.
   std::atomic<std::uint64_t> chunks_preserved_ = 0;
@@ -401,6 +461,7 @@ class Volume::Impl : public std::enable_shared_from_this<Volume::Impl> {
   std::atomic<std::uint64_t> diff_flushes_ = 0;
   std::atomic<std::uint64_t> checksum_failures_ = 0;
   std::atomic<std::uint64_t> metadata_repairs_ = 0;
+  std::atomic<std::uint64_t> snapshots_evicted_ = 0;
 };
 
 }  // namespace umbra::cow

@@ -177,6 +177,9 @@ void Volume::Impl::release() noexcept {
     if (--holds_ > 0) return;
     gate_shut_.store(false);
     waiting.append(parked_);
+    // What waited for the end of the hold.
+    post_events();
+    if (std::exchange(space_.punch_waits, false)) post_reclaim();
   }
   resume(waiting);
 }

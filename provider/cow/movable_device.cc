@@ -48,6 +48,10 @@ Status MovableDevice::resize(std::uint64_t size_bytes) {
   return current().resize(size_bytes);
 }
 
+Status MovableDevice::allocate(std::uint64_t offset_bytes, std::uint64_t size_bytes) {
+  return current().allocate(offset_bytes, size_bytes);
+}
+
 void MovableDevice::submit(block::Request& first) noexcept {
   const std::uint64_t shard = this_shard();
   std::array<RequestQueue, 2> forward;

@@ -52,6 +52,7 @@ class MovableDevice final : public block::ResizableDevice {
                                     std::span<block::Extent> out) const noexcept override;
   /// Beyond what is tracked it fails with insufficient_storage.
   [[nodiscard]] Status resize(std::uint64_t size_bytes) override;
+  [[nodiscard]] Status allocate(std::uint64_t offset_bytes, std::uint64_t size_bytes) override;
 
   /// From now on everything but reads waits, and nothing but reads is in flight. False: it was not
   /// so within `limit`, and nothing waits any more.

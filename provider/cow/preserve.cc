@@ -12,9 +12,8 @@
 // Groups form by themselves: what a chain of requests needs is claimed first and leaves together,
 // and while all batches are in flight, further copies queue up for the next one.
 //
-// When a copy fails (no space, an I/O error), the snapshots that need it are lost. That is made
-// durable first, then they stop counting as live, and then the write goes through; if it cannot be
-// made durable anywhere, the write is held. The origin never fails because of a snapshot.
+// When a copy fails, losses.cc decides what becomes of the snapshots that need it; when there is no
+// space for it, space.cc finds some.
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
@@ -115,12 +114,17 @@ bool Volume::Impl::form_batch(Batch& batch) noexcept {
        copy = copy->queue_next) {
     ++waiting;
   }
+  const std::uint64_t ready = segments_.free_count();
   const auto place = segments_.reserve(waiting);
   if (!place) {
     out_of_space();
     return false;
   }
-  if (segments_.free_count() < kSegmentsAhead) post_grow();
+  space_.starved_since.reset();
+  if (segments_.free_count() != ready) {
+    space_.rate.note(clock_.now(), layout_.segment_bytes);
+    note_space();
+  }
   batch.place = *place;
   batch.epoch = epoch_;
   batch.sequence = next_sequence_++;
@@ -142,14 +146,6 @@ bool Volume::Impl::form_batch(Batch& batch) noexcept {
 
 bool Volume::Impl::needs_flush(std::uint64_t chunk) const noexcept {
   return !living_persistent_.empty() && !map_.find(chunk, *living_persistent_.rbegin());
-}
-
-void Volume::Impl::out_of_space() noexcept {
-  post_grow();
-  if (growing_) return;  // Tried again when it has grown, or could not.
-  while (Copy* copy = claimed_.pop()) failing_.push(*copy);
-  if (trouble_.empty()) trouble_ = "diff area is full";
-  post_losses();
 }
 
 // --- one group -------------------------------------------------------------------------------
@@ -193,7 +189,7 @@ void Volume::Impl::start_reads(Batch& batch) noexcept {
 
 void Volume::Impl::reads_done(Batch& batch) noexcept {
   if (batch.error.load() != 0) {
-    fail_batch(batch);
+    fail_batch(batch, Fault::cow_read_failure);
     return;
   }
   const std::uint32_t count = batch.place.count;
@@ -247,7 +243,7 @@ void Volume::Impl::reads_done(Batch& batch) noexcept {
 
 void Volume::Impl::writes_done(Batch& batch) noexcept {
   if (batch.error.load() != 0) {
-    fail_batch(batch);
+    fail_batch(batch, Fault::cow_write_failure);
     return;
   }
   groups_written_.fetch_add(1, std::memory_order_relaxed);
@@ -262,7 +258,7 @@ void Volume::Impl::writes_done(Batch& batch) noexcept {
   }
   if (diff_flush_failed_.load()) {
     batch.error.store(EIO);
-    fail_batch(batch);
+    fail_batch(batch, Fault::io_failure);
     return;
   }
   batch.flush = {};
@@ -275,7 +271,7 @@ void Volume::Impl::writes_done(Batch& batch) noexcept {
       // Pages may be clean and lost: no later flush may turn this into success.
       impl.diff_flush_failed_.store(true);
       owner.error.store(done.error);
-      impl.fail_batch(owner);
+      impl.fail_batch(owner, Fault::io_failure);
       return;
     }
     impl.diff_flushes_.fetch_add(1, std::memory_order_relaxed);
@@ -303,14 +299,11 @@ void Volume::Impl::publish(Batch& batch) noexcept {
   chunks_preserved_.fetch_add(place.count, std::memory_order_relaxed);
   RequestQueue waiters;
   Batch* list = nullptr;
-  bool unsure = false;
-  std::uint64_t newest = 0;
   const std::uint64_t epoch = batch.epoch;
   {
     const std::lock_guard lock(mutex_);
     // Who needed these records may have gone before they could be told about it.
-    unsure = batch.removals != removals_;
-    newest = live_below(epoch + 1);
+    if (batch.removals != removals_) note_unpruned(epoch);
     for (; known > 0; --known) (void)segments_.drop(place.segment);
     // In a newer epoch than the record's the chunk is not preserved; its writers test again.
     const bool current = !living_.empty() && epoch >= *living_.rbegin();
@@ -326,29 +319,7 @@ void Volume::Impl::publish(Batch& batch) noexcept {
   }
   start(list);
   resume(waiters);
-  if (unsure) prune(epoch, epoch + 1, newest);
   end_busy();
-}
-
-void Volume::Impl::fail_batch(Batch& batch) noexcept {
-  Batch* list = nullptr;
-  {
-    const std::lock_guard lock(mutex_);
-    if (trouble_.empty()) {
-      trouble_ = "preserving a chunk failed: errno " + std::to_string(batch.error.load());
-    }
-    for (std::uint32_t i = 0; i < batch.place.count; ++i) {
-      failing_.push(*batch.copies[i]);
-      (void)segments_.drop(batch.place.segment);
-    }
-    // Its place in the index stays empty: recovery must not take it for a damaged group, so the
-    // numbers that vouch for earlier groups stop here.
-    sequence_stuck_ = true;
-    retire(batch);
-    post_losses();
-    list = form_batches();
-  }
-  start(list);
 }
 
 void Volume::Impl::retire(Batch& batch) noexcept {
@@ -388,109 +359,6 @@ void Volume::Impl::post(void (Impl::*job)()) noexcept {
     (*self.*job)();
     self->end_busy();
   });
-}
-
-void Volume::Impl::post_grow() noexcept {
-  if (growing_ || grow_failed_) return;
-  growing_ = true;
-  post(&Impl::grow);
-}
-
-void Volume::Impl::grow() {
-  (void)extend();
-  Batch* list = nullptr;
-  {
-    const std::lock_guard lock(mutex_);
-    growing_ = false;
-    list = form_batches();
-  }
-  start(list);
-}
-
-bool Volume::Impl::extend() {
-  const std::lock_guard grow(grow_mutex_);
-  const std::uint64_t now = diff_.geometry().size_bytes;
-  const std::uint64_t maximum = superblock_.diff_bytes_max;
-  std::uint64_t wanted = now + std::max(options_.grow_step_bytes, 2 * layout_.segment_bytes);
-  if (maximum != 0) wanted = std::min(wanted, maximum);
-  const bool possible = layout_.segments_in(wanted) > layout_.segments_in(now);
-  const Status grown =
-      possible ? diff_.resize(wanted) : Status(fail(Errc::insufficient_storage, "maximum reached"));
-  if (!grown && grown.error().code != Errc::not_supported) {
-    log_.warning("diff area cannot grow",
-                 {{"volume", id().to_string()}, {"error", grown.error().to_string()}});
-  }
-  const std::lock_guard lock(mutex_);
-  grow_failed_ = !grown;
-  if (grown) segments_.grow_to(layout_.segments_in(diff_.geometry().size_bytes));
-  return grown.has_value();
-}
-
-void Volume::Impl::post_losses() noexcept {
-  if (settling_) return;
-  settling_ = true;
-  post(&Impl::settle_losses);
-}
-
-void Volume::Impl::settle_losses() {
-  for (;;) {
-    CopyQueue failed;
-    std::vector<std::shared_ptr<Snapshot>> victims;
-    {
-      const std::lock_guard lock(mutex_);
-      if (failing_.head == nullptr) {
-        settling_ = false;
-        return;
-      }
-      failed = std::exchange(failing_, {});
-      victims = victims_of(failed);
-    }
-    const Status recorded = victims.empty() ? Status{} : mark_lost(victims);
-    RequestQueue waiters;
-    std::uint64_t first = 0;
-    std::uint64_t end = 0;
-    std::uint64_t newest = 0;
-    {
-      const std::lock_guard lock(mutex_);
-      writes_held_ = !recorded;
-      if (!recorded) {
-        while (Copy* copy = failed.pop()) failing_.push(*copy);
-        settling_ = false;
-      } else {
-        if (!victims.empty()) first = victims.front()->epoch;
-        end = live_above(first);
-        newest = live_below(first);
-        while (Copy* copy = failed.pop()) {
-          waiters.append(copy->waiters);
-          forget_copy(*copy);
-        }
-        waiters.append(starved_);
-      }
-    }
-    if (!recorded) {
-      log_.error("a loss cannot be recorded; writes to unpreserved chunks are held",
-                 {{"volume", id().to_string()}, {"error", recorded.error().to_string()}});
-      return;
-    }
-    for (const auto& victim : victims) {
-      log_.error("snapshot lost: its old data could not be kept",
-                 {{"volume", id().to_string()}, {"snapshot", victim->slot.id.to_string()}});
-    }
-    if (!victims.empty()) prune(first, end, newest);
-    resume(waiters);
-  }
-}
-
-std::vector<std::shared_ptr<Snapshot>> Volume::Impl::victims_of(const CopyQueue& failed) const {
-  std::uint64_t oldest = ~std::uint64_t{0};
-  for (const Copy* copy = failed.head; copy != nullptr; copy = copy->queue_next) {
-    oldest = std::min(oldest, map_.newest_epoch(copy->chunk));
-  }
-  std::vector<std::shared_ptr<Snapshot>> victims;
-  for (auto it = living_.upper_bound(oldest); it != living_.end(); ++it) {
-    victims.push_back(snapshots_.at(*it));
-  }
-  return victims;
 }
 
 }  // namespace umbra::cow

@@ -73,6 +73,10 @@ Status Volume::Impl::recover() {
   superblock_.trusted_sequence = completed_sequence_;
   segments_.start_generations(superblock_.open_count << kGenerationShift);
   if (Status written = write_superblock(false); !written) return written;
+  {
+    const std::lock_guard grow(grow_mutex_);
+    (void)allocate_bare(0, kSegmentsAhead * layout_.segment_bytes);
+  }
   if (const std::uint64_t repairs = metadata_repairs_.load(); repairs > 0) {
     log_.warning("metadata that was damaged or unfinished in one of its two places is whole again",
                  {{"volume", id().to_string()}, {"places", repairs}});

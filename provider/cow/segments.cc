@@ -32,6 +32,7 @@ void Segments::take_into_use(Segment& segment, std::uint64_t generation) {
                                                                        layout_.checksums_per_chunk);
   }
   segment.generation.store(generation, std::memory_order_release);
+  segment.punchable = true;
   segment.live = 0;
   segment.slots_used = 0;
   segment.units_used = 0;
@@ -85,9 +86,10 @@ void Segments::restore(std::uint32_t segment, std::uint64_t generation) {
 void Segments::finish_restore(const std::vector<std::uint32_t>& live) {
   UMBRA_ASSERT(live.size() == count_);
   free_.clear();
+  bare_.clear();
   for (std::uint64_t i = count_; i-- > 0;) {
     at(i).live = live[i];
-    if (live[i] == 0 && !at(i).aside) free_.push_back(static_cast<std::uint32_t>(i));
+    if (live[i] == 0 && !at(i).aside) bare_.insert(static_cast<std::uint32_t>(i));
   }
 }
 
@@ -98,6 +100,35 @@ bool Segments::drop(std::uint32_t segment) {
   if (entry.live > 0 || entry.open) return false;
   free_.push_back(segment);
   return true;
+}
+
+std::optional<std::uint32_t> Segments::take_to_punch() {
+  const auto it = std::find_if(free_.begin(), free_.end(),
+                               [this](std::uint32_t segment) { return at(segment).punchable; });
+  if (it == free_.end()) return std::nullopt;
+  const std::uint32_t segment = *it;
+  free_.erase(it);
+  ++taken_out_;
+  return segment;
+}
+
+std::optional<std::uint32_t> Segments::take_bare() {
+  if (bare_.empty()) return std::nullopt;
+  const std::uint32_t segment = *bare_.begin();
+  bare_.erase(bare_.begin());
+  ++taken_out_;
+  return segment;
+}
+
+void Segments::put_bare(std::uint32_t segment) {
+  --taken_out_;
+  at(segment).punchable = false;
+  bare_.insert(segment);
+}
+
+void Segments::put_ready(std::uint32_t segment) {
+  --taken_out_;
+  free_.insert(free_.begin(), segment);  // So that the lowest of several is taken first.
 }
 
 std::optional<std::uint32_t> Segments::take_aside() {

@@ -8,6 +8,10 @@
 // The checksums of the records' data are kept here, in memory that stays where it is: readers look
 // at it without a lock.
 //
+// A free segment is ready (its space on the host is allocated, so that writing to it cannot fail
+// for want of space) or bare (given back to the host, or nobody knows): records go to ready ones
+// only.
+//
 // Threads: the owner's mutex guards everything but checksums() and generation().
 
 #pragma once
@@ -17,6 +21,7 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <set>
 #include <vector>
 
 #include "provider/cow/chunk_map.h"
@@ -49,11 +54,20 @@ class Segments {
   [[nodiscard]] std::optional<Place> reserve(std::uint32_t count_max);
 
   /// Recovery: the segment is in use and takes no more. Afterwards finish_restore() says how many
-  /// live records each segment has; those with none are free.
+  /// live records each segment has; those with none are free, and bare: they may have been punched.
   void restore(std::uint32_t segment, std::uint64_t generation);
   void finish_restore(const std::vector<std::uint32_t>& live);
   /// A record is needed by nobody. True: its segment became free.
   bool drop(std::uint32_t segment);
+
+  /// Takes a ready segment that has held records out, so that its data can be given back to the
+  /// host. Nothing: there is none. Afterwards it is put_bare() or put_ready().
+  [[nodiscard]] std::optional<std::uint32_t> take_to_punch();
+  /// Takes a bare segment out, so that its space can be allocated: the lowest. Nothing: there is
+  /// none. Afterwards it is put_ready() or put_bare().
+  [[nodiscard]] std::optional<std::uint32_t> take_bare();
+  void put_bare(std::uint32_t segment);
+  void put_ready(std::uint32_t segment);
 
   /// Takes a free segment out of use for records: it becomes a part of the snapshot table, for
   /// good, or holds blobs. Nothing: there is no free segment.
@@ -65,8 +79,12 @@ class Segments {
   [[nodiscard]] bool is_aside(std::uint32_t segment) const noexcept { return at(segment).aside; }
 
   [[nodiscard]] std::uint64_t count() const noexcept { return count_; }
+  /// Ready ones.
   [[nodiscard]] std::uint64_t free_count() const noexcept { return free_.size(); }
-  [[nodiscard]] std::uint64_t used_count() const noexcept { return count_ - free_.size(); }
+  [[nodiscard]] std::uint64_t bare_count() const noexcept { return bare_.size(); }
+  [[nodiscard]] std::uint64_t used_count() const noexcept {
+    return count_ - free_.size() - bare_.size() - taken_out_;
+  }
 
   /// Of one record, checksums_per_chunk of them. Threads: any, for a home from the map.
   [[nodiscard]] std::atomic<std::uint32_t>* checksums(Home home) const noexcept;
@@ -83,7 +101,8 @@ class Segments {
     std::uint32_t slots_used = 0;
     std::uint32_t units_used = 0;
     bool open = false;
-    bool aside = false;  // Holds snapshot slots or blobs, no records.
+    bool punchable = false;  // Has held records since its space was allocated.
+    bool aside = false;      // Holds snapshot slots or blobs, no records.
     // Made at first use and kept: a late reader of a deleted snapshot may still look.
     std::unique_ptr<std::atomic<std::uint32_t>[]> checksums;
   };
@@ -98,7 +117,9 @@ class Segments {
   std::uint64_t count_ = 0;
   std::uint64_t next_generation_ = 1;
   std::optional<std::uint32_t> open_;
-  std::vector<std::uint32_t> free_;  // Last in, first out.
+  std::vector<std::uint32_t> free_;  // Ready; last in, first out.
+  std::set<std::uint32_t> bare_;
+  std::uint64_t taken_out_ = 0;  // Neither in use nor in one of the two.
 };
 
 /// More segments than this are not used: the directory's size.

@@ -190,8 +190,8 @@ Status Volume::post_commit(const SnapshotId& snapshot, const std::vector<Snapsho
   return impl_->post_commit(snapshot, members);
 }
 Status Volume::confirm(const SnapshotId& snapshot) { return impl_->confirm(snapshot); }
-Status Volume::remove(const SnapshotId& snapshot, bool force) {
-  return impl_->remove(snapshot, force);
+Status Volume::remove(const SnapshotId& snapshot, bool force, const RemovalCause& cause) {
+  return impl_->remove(snapshot, force, cause);
 }
 Result<std::shared_ptr<block::Device>> Volume::open_snapshot(const SnapshotId& snapshot) {
   return impl_->open_snapshot(snapshot);

@@ -31,6 +31,8 @@
 #include "engine/platform/block.h"
 #include "engine/platform/clock.h"
 #include "engine/platform/log.h"
+#include "provider/cow/events.h"
+#include "provider/cow/space_plan.h"
 #include "umbra/ids.h"
 #include "umbra/result.h"
 
@@ -96,6 +98,16 @@ class Executor {
   virtual ~Executor() = default;
   /// Runs `job` later, never inside post(). Threads: any; one job at a time, in order.
   virtual void post(std::function<void()> job) = 0;
+  /// The same, not before `delay` is over. What is left at destruction is dropped.
+  virtual void post_after(Duration delay, std::function<void()> job) = 0;
+};
+
+/// What the host of a diff area's file can still give. Threads: any; calls may block shortly.
+class HostSpace {
+ public:
+  virtual ~HostSpace() = default;
+  /// Errors: io_error (then growth is not limited by it).
+  [[nodiscard]] virtual Result<HostRoom> room() = 0;
 };
 
 struct OpenOptions {
@@ -108,6 +120,12 @@ struct OpenOptions {
   LostStore* lost_store =
       nullptr;                   // Null: none; then writes are held if a loss cannot be recorded.
   Executor* executor = nullptr;  // Null: a thread of the volume's own. Outlives the volume.
+  // --- space ---
+  /// Of the write rate of the last seconds, so much is kept ready; 0: only the step.
+  std::uint64_t grow_ahead_seconds = kAheadSeconds;
+  HostSpace* host_space = nullptr;  // Null: growth is tried, and fails when the host is full.
+  EventSink* events = nullptr;      // Null: none are told. Outlives the volume.
+  const Clock* clock = nullptr;     // Null: the machine's. Outlives the volume.
 };
 
 /// How far a snapshot is. Only `created` ones are for everybody's eyes.
@@ -143,6 +161,8 @@ struct Statistics {
   std::uint64_t diff_used_bytes = 0;       // Preserved data and index of snapshots that exist.
   std::uint64_t diff_allocated_bytes = 0;  // Size of the diff area.
   std::uint64_t diff_bytes_max = 0;        // 0: no bound.
+  std::uint64_t diff_ready_bytes = 0;      // Allocated and free.
+  std::uint64_t diff_punched_bytes = 0;    // Free, and given back to the host.
   std::uint64_t chunks_preserved = 0;      // Since open.
   std::uint64_t records = 0;               // Preserved chunks that exist now.
   std::uint64_t groups_written = 0;        // Since open: index groups, each of one or more chunks.
@@ -151,8 +171,9 @@ struct Statistics {
   std::uint64_t metadata_repairs = 0;      // By open: damaged or unfinished places written anew.
   std::uint32_t snapshots = 0;             // Created ones.
   std::uint32_t snapshots_lost = 0;
-  bool writes_held = false;  // A loss could not be recorded; see docs.
-  std::string state;         // "ok", or what is wrong in a few words.
+  std::uint64_t snapshots_evicted = 0;  // Since open: because the diff area was full.
+  bool writes_held = false;             // A loss could not be recorded; see docs.
+  std::string state;                    // "ok", or what is wrong in a few words.
 };
 
 /// One attached volume. Threads: every member may be called from any thread; control calls (all but
@@ -213,10 +234,13 @@ class Volume {
   [[nodiscard]] Status confirm(const SnapshotId& snapshot);
 
   /// Deletes a snapshot at whatever stage: abort, release and delete are the same here. Blocks;
-  /// durable. Records that older snapshots need stay. Space that nobody needs is free afterwards.
+  /// durable. Records that older snapshots need stay. Space that nobody needs becomes free in the
+  /// background, in bounded steps, and what is more than the volume will soon need is given back to
+  /// the host; a restart goes on with it. `cause` is for the audit.
   /// Open devices of it answer EIO. Errors: object_not_found; volume_in_use (open_snapshot()
   /// devices exist, and not `force`); io_error (still there).
-  [[nodiscard]] Status remove(const SnapshotId& snapshot, bool force);
+  [[nodiscard]] Status remove(const SnapshotId& snapshot, bool force,
+                              const RemovalCause& cause = {});
 
   // --- using them ------------------------------------------------------------------------------
 

@@ -29,6 +29,7 @@ class NowExecutor final : public cow::Executor {
  public:
   explicit NowExecutor(test::SimMachine& machine) : machine_(machine) {}
   void post(std::function<void()> job) override { machine_.post(std::move(job)); }
+  void post_after(umbra::Duration /*delay*/, std::function<void()> /*job*/) override {}
 
  private:
   test::SimMachine& machine_;

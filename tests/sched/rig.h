@@ -127,6 +127,7 @@ class PagedDisk final : public block::ResizableDevice {
 class StoryExecutor final : public cow::Executor {
  public:
   void post(std::function<void()> job) override { jobs_.push_back(std::move(job)); }
+  void post_after(Duration /*delay*/, std::function<void()> /*job*/) override {}  // No time passes.
   /// A thread's body: runs jobs until `workers` calls of leave() were made and none is left.
   void serve(std::size_t workers) {
     for (;;) {

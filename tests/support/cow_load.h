@@ -150,6 +150,7 @@ class CowLoad {
     Image seen;
     REQUIRE(world_.read(world_.volume->live(), seen) == 0);
     CowWorld::check_same(seen, world_.twin, "live");
+    forget_evicted();
     for (const auto& [id, snapshot] : known) {
       const int error = world_.read_snapshot(id, seen);
       if (error != 0) {
@@ -166,7 +167,18 @@ class CowLoad {
     return false;
   }
 
+  /// Of snapshots that were deleted to make room, the oldest first, nothing is known any more.
+  void forget_evicted() {
+    std::set<SnapshotId> present;
+    for (const auto& record : world_.volume->list()) present.insert(record.id);
+    evictions_seen += std::erase_if(known, [&](const auto& entry) {
+      return (stage_ != Stage::committed || entry.first != making_) &&
+             !present.contains(entry.first);
+    });
+  }
+
   std::map<SnapshotId, Known> known;  // Committed ones.
+  std::uint64_t evictions_seen = 0;
   std::uint64_t losses_seen = 0;
 
  private:
@@ -260,7 +272,11 @@ class CowLoad {
     auto it = known.begin();
     std::advance(it, static_cast<std::ptrdiff_t>(prng_.below(known.size())));
     auto device = world_.volume->open_snapshot(it->first);
-    REQUIRE(device);
+    if (!device) {
+      REQUIRE(device.error().code == Errc::object_not_found);
+      forget_evicted();
+      return;
+    }
     count(CowAction::read);
     Op& op = ops_.emplace_back();
     op.load = this;
@@ -359,8 +375,12 @@ class CowLoad {
         if (volume.post_commit(making_, {making_}) && volume.confirm(making_)) {
           known.at(making_).created = true;
         } else if (world_.machine.powered()) {
-          REQUIRE(is_lost(making_));
-          REQUIRE(volume.remove(making_, true));  // As a provider would abort the set.
+          // As a provider would abort the set.
+          if (is_lost(making_)) {
+            REQUIRE(volume.remove(making_, true));
+          } else {
+            REQUIRE(volume.statistics().snapshots_evicted > 0);
+          }
           known.erase(making_);
         }
         stage_ = Stage::none;

@@ -13,6 +13,7 @@
 
 #include "provider/cow/volume.h"
 #include "tests/support/catch.h"
+#include "tests/support/manual_clock.h"
 #include "tests/support/sim_disk.h"
 
 namespace umbra::test {
@@ -42,9 +43,17 @@ class SimExecutor final : public cow::Executor {
  public:
   explicit SimExecutor(SimMachine& machine) : machine_(machine) {}
   void post(std::function<void()> job) override { machine_.post(std::move(job)); }
+  void post_after(Duration /*delay*/, std::function<void()> job) override {
+    later_.push_back(std::move(job));
+  }
+  /// Timers go off, however long they had to wait.
+  void elapse() {
+    for (auto& job : std::exchange(later_, {})) machine_.post(std::move(job));
+  }
 
  private:
   SimMachine& machine_;
+  std::vector<std::function<void()>> later_;
 };
 
 struct CowWorldOptions {
@@ -104,6 +113,10 @@ class CowWorld {
     open.executor = &executor;
     open.lost_store = lost_store;
     open.snapshots_max = snapshots_max;
+    open.grow_ahead_seconds = 0;
+    open.clock = &clock;
+    open.events = events;
+    open.host_space = host_space;
     return open;
   }
   [[nodiscard]] Status try_open() {
@@ -224,7 +237,10 @@ class CowWorld {
   SimDisk diff;
   VolumeId volume_id = VolumeId::random();
   Guid boot_id;
+  ManualClock clock;
   cow::LostStore* lost_store = nullptr;
+  cow::EventSink* events = nullptr;
+  cow::HostSpace* host_space = nullptr;
   std::uint32_t snapshots_max = cow::kSnapshotsMax;
   std::unique_ptr<cow::Volume> volume;
   Image twin;

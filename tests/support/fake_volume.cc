@@ -208,7 +208,7 @@ Status Volume::confirm(const SnapshotId& snapshot) {
   return {};
 }
 
-Status Volume::remove(const SnapshotId& snapshot, bool force) {
+Status Volume::remove(const SnapshotId& snapshot, bool force, const RemovalCause& /*cause*/) {
   auto& disk = impl_->disk;
   if (auto status = disk.step("remove"); !status) return status;
   const std::lock_guard lock(disk.mutex_);

@@ -232,6 +232,13 @@ void SimDisk::lose_power() {
   cache_ = stable_;
 }
 
+Status SimDisk::allocate(std::uint64_t offset_bytes, std::uint64_t size_bytes) {
+  if (host && !host(offset_bytes, size_bytes)) {
+    return fail(Errc::insufficient_storage, "simulated host");
+  }
+  return {};
+}
+
 Status SimDisk::resize(std::uint64_t size_bytes) {
   const std::lock_guard lock(machine_.mutex_);
   if (size_bytes > size_bytes_max) return fail(Errc::insufficient_storage, "simulated disk");

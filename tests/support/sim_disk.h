@@ -108,6 +108,8 @@ class SimDisk final : public block::ResizableDevice {
   std::uint64_t size_bytes_max = 0;
   /// Called when a request takes effect: 0, or the errno value it completes with, without effect.
   std::function<int(const block::Request&)> fault;
+  /// Called by allocate(): false, and the host has no room for the range.
+  std::function<bool(std::uint64_t offset_bytes, std::uint64_t size_bytes)> host;
   /// What read requests see, for tests that look behind the scenes or spoil bytes.
   [[nodiscard]] std::vector<std::byte>& bytes() noexcept { return cache_; }
   /// Makes what is in the cache durable, as if by a flush: a starting point.
@@ -116,6 +118,7 @@ class SimDisk final : public block::ResizableDevice {
   [[nodiscard]] block::Geometry geometry() const noexcept override;
   void submit(block::Request& first) noexcept override;
   [[nodiscard]] Status resize(std::uint64_t size_bytes) override;
+  [[nodiscard]] Status allocate(std::uint64_t offset_bytes, std::uint64_t size_bytes) override;
 
  private:
   friend class SimMachine;

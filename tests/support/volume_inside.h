@@ -30,7 +30,7 @@ struct VolumeInside {
   }
   static std::uint64_t free_segments(Volume& volume) {
     const std::lock_guard lock(volume.impl_->mutex_);
-    return volume.impl_->segments_.free_count();
+    return volume.impl_->segments_.free_count() + volume.impl_->segments_.bare_count();
   }
 };
 
