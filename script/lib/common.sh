@@ -11,6 +11,7 @@ packages_coverage=(gcovr)
 packages_mingw=(g++-mingw-w64-x86-64-posix)
 packages_demo=(e2fsprogs util-linux sqlite3)
 packages_postgres=(postgresql-15)
+packages_kernel=(qemu-system-x86 busybox-static cpio kmod xz-utils dmsetup)
 packages_test=(git e2fsprogs util-linux xfsprogs btrfs-progs fio libnbd-bin nbdkit qemu-utils sqlite3 python3 socat procps
   postgresql)
 

@@ -59,6 +59,7 @@ std::uint64_t value_of(const Image& image, std::uint64_t chunk) {
 
 Rig::Rig(const RigOptions& options) : origin(first_origin()), diff(formatted(options.segments)) {
   diff.size_bytes_max = diff_bytes(options.segments_max);
+  origin.around = diff.around = point;
   for (std::uint64_t chunk = 0; chunk < kChunks; ++chunk) last_[chunk] = {1};
   open();
 }

@@ -6,7 +6,6 @@
 // then: whatever reaches the origin between there and the end of the hold makes the copy differ.
 #pragma once
 
-#include <array>
 #include <cstring>
 #include <deque>
 #include <list>
@@ -19,109 +18,9 @@
 #include "provider/cow/volume.h"
 #include "tests/sched/scheduler.h"
 #include "tests/support/catch.h"
+#include "tests/support/paged_disk.h"
 
 namespace umbra::test::sched {
-
-using Image = std::vector<std::byte>;
-
-/// Starts as a copy of an image, of which only changed pages take memory. Completes in submit().
-class PagedDisk final : public block::ResizableDevice {
- public:
-  explicit PagedDisk(std::shared_ptr<const Image> base)
-      : base_(std::move(base)),
-        pages_((base_->size() + kPageBytes - 1) / kPageBytes),
-        size_bytes_(base_->size()) {}
-
-  std::uint64_t size_bytes_max = 0;
-
-  [[nodiscard]] block::Geometry geometry() const noexcept override {
-    block::Geometry geometry;
-    geometry.size_bytes = size_bytes_;
-    geometry.can_discard = true;
-    return geometry;
-  }
-  void submit(block::Request& first) noexcept override {
-    for (block::Request* request = &first; request != nullptr;) {
-      block::Request* const next = std::exchange(request->next, nullptr);
-      int error = block::check(geometry(), *request);
-      if (error == 0) {
-        point();
-        effect(*request);
-        point();
-      }
-      block::finish(*request, error);
-      request = next;
-    }
-  }
-  [[nodiscard]] Status resize(std::uint64_t size_bytes) override {
-    if (size_bytes > size_bytes_max) return fail(Errc::insufficient_storage, "test disk");
-    point();
-    size_bytes_ = size_bytes;
-    pages_.resize((size_bytes + kPageBytes - 1) / kPageBytes);
-    point();
-    return {};
-  }
-  [[nodiscard]] Image bytes() const {
-    Image out(size_bytes_);
-    copy_out(0, out.data(), out.size());
-    return out;
-  }
-
- private:
-  static constexpr std::uint64_t kPageBytes = 4096;
-  using Page = std::array<std::byte, kPageBytes>;
-
-  void effect(block::Request& request) noexcept {
-    switch (request.op) {
-      case block::Op::read:
-        copy_out(request.offset_bytes, request.buffer, request.size_bytes);
-        break;
-      case block::Op::write:
-      case block::Op::write_zeroes: copy_in(request); break;
-      case block::Op::discard:
-      case block::Op::flush: break;
-    }
-  }
-  void copy_out(std::uint64_t from, std::byte* to, std::uint64_t size) const noexcept {
-    while (size > 0) {
-      const std::uint64_t in_page = from % kPageBytes;
-      const std::uint64_t piece = std::min(kPageBytes - in_page, size);
-      if (const auto& page = pages_[from / kPageBytes]) {
-        std::memcpy(to, page->data() + in_page, piece);
-      } else if (from < base_->size()) {
-        std::memcpy(to, base_->data() + from, piece);
-      } else {
-        std::memset(to, 0, piece);
-      }
-      from += piece;
-      to += piece;
-      size -= piece;
-    }
-  }
-  void copy_in(const block::Request& request) {
-    for (std::uint64_t done = 0; done < request.size_bytes;) {
-      const std::uint64_t at = request.offset_bytes + done;
-      const std::uint64_t in_page = at % kPageBytes;
-      const std::uint64_t piece = std::min(kPageBytes - in_page, request.size_bytes - done);
-      auto& page = pages_[at / kPageBytes];
-      if (!page) {
-        auto fresh = std::make_unique<Page>();
-        copy_out(at - in_page, fresh->data(), kPageBytes);
-        page = std::move(fresh);
-      }
-      if (request.op == block::Op::write) {
-        std::memcpy(page->data() + in_page, request.buffer + done, piece);
-      } else {
-        std::memset(page->data() + in_page, 0, piece);
-      }
-      done += piece;
-    }
-  }
-
-  std::shared_ptr<const Image> base_;
-  std::vector<std::unique_ptr<Page>> pages_;
-  std::uint64_t size_bytes_;
-};
 
 /// Its jobs are run by a thread of the story, or by drain() when the story has ended.
 class StoryExecutor final : public cow::Executor {
@@ -150,6 +49,8 @@ class StoryExecutor final : public cow::Executor {
   std::deque<std::function<void()>> jobs_;
   std::size_t left_ = 0;
 };
+
+using Image = std::vector<std::byte>;
 
 inline constexpr std::uint32_t kChunk = 4096;
 inline constexpr std::uint64_t kChunks = 4;
@@ -191,7 +92,7 @@ class Rig {
   /// All copies are right, now and after reopening; the origin holds the last write to each chunk.
   void check();
 
-  PagedDisk origin;
+  PagedDisk origin;  // Others may go on before and after each effect.
   PagedDisk diff;
   StoryExecutor executor;
   std::unique_ptr<cow::Volume> volume;

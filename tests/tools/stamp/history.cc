@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <array>
 #include <cstring>
+#include <istream>
+#include <ostream>
 
 namespace umbra::stamp {
 namespace {
@@ -33,6 +35,7 @@ Words stamp_of(std::uint64_t sector, std::uint64_t sequence, std::uint64_t seed)
 }
 
 constexpr std::uint64_t kReadSectors = 2048;
+constexpr const char* kJournal = "umbra-stamp-journal-1";
 
 }  // namespace
 
@@ -79,6 +82,32 @@ void History::acknowledged(std::uint64_t sequence, std::int64_t now_ns) {
 std::uint64_t History::issued() const {
   const std::lock_guard lock(mutex_);
   return records_.size();
+}
+
+void History::write_journal(std::ostream& out) const {
+  const std::lock_guard lock(mutex_);
+  out << kJournal << ' ' << sector_count_ << ' ' << seed_ << '\n';
+  for (const auto& record : records_) {
+    out << (record.kind == Kind::zero ? 'z' : 'w') << ' ' << record.first_sector << ' '
+        << record.sectors << ' ' << record.issued_ns << ' ' << record.acknowledged_ns << '\n';
+  }
+}
+
+std::unique_ptr<History> History::read_journal(std::istream& in) {
+  std::string word;
+  std::uint64_t sectors = 0;
+  std::uint64_t seed = 0;
+  if (!(in >> word >> sectors >> seed) || word != kJournal) return nullptr;
+  auto history = std::make_unique<History>(sectors, seed);
+  char kind = 0;
+  Record record{};
+  while (in >> kind >> record.first_sector >> record.sectors >> record.issued_ns >>
+         record.acknowledged_ns) {
+    record.kind = kind == 'z' ? Kind::zero : Kind::write;
+    if (record.first_sector + record.sectors > sectors) return nullptr;
+    history->records_.push_back(record);
+  }
+  return history;
 }
 
 std::vector<History::Bounds> History::bounds(std::int64_t begin_ns, std::int64_t end_ns) const {

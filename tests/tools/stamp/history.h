@@ -15,6 +15,8 @@
 #include <cstdint>
 #include <deque>
 #include <functional>
+#include <iosfwd>
+#include <memory>
 #include <mutex>
 #include <optional>
 #include <span>
@@ -63,6 +65,12 @@ class History {
   [[nodiscard]] Verdict verify(const Read& read, std::int64_t begin_ns, std::int64_t end_ns) const;
 
   [[nodiscard]] std::uint64_t issued() const;
+
+  /// All of it as text, for who judges images later and elsewhere; reading gives it back. Null: it
+  /// is none.
+  void write_journal(std::ostream& out) const;
+  [[nodiscard]] static std::unique_ptr<History> read_journal(std::istream& in);
+  [[nodiscard]] std::uint64_t sector_count() const noexcept { return sector_count_; }
 
  private:
   struct Record {

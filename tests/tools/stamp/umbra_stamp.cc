@@ -4,14 +4,16 @@
 // zeroes and verified reads of 512 B to 256 KiB in flight on an NBD export, and checks snapshots of
 // it while it runs.
 //
-//   umbra-stamp URI [--connections 4] [--depth 32] [--seed N] [--sectors-max 512]
+//   umbra-stamp URI [--connections 4] [--depth 32] [--seed N] [--sectors-max 512] [--journal FILE]
 //
 // Commands, one per line on standard input; one JSON object per answer on standard output:
 //   verify NAME URI BEGIN_NS END_NS   the image at URI against the hold (CLOCK_MONOTONIC)
 //   verify-now NAME                   pauses the load and checks the live volume exactly
 //   count                             how many requests so far
+//   flush                             flushes the volume under the load; says when it was asked for
 //   now                               the time of that clock, for callers that cannot read it
 //   stop                              waits for what is in flight, checks the live volume, ends
+// The journal, written at the end, says what was written when (stamp::History::read_journal).
 // Exit status: 0 if every check was right and no request failed; 1 if not; 2 for a wrong call.
 
 #include <libnbd.h>
@@ -21,6 +23,7 @@
 #include <condition_variable>
 #include <cstdio>
 #include <cstdlib>
+#include <fstream>
 #include <iostream>
 #include <memory>
 #include <sstream>
@@ -64,6 +67,7 @@ struct Options {
   unsigned depth = 32;
   std::uint64_t seed = 1;
   std::uint64_t sectors_max = 512;
+  std::string journal;
 };
 
 // Shared by the connections' threads and the command loop.
@@ -238,6 +242,15 @@ bool verify_paused(Load& load, const std::string& name, unsigned connections) {
   return right;
 }
 
+bool flush(const Load& load) {
+  const Nbd handle = connect(load.options.uri);
+  const auto begin = now_ns();
+  if (!handle || nbd_flush(handle.get(), 0) != 0) return false;
+  (void)std::printf("{\"flush_begin_ns\":%lld}\n", static_cast<long long>(begin));
+  (void)std::fflush(stdout);
+  return true;
+}
+
 // Returns whether everything that was asked for was right.
 bool obey(Load& load) {
   bool right = true;
@@ -255,6 +268,8 @@ bool obey(Load& load) {
     } else if (command == "now") {
       (void)std::printf("{\"now_ns\":%lld}\n", static_cast<long long>(now_ns()));
       (void)std::fflush(stdout);
+    } else if (command == "flush") {
+      if (!flush(load)) return false;
     } else if (command == "verify-now" && words >> name) {
       right = verify_paused(load, name, load.options.connections) && right;
     } else if (std::string uri; command == "verify") {
@@ -278,6 +293,10 @@ bool parse(int argc, char** argv, Options& options) {
       continue;
     }
     if (i + 1 >= argc) return false;
+    if (word == "--journal") {
+      options.journal = argv[++i];
+      continue;
+    }
     const std::uint64_t value = std::strtoull(argv[++i], nullptr, 10);
     if (value == 0) return false;
     if (word == "--connections") {
@@ -315,6 +334,12 @@ int run(const Options& options) {
   bool right = obey(load);
   load.stopping = true;
   threads.clear();
+  if (!options.journal.empty()) {
+    std::ofstream journal(options.journal);
+    load.history->write_journal(journal);
+    journal.close();
+    right = right && !journal.fail();
+  }
   const auto now = now_ns();
   right = verify(load, "end", options.uri, now, now) && right;
   return right && !load.failed ? 0 : 1;
@@ -327,7 +352,7 @@ int main(int argc, char** argv) {
   if (!parse(argc, argv, options)) {
     (void)std::fprintf(stderr,
                        "usage: umbra-stamp URI [--connections N] [--depth N] [--seed N] "
-                       "[--sectors-max N]\n");
+                       "[--sectors-max N] [--journal FILE]\n");
     return 2;
   }
   return run(options);
