@@ -68,7 +68,7 @@ Volume::Impl::Impl(block::Device& origin, block::ResizableDevice& diff, const Op
       layout_(format::Layout::of(superblock.chunk_bytes, superblock.unit_bytes)),
       area_(format::area_tag(superblock.area_id)),
       chunk_count_((superblock.origin_bytes + superblock.chunk_bytes - 1) / superblock.chunk_bytes),
-      batch_chunks_(std::clamp(kBatchBytesMax / superblock.chunk_bytes, 1U, kBatchChunksMax)),
+      batch_chunks_(batch_chunks_of(superblock.chunk_bytes)),
       log_(options.log != nullptr ? *options.log : null_log(), "cow"),
       live_(*this),
       map_(chunk_count_),

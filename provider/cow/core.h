@@ -56,7 +56,9 @@
 #include <thread>
 #include <vector>
 
+#include "provider/cow/aligned.h"
 #include "provider/cow/chunk_map.h"
+#include "provider/cow/index_scan.h"
 #include "provider/cow/movable_device.h"
 #include "provider/cow/request_queue.h"
 #include "provider/cow/segments.h"
@@ -67,19 +69,9 @@
 
 namespace umbra::cow {
 
-inline constexpr std::size_t kBatchesMax = 8;         // Groups in flight per volume.
-inline constexpr std::uint32_t kBatchChunksMax = 64;  // Records in a group.
-inline constexpr std::uint32_t kBatchBytesMax = 512U << 10U;
 inline constexpr std::size_t kCopiesMax = 1024;     // Chunks being copied or waiting for it.
 inline constexpr std::uint64_t kSegmentsAhead = 4;  // Fewer ready ones: grow.
 inline constexpr std::size_t kShards = sync::kShards;
-
-/// Memory for device I/O: aligned for O_DIRECT.
-struct AlignedFree {
-  void operator()(std::byte* memory) const noexcept;
-};
-using AlignedBuffer = std::unique_ptr<std::byte[], AlignedFree>;
-[[nodiscard]] AlignedBuffer make_aligned(std::size_t size_bytes);
 
 /// One chunk on its way into the diff area.
 struct Copy {
@@ -343,15 +335,24 @@ class Volume::Impl : public std::enable_shared_from_this<Volume::Impl> {
   // --- recovery.cc ---------------------------------------------------------------------------
 
   struct Scan;
-  class IndexReader;
   [[nodiscard]] Status read_table(Scan& scan);
   [[nodiscard]] Status read_slot(std::uint32_t index, std::span<const std::byte> both, Scan& scan);
   [[nodiscard]] Status scan_segments(Scan& scan);
-  [[nodiscard]] Status scan_segment(std::uint32_t segment, IndexReader& reader, Scan& scan);
   static void note_numbers(std::size_t first, Scan& scan);
-  void note_gaps(std::uint32_t segment, std::size_t first_group, Scan& scan);
+  [[nodiscard]] AreaView area_view() noexcept;
   /// Reads the group's data into `chunk`, one after the other.
   [[nodiscard]] Result<bool> data_matches(const format::Group& group, std::span<std::byte> chunk);
+  /// Whether the origin still has what a record was to preserve.
+  [[nodiscard]] bool origin_has(std::uint64_t chunk, std::uint32_t flags,
+                                std::span<const std::uint32_t> checksums,
+                                std::span<std::byte> buffer);
+  [[nodiscard]] bool is_needed(const Scan& scan, const format::GroupHeader& header,
+                               const std::vector<std::uint64_t>& chunks) const;
+  /// Of a group whose data does not match.
+  [[nodiscard]] bool was_published(const Scan& scan, const format::Group& group,
+                                   std::span<std::byte> buffer);
+  /// It is not finished, or of an earlier life of the machine.
+  [[nodiscard]] bool ends_at_open(const format::SnapshotSlot& slot) const noexcept;
   [[nodiscard]] Status verify_tail(Scan& scan);
   [[nodiscard]] Status write_group(const format::Group& group);
   [[nodiscard]] Status void_gaps(Scan& scan);

@@ -41,20 +41,6 @@ constexpr unsigned kGenerationShift = 32;  // Opens above, segments taken into u
 
 }  // namespace
 
-Status read_at(block::Device& device, std::uint64_t offset_bytes, std::span<std::byte> out,
-               const char* what) {
-  block::Request read;
-  read.op = block::Op::read;
-  read.offset_bytes = offset_bytes;
-  read.size_bytes = out.size();
-  read.buffer = out.data();
-  if (const int error = block::run(device, read); error != 0) {
-    return fail(Errc::io_error,
-                std::string("reading ") + what + ": errno " + std::to_string(error));
-  }
-  return {};
-}
-
 Status Volume::Impl::recover() {
   const std::lock_guard table(table_mutex_);
   Scan scan;
@@ -169,6 +155,12 @@ Status Volume::Impl::read_slot(std::uint32_t index, std::span<const std::byte> b
   return {};
 }
 
+bool Volume::Impl::ends_at_open(const format::SnapshotSlot& slot) const noexcept {
+  const bool unfinished = slot.state == SlotState::prepared ||
+                          (slot.state == SlotState::committed && slot.members.empty());
+  return unfinished || (!slot.persistent && slot.boot_id != options_.boot_id);
+}
+
 // Which snapshots this open ends, and which it finds lost. Made durable.
 Status Volume::Impl::settle_stages(Scan& scan) {
   std::unordered_set<Guid> known_lost;
@@ -182,9 +174,7 @@ Status Volume::Impl::settle_stages(Scan& scan) {
   for (auto it = snapshots_.begin(); it != snapshots_.end();) {
     const auto& snapshot = it->second;
     format::SnapshotSlot& slot = snapshot->slot;
-    const bool unfinished = slot.state == SlotState::prepared ||
-                            (slot.state == SlotState::committed && slot.members.empty());
-    const bool ended = unfinished || (!slot.persistent && slot.boot_id != options_.boot_id);
+    const bool ended = ends_at_open(slot);
     const bool newly_lost =
         !slot.lost && (snapshot->epoch <= scan.lost_up_to_epoch || known_lost.contains(slot.id));
     if (ended) slot.state = SlotState::free;
@@ -223,7 +213,7 @@ bool Volume::Impl::load_record(const format::GroupHeader& header, std::uint64_t 
 void Volume::Impl::load_groups(const Scan& scan, std::vector<std::uint32_t>& live) {
   std::vector<const format::Group*> order;
   order.reserve(scan.groups.size());
-  for (const Scan::Found& found : scan.groups) {
+  for (const FoundGroup& found : scan.groups) {
     if (!found.group.header.is_void()) order.push_back(&found.group);
   }
   std::sort(order.begin(), order.end(), [](const format::Group* a, const format::Group* b) {

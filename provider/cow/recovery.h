@@ -4,7 +4,6 @@
 
 #pragma once
 
-#include <array>
 #include <set>
 #include <span>
 #include <vector>
@@ -13,28 +12,7 @@
 
 namespace umbra::cow {
 
-inline constexpr std::uint64_t kRecoveryReadBytes = 256U << 10U;
-
-/// Reads all of `out`. `what`: for the error, io_error. Blocks.
-[[nodiscard]] Status read_at(block::Device& device, std::uint64_t offset_bytes,
-                             std::span<std::byte> out, const char* what);
-
-struct Volume::Impl::Scan {
-  struct Gap {
-    std::uint32_t segment = 0;
-    std::uint32_t unit = 0;
-    std::uint32_t units = 0;
-    std::uint64_t generation = 0;
-    std::uint64_t sequence = 0;   // Of the first group missing here, as far as known.
-    std::uint64_t epoch_max = 0;  // Of records that may have been here.
-    bool dropped = false;         // By us: never published.
-  };
-  struct Found {
-    format::Group group;
-    bool mend = false;  // It is not in both places, or nobody knows.
-  };
-  std::vector<Found> groups;
-  std::vector<Gap> gaps;
+struct Volume::Impl::Scan : IndexScan {
   std::vector<format::SnapshotSlot> slots_to_mend;  // Free ones; others are written with theirs.
   std::set<std::uint64_t> epochs_to_mend;           // Of snapshots whose two slots differ.
   std::uint64_t trusted = 0;

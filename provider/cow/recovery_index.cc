@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// open(): the index of the segments. Reads both places of it, tells what a crash left from damage,
-// compares the data of the last groups with their checksums, and writes again what is in one place
-// only. What it decides is in docs/formats/diff-area.md, "Awkward cases".
+// open(): what the index of the segments says. Tells what a crash left from damage, compares the
+// data of the last groups with their checksums, and writes again what is in one place only. What it
+// decides is in docs/formats/diff-area.md, "Awkward cases".
 #include <algorithm>
 
 #include "engine/platform/assert.h"
@@ -13,73 +13,6 @@
 namespace umbra::cow {
 
 // --- the index -------------------------------------------------------------------------------
-
-// The two places of a segment's index, read in pieces as they are asked for. What cannot be read in
-// one place is sought in the other.
-class Volume::Impl::IndexReader {
- public:
-  explicit IndexReader(Impl& impl) : impl_(impl) {
-    for (std::uint32_t copy = 0; copy < 2; ++copy) {
-      const std::size_t pieces =
-          (impl.layout_.index_bytes + kPieceBytes[copy] - 1) / kPieceBytes[copy];
-      places_[copy].buffer = make_aligned(impl.layout_.index_bytes);
-      places_[copy].state.resize(pieces);
-    }
-  }
-
-  void begin(std::uint32_t segment) {
-    segment_ = segment;
-    for (Place& place : places_) std::fill(place.state.begin(), place.state.end(), State::unknown);
-  }
-
-  /// The group at `unit` in one place, if it is of `generation` or a later one.
-  [[nodiscard]] Result<bool> decode(std::uint32_t copy, std::uint32_t unit,
-                                    std::uint64_t generation, format::Group& out) {
-    const format::Layout& layout = impl_.layout_;
-    const std::uint64_t at = std::uint64_t{unit} * layout.unit_bytes;
-    const std::uint64_t most =
-        std::uint64_t{layout.group_units(impl_.batch_chunks_)} * layout.unit_bytes;
-    const std::uint64_t end =
-        std::min<std::uint64_t>(at + most, std::uint64_t{layout.index_units} * layout.unit_bytes);
-    for (std::uint64_t piece = at / kPieceBytes[copy]; piece * kPieceBytes[copy] < end; ++piece) {
-      if (Status loaded = load(copy, piece); !loaded) return fail(loaded.error());
-    }
-    const std::span<const std::byte> bytes(places_[copy].buffer.get() + at, end - at);
-    return format::decode_group(layout, impl_.area_, segment_, unit, impl_.chunk_count_, bytes,
-                                out) &&
-           out.header.generation >= generation;
-  }
-
- private:
-  enum class State : std::uint8_t { unknown, read, unreadable };
-  // Little of the second place is wanted at a time.
-  static constexpr std::array<std::uint64_t, 2> kPieceBytes = {kRecoveryReadBytes, 16U << 10U};
-  static_assert(kRecoveryReadBytes % (16U << 10U) == 0);
-
-  [[nodiscard]] Status load(std::uint32_t copy, std::uint64_t piece) {
-    State& state = places_[copy].state[piece];
-    if (state != State::unknown) return {};
-    const std::uint64_t at = piece * kPieceBytes[copy];
-    const std::span<std::byte> bytes(
-        places_[copy].buffer.get() + at,
-        std::min<std::uint64_t>(kPieceBytes[copy], impl_.layout_.index_bytes - at));
-    const Status read =
-        read_at(impl_.diff_, impl_.layout_.unit_offset(segment_, 0, copy) + at, bytes, "the index");
-    state = read ? State::read : State::unreadable;
-    if (read) return {};
-    std::fill(bytes.begin(), bytes.end(), std::byte{0});
-    const bool gone = copy == 1 && places_[0].state[at / kPieceBytes[0]] == State::unreadable;
-    return gone ? read : Status{};
-  }
-
-  struct Place {
-    AlignedBuffer buffer;
-    std::vector<State> state;  // Of each piece.
-  };
-  Impl& impl_;
-  std::uint32_t segment_ = 0;
-  std::array<Place, 2> places_;
-};
 
 // The numbers of groups from `first` on: none is given out twice.
 void Volume::Impl::note_numbers(std::size_t first, Scan& scan) {
@@ -92,15 +25,20 @@ void Volume::Impl::note_numbers(std::size_t first, Scan& scan) {
   }
 }
 
+AreaView Volume::Impl::area_view() noexcept {
+  return {diff_, layout_, area_, chunk_count_, batch_chunks_};
+}
+
 Status Volume::Impl::scan_segments(Scan& scan) {
-  IndexReader reader(*this);
+  const AreaView view = area_view();
+  IndexReader reader(view);
   for (std::uint64_t i = 0; i < segments_.count(); ++i) {
     const auto segment = static_cast<std::uint32_t>(i);
     const bool holds_blobs = blobs_->holds(segment);
     if (segments_.is_aside(segment) && !holds_blobs) continue;
     const std::size_t groups = scan.groups.size();
     const std::size_t gaps = scan.gaps.size();
-    if (Status scanned = scan_segment(segment, reader, scan); !scanned) return scanned;
+    if (Status scanned = scan_segment(view, segment, reader, false, scan); !scanned) return scanned;
     note_numbers(groups, scan);
     if (!holds_blobs) continue;
     // Of an earlier use. It will be free again one day, and its numbers must not be new then.
@@ -108,68 +46,6 @@ Status Volume::Impl::scan_segments(Scan& scan) {
     scan.gaps.resize(gaps);
   }
   return {};
-}
-
-// Reads a segment's index until it ends. At most kBatchesMax groups were in flight at any time, so
-// a longer run of units without a group is the end.
-Status Volume::Impl::scan_segment(std::uint32_t segment, IndexReader& reader, Scan& scan) {
-  const std::uint32_t group_units_max = layout_.group_units(batch_chunks_);
-  const std::uint32_t run_max = static_cast<std::uint32_t>(kBatchesMax) * group_units_max;
-  const std::size_t first_group = scan.groups.size();
-  std::uint64_t generation = 0;
-  std::uint32_t run = 0;
-  reader.begin(segment);
-  for (std::uint32_t unit = 0; unit < layout_.index_units && run <= run_max;) {
-    Scan::Found found;
-    const auto first = reader.decode(0, unit, generation, found.group);
-    if (!first) return fail(first.error());
-    bool present = *first;
-    if (!present || unit < run_max) {
-      format::Group other;
-      const std::uint64_t least = present ? found.group.header.generation : generation;
-      const auto second = reader.decode(1, unit, least, other);
-      if (!second) return fail(second.error());
-      found.mend = present != *second || (*second && other.header.generation > least);
-      if (*second && (!present || other.header.generation > least)) {
-        found.group = std::move(other);
-        present = true;
-      }
-    }
-    if (!present) {
-      ++unit;
-      ++run;
-      continue;
-    }
-    if (found.group.header.generation > generation) {  // What came before is of an earlier use.
-      generation = found.group.header.generation;
-      scan.groups.resize(first_group);
-    }
-    run = 0;
-    unit += found.group.header.units;
-    scan.groups.push_back(std::move(found));
-  }
-  note_gaps(segment, first_group, scan);
-  return {};
-}
-
-void Volume::Impl::note_gaps(std::uint32_t segment, std::size_t first_group, Scan& scan) {
-  std::uint32_t unit = 0;
-  const format::GroupHeader* previous = nullptr;
-  for (std::size_t i = first_group; i < scan.groups.size(); ++i) {
-    const format::GroupHeader& header = scan.groups[i].group.header;
-    if (header.unit > unit) {
-      Scan::Gap gap;
-      gap.segment = segment;
-      gap.unit = unit;
-      gap.units = header.unit - unit;
-      gap.generation = header.generation;
-      gap.sequence = previous != nullptr ? previous->sequence + 1 : header.sequence - 1;
-      gap.epoch_max = header.epoch;
-      scan.gaps.push_back(gap);
-    }
-    unit = std::uint32_t{header.unit} + header.units;
-    previous = &header;
-  }
 }
 
 // --- the tail --------------------------------------------------------------------------------
@@ -193,32 +69,99 @@ Result<bool> Volume::Impl::data_matches(const format::Group& group, std::span<st
   return true;
 }
 
+bool Volume::Impl::origin_has(std::uint64_t chunk, std::uint32_t flags,
+                              std::span<const std::uint32_t> checksums,
+                              std::span<std::byte> buffer) {
+  if ((flags & (format::kEntryChanged | format::kEntryUnchecked)) != 0) return true;  // Unknown.
+  const std::uint64_t at = chunk * layout_.chunk_bytes;
+  const std::uint64_t size =
+      std::min<std::uint64_t>(layout_.chunk_bytes, origin_geometry_.size_bytes - at);
+  std::fill(buffer.begin() + static_cast<std::ptrdiff_t>(size), buffer.end(), std::byte{0});
+  if (!read_at(origin_, at, buffer.first(size), "the origin")) return false;
+  if ((flags & format::kEntryZeroes) != 0) return format::is_zero(buffer);
+  for (std::size_t k = 0; k < checksums.size(); ++k) {
+    const auto granule = buffer.subspan(k * format::kBlockBytes, format::kBlockBytes);
+    if (format::crc32c(granule) != checksums[k]) return false;
+  }
+  return true;
+}
+
+// Whether a snapshot that this open keeps resolves one of `chunks` to the group's record.
+bool Volume::Impl::is_needed(const Scan& scan, const format::GroupHeader& header,
+                             const std::vector<std::uint64_t>& chunks) const {
+  std::uint64_t newest = 0;  // Of those that could.
+  for (const auto& [epoch, snapshot] : snapshots_) {
+    if (epoch > header.epoch) break;
+    if (!snapshot->slot.lost && !ends_at_open(snapshot->slot)) newest = epoch;
+  }
+  std::map<std::uint64_t, std::uint64_t> nearer;  // Chunk: epoch of the record before this one.
+  for (const std::uint64_t chunk : chunks) nearer[chunk] = 0;
+  for (const FoundGroup& found : scan.groups) {
+    const format::GroupHeader& other = found.group.header;
+    const bool before = other.epoch < header.epoch ||
+                        (other.epoch == header.epoch && other.sequence < header.sequence);
+    if (other.kind != format::GroupKind::records || !before) continue;
+    for (const std::uint64_t chunk : found.group.chunks) {
+      const auto known = nearer.find(chunk);
+      if (known != nearer.end()) known->second = std::max(known->second, other.epoch);
+    }
+  }
+  return std::any_of(nearer.begin(), nearer.end(),
+                     [newest](const auto& each) { return newest > each.second; });
+}
+
+// A group whose data does not match was in flight, or it was published and its data was damaged
+// since. In the first case no origin write has followed it: for every record that somebody needs
+// the origin has what it was to keep, and nothing is lost by dropping it. Else it is kept, and
+// reads of what is damaged fail. (What nobody needs may well be different: after a power cut the
+// origin has lost what was written to it between a persistent snapshot and an auto-release one.)
+bool Volume::Impl::was_published(const Scan& scan, const format::Group& group,
+                                 std::span<std::byte> buffer) {
+  if (group.header.kind != format::GroupKind::records) return false;
+  const std::size_t sums = layout_.checksums_per_chunk;
+  std::vector<std::uint64_t> different;
+  for (std::size_t i = 0; i < group.chunks.size(); ++i) {
+    const auto checksums = std::span(group.checksums).subspan(i * sums, sums);
+    if (!origin_has(group.chunks[i], group.flags[i], checksums, buffer)) {
+      different.push_back(group.chunks[i]);
+    }
+  }
+  return !different.empty() && is_needed(scan, group.header, different);
+}
+
 Status Volume::Impl::verify_tail(Scan& scan) {
   const AlignedBuffer chunk = make_aligned(layout_.chunk_bytes);
-  std::vector<Scan::Found> kept;
-  kept.reserve(scan.groups.size());
-  for (Scan::Found& found : scan.groups) {
+  const std::span<std::byte> buffer(chunk.get(), layout_.chunk_bytes);
+  std::vector<std::uint64_t> dropped;
+  for (FoundGroup& found : scan.groups) {
     const format::GroupHeader& header = found.group.header;
-    const bool untold = header.sequence > scan.trusted;
-    if (untold && !header.is_void() && (scan.same_boot || header.durable)) {
-      const auto whole = data_matches(found.group, {chunk.get(), layout_.chunk_bytes});
-      if (!whole) return fail(whole.error());
-      if (!*whole) {
-        Scan::Gap gap;
-        gap.segment = header.segment;
-        gap.unit = header.unit;
-        gap.units = header.units;
-        gap.generation = header.generation;
-        gap.sequence = header.sequence;
-        gap.dropped = true;
-        scan.gaps.push_back(gap);
-        continue;
-      }
+    if (header.sequence <= scan.trusted) continue;
+    found.mend = true;
+    if (header.is_void() || (!scan.same_boot && !header.durable)) continue;
+    const auto whole = data_matches(found.group, buffer);
+    if (!whole) return fail(whole.error());
+    if (*whole) continue;
+    if (was_published(scan, found.group, buffer)) {
+      log_.error("preserved data of the last groups is damaged",
+                 {{"volume", id().to_string()},
+                  {"offset", layout_.slot_offset(header.segment, header.first_slot)}});
+      continue;
     }
-    found.mend = found.mend || untold;
-    kept.push_back(std::move(found));
+    IndexGap gap;
+    gap.segment = header.segment;
+    gap.unit = header.unit;
+    gap.units = header.units;
+    gap.generation = header.generation;
+    gap.sequence = header.sequence;
+    gap.dropped = true;
+    scan.gaps.push_back(gap);
+    dropped.push_back(header.sequence);
   }
-  scan.groups = std::move(kept);
+  std::erase_if(scan.groups, [&](const FoundGroup& found) {
+    const format::GroupHeader& header = found.group.header;
+    return !header.is_void() &&
+           std::find(dropped.begin(), dropped.end(), header.sequence) != dropped.end();
+  });
   return {};
 }
 
@@ -243,7 +186,7 @@ Status Volume::Impl::write_group(const format::Group& group) {
 }
 
 Status Volume::Impl::void_gaps(Scan& scan) {
-  for (const Scan::Gap& gap : scan.gaps) {
+  for (const IndexGap& gap : scan.gaps) {
     if (!gap.dropped && gap.sequence <= scan.trusted) {
       scan.lost_up_to_epoch = std::max(scan.lost_up_to_epoch, gap.epoch_max);
     }
@@ -257,7 +200,7 @@ Status Volume::Impl::void_gaps(Scan& scan) {
     cover.header.units = static_cast<std::uint16_t>(gap.units);
     if (Status written = write_group(cover); !written) return written;
   }
-  for (const Scan::Found& found : scan.groups) {
+  for (const FoundGroup& found : scan.groups) {
     if (!found.mend) continue;
     metadata_repairs_.fetch_add(1);
     // It is in one place: that the other cannot be written costs no more than that.
