@@ -17,7 +17,19 @@ void ProviderLink::request(const std::string& method, const Json& params, const 
   refuse_method(method, peer_.role, reply);
 }
 
-void ProviderLink::notification(const std::string&, const Json&) {}  // Providers have none.
+void ProviderLink::notification(const std::string& method, const Json& params) {
+  if (method == "provider.event" && registered_) take_event(params);
+}
+
+void ProviderLink::take_event(const Json& params) {
+  auto event = rpc::decode<ProviderEvent>(params);
+  if (!event) return;
+  event->provider_id = properties_.provider_id;
+  for (auto* text : {&event->name, &event->volume, &event->cause, &event->who})
+    *text = printable(*text, coord::kPeerNameBytesMax);
+  event->text = printable(event->text, coord::kPeerMessageBytesMax);
+  server_.take_event(properties_.provider_id, std::move(*event));
+}
 
 void ProviderLink::register_provider(const Json& params, const Reply& reply) {
   const auto message = take<rpc::RegisterProvider>(params, reply);
@@ -35,7 +47,9 @@ void ProviderLink::register_provider(const Json& params, const Reply& reply) {
   server_.log().info("provider registered", {{"provider", printable(properties_.name)},
                                              {"id", properties_.provider_id.to_string()},
                                              {"peer", peer_.describe()}});
-  reply.good(rpc::RegisteredProvider{server_.alive_sessions()});
+  reply.good(
+      rpc::RegisteredProvider{server_.alive_sessions(),
+                              server_.events_told(properties_.provider_id, message->event_stream)});
   // What went wrong while it was away: its half of those sets must go.
   for (auto& known : server_.known_providers())
     if (known.properties.provider_id == properties_.provider_id)

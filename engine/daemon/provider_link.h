@@ -57,6 +57,7 @@ class ProviderLink final : public Role, public std::enable_shared_from_this<Prov
   void end_session(const SessionId& session);
 
  private:
+  void take_event(const Json& params);
   [[nodiscard]] Error mapped(const std::string& member, const Error& error) const;
   void register_provider(const Json& params, const Reply& reply);
 

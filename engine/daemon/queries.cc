@@ -164,6 +164,28 @@ void RequesterSession::list_writers(const Json&, const Reply& reply) {
   reply.good(list);
 }
 
+void RequesterSession::query_events(const Json& params, const Reply& reply) {
+  auto message = take<rpc::QueryEvents>(params, reply);
+  if (!message) return;
+  const auto limit = std::min(coord::milliseconds{message->time_limit_ms}, kWaitLimitMax);
+  const bool nothing_yet = message->after >= server_.events().last();
+  if (!nothing_yet || limit.count() == 0) return answer_events(*message, reply);
+  // A number that was never given means the end of the log as it is now.
+  message->after = server_.events().last();
+  event_waiters_.push_back({*message, reply, server_.now() + limit});
+}
+
+void RequesterSession::answer_events(const rpc::QueryEvents& query, const Reply& reply) {
+  auto page =
+      server_.events().read(query.after, std::min<std::size_t>(query.count, kEventsKeptMax));
+  reply.good(rpc::EventList{std::move(page.events), page.next, page.lost});
+}
+
+void RequesterSession::events_came() {
+  for (const auto& waiter : std::exchange(event_waiters_, {}))
+    answer_events(waiter.query, waiter.reply);
+}
+
 void RequesterSession::coordinator_status(const Json&, const Reply& reply) {
   reply.good(server_.status());
 }

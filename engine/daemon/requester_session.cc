@@ -70,6 +70,7 @@ void RequesterSession::request(const std::string& method, const Json& params, co
       Entry{"query.snapshots", &S::list_snapshots},
       Entry{"query.providers", &S::list_providers},
       Entry{"query.writers", &S::list_writers},
+      Entry{"query.events", &S::query_events},
       Entry{"snapshot.delete", &S::delete_snapshots},
       Entry{"volume.list", &S::list_volumes},
       Entry{"coordinator.status", &S::coordinator_status},
@@ -300,6 +301,8 @@ void RequesterSession::cancel_operation(const Json& params, const Reply& reply) 
 
 std::optional<TimePoint> RequesterSession::next_deadline() const {
   auto next = set_ ? set_->next_deadline() : session_.deadline();
+  for (const auto& waiter : event_waiters_)
+    next = next ? std::min(*next, waiter.until) : waiter.until;
   for (const auto& [id, operation] : operations_)
     for (const auto& waiter : operation.waiters)
       next = next ? std::min(*next, waiter.until) : waiter.until;
@@ -307,6 +310,10 @@ std::optional<TimePoint> RequesterSession::next_deadline() const {
 }
 
 void RequesterSession::tick(TimePoint now) {
+  const auto due = std::stable_partition(event_waiters_.begin(), event_waiters_.end(),
+                                         [&](const auto& one) { return one.until > now; });
+  for (auto it = due; it != event_waiters_.end(); ++it) answer_events(it->query, it->reply);
+  event_waiters_.erase(due, event_waiters_.end());
   for (auto& [id, operation] : operations_) {
     auto& waiters = operation.waiters;
     const auto over = std::stable_partition(waiters.begin(), waiters.end(),

@@ -30,6 +30,7 @@
 #include "engine/daemon/peer.h"
 #include "engine/daemon/server.h"
 #include "engine/daemon/writer_link.h"
+#include "engine/rpc/management_messages.h"
 #include "engine/rpc/messages.h"
 #include "umbra/documents.h"
 
@@ -58,6 +59,7 @@ class RequesterSession final : public Role, public std::enable_shared_from_this<
   void writer_window_expired(const WriterInstanceId& id);
   void provider_lost(const ProviderId& id);
   void provider_returned(const ProviderId& id);
+  void events_came();
   void slot_granted();
   void slot_refused();
   void tick(TimePoint now);
@@ -204,6 +206,8 @@ class RequesterSession final : public Role, public std::enable_shared_from_this<
   void delete_snapshots(const Json& params, const Reply& reply);
   void list_providers(const Json& params, const Reply& reply);
   void list_writers(const Json& params, const Reply& reply);
+  void query_events(const Json& params, const Reply& reply);
+  void answer_events(const rpc::QueryEvents& query, const Reply& reply);
   void coordinator_status(const Json& params, const Reply& reply);
   void coordinator_abort(const Json& params, const Reply& reply);
   void pass_on(const std::string& method, const Json& params, const Reply& reply);
@@ -223,6 +227,13 @@ class RequesterSession final : public Role, public std::enable_shared_from_this<
   coord::WriterFilter filter_;
   std::vector<Writer> writers_;
   BackupComponentsDocument restore_;  // As it was kept; parts of live writers are with these.
+
+  struct EventWaiter {
+    rpc::QueryEvents query;
+    Reply reply;
+    TimePoint until;
+  };
+  std::vector<EventWaiter> event_waiters_;  // At most the requests in flight of a connection.
 
   std::uint32_t next_operation_ = 1;
   std::map<std::uint32_t, Operation> operations_;

@@ -68,7 +68,7 @@ Server::Server(ServerParts parts)
     return;
   }
   for (const auto& properties : *known)
-    if (providers_.size() < kProvidersKnownMax) providers_.push_back({properties, {}, {}});
+    if (providers_.size() < kProvidersKnownMax) providers_.push_back({properties, {}, {}, {}, 0});
 }
 
 Server::~Server() = default;
@@ -280,7 +280,7 @@ Status Server::add_provider(const std::shared_ptr<ProviderLink>& link) {
   if (providers_.size() >= kProvidersKnownMax)
     return fail(Errc::limit_reached,
                 std::to_string(kProvidersKnownMax) + " providers are known already");
-  providers_.push_back({properties, link, {}});
+  providers_.push_back({properties, link, {}, {}, 0});
   registrations_changed_ = true;
   keep_registrations();
   return {};
@@ -308,6 +308,39 @@ void Server::provider_arrived(const ProviderId& id) {
   const auto sessions = sessions_;
   for (const auto& [key, session] : sessions) session->provider_returned(id);
   settler_.look();
+}
+
+std::uint64_t Server::events_told(const ProviderId& provider, const Guid& stream) {
+  for (auto& known : providers_) {
+    if (known.properties.provider_id != provider) continue;
+    if (known.event_stream != stream) known.events_told = 0;
+    known.event_stream = stream;
+    return known.events_told;
+  }
+  return 0;
+}
+
+void Server::take_event(const ProviderId& provider, ProviderEvent event) {
+  for (auto& known : providers_) {
+    if (known.properties.provider_id != provider || event.sequence <= known.events_told) continue;
+    const auto missing = event.sequence - known.events_told - 1;
+    known.events_told = event.sequence;
+    if (missing != 0) {
+      ProviderEvent gap;
+      gap.name = "events_lost";
+      gap.severity = EventSeverity::warning;
+      gap.time_filetime = event.time_filetime;
+      gap.provider_id = provider;
+      gap.text = std::to_string(missing) +
+                 " events of the provider were lost: too many came while "
+                 "umbrad was away";
+      events_.add(std::move(gap));
+    }
+    events_.add(std::move(event));
+    break;
+  }
+  const auto sessions = sessions_;
+  for (const auto& [key, session] : sessions) session->events_came();
 }
 
 bool Server::is_being_made(const SnapshotSetId& set) const {

@@ -29,6 +29,7 @@
 #include "engine/daemon/settler.h"
 #include "engine/platform/clock.h"
 #include "engine/platform/log.h"
+#include "engine/rpc/event_log.h"
 #include "umbra/provider.h"
 
 namespace umbra::daemon {
@@ -52,6 +53,8 @@ struct KnownProvider {
   ProviderProperties properties;
   std::weak_ptr<ProviderLink> link;         // Empty while it is away.
   std::vector<SnapshotSetId> aborted_sets;  // That it could not be told of.
+  Guid event_stream;                        // Of this stream, events up to `events_told` are here.
+  std::uint64_t events_told = 0;
 };
 
 struct ServerParts {
@@ -110,6 +113,11 @@ class Server {
   [[nodiscard]] std::vector<std::string> absent_providers() const;
   /// A provider has registered and may be called.
   void provider_arrived(const ProviderId& id);
+  /// The last events of all providers.
+  [[nodiscard]] const rpc::EventLog& events() const noexcept { return events_; }
+  /// Up to which event of its stream a provider need not tell any more.
+  [[nodiscard]] std::uint64_t events_told(const ProviderId& provider, const Guid& stream);
+  void take_event(const ProviderId& provider, ProviderEvent event);
   /// A set ended without anybody knowing what became of it.
   void settle() { settler_.look(); }
   [[nodiscard]] bool is_being_made(const SnapshotSetId& set) const;
@@ -143,6 +151,7 @@ class Server {
   std::map<std::uint64_t, std::unique_ptr<Peer>> peers_;
   std::map<WriterInstanceId, std::weak_ptr<WriterLink>> writer_links_;
   std::vector<KnownProvider> providers_;
+  rpc::EventLog events_;
   bool registrations_changed_ = false;
   SessionKey next_session_ = 1;
   std::map<SessionKey, std::shared_ptr<RequesterSession>> sessions_;

@@ -337,11 +337,11 @@ void members(V& v, Ref<V, AbortedSet> m) {
 }
 template <class V>
 void members(V& v, Ref<V, RegisterProvider> m) {
-  v("properties", m.properties);
+  v("properties", m.properties), v("event_stream", m.event_stream);
 }
 template <class V>
 void members(V& v, Ref<V, RegisteredProvider> m) {
-  v("alive", m.alive);
+  v("alive", m.alive), v("events_after", decimal(m.events_after));
 }
 template <class V>
 void members(V& v, Ref<V, SetRequest> m) {

@@ -118,6 +118,25 @@ void members(V& v, Ref<V, OperationList> m) {
   v("operations", m.operations);
 }
 
+template <class V>
+void members(V& v, Ref<V, ProviderEvent> m) {
+  v("sequence", decimal(m.sequence)), v("name", m.name), v("event_id", m.event_id);
+  v("severity", m.severity), v("time_filetime", decimal(m.time_filetime));
+  v("provider_id", m.provider_id), v("volume_id", m.volume_id), v("volume", m.volume);
+  v("snapshot_id", m.snapshot_id), v("set_id", m.set_id), v("cause", m.cause), v("who", m.who);
+  v("percent", m.percent), v("fault", m.fault), v("used_bytes", decimal(m.used_bytes));
+  v("limit_bytes", decimal(m.limit_bytes)), v("text", m.text);
+}
+template <class V>
+void members(V& v, Ref<V, QueryEvents> m) {
+  v("after", decimal(m.after)), v("count", m.count), v("time_limit_ms", m.time_limit_ms);
+}
+template <class V>
+void members(V& v, Ref<V, EventList> m) {
+  v("events", m.events), v("next", decimal(m.next)), v("lost", decimal(m.lost));
+}
+
+constexpr int largest(EventSeverity) { return 2; }
 constexpr int largest(ProtectionLevel) { return 1; }
 constexpr int largest(ProtectionFault) { return 16; }
 

@@ -17,6 +17,7 @@
 #include "umbra/diff_area_management.h"
 #include "umbra/ids.h"
 #include "umbra/provider.h"
+#include "umbra/provider_events.h"
 
 namespace umbra::rpc {
 
@@ -71,6 +72,20 @@ struct ProviderOperation {  // wait_operation, cancel_operation -> OperationInfo
   std::uint32_t time_limit_ms = 0;  // wait_operation: at most 60000; 0: its state now.
 };
 
+// query.events -> EventList: of umbrad's log, which has the last events of all providers. Replies
+// at once if there are any above `after`, else when one comes or the limit has passed. `after`
+// beyond the last number counts as the last: 2^64-1 asks where the log ends.
+struct QueryEvents {
+  std::uint64_t after = 0;
+  std::uint32_t count = 256;        // At most this many.
+  std::uint32_t time_limit_ms = 0;  // At most 60000.
+};
+struct EventList {
+  std::vector<ProviderEvent> events;
+  std::uint64_t next = 0;  // `after` of the next call.
+  std::uint64_t lost = 0;  // Events before these that came and went since `after`.
+};
+
 struct VolumePropList {
   std::vector<VolumeProp> volumes;
 };
@@ -96,7 +111,7 @@ struct OperationList {  // operations ->
   X(ManagementDiffArea) X(SetProtectLevel) X(QueryDelta) X(ProviderOperation) X(VolumeProp) \
   X(DiffVolumeProp) X(DiffAreaProp) X(VolumeProtectionInfo) X(SnapshotDelta) X(OperationInfo) \
   X(VolumePropList) X(DiffVolumeList) X(DiffAreaList) X(MinDiffAreaSize) \
-  X(StartedProviderOperation) X(OperationList)
+  X(StartedProviderOperation) X(OperationList) X(ProviderEvent) X(QueryEvents) X(EventList)
 // clang-format on
 
 }  // namespace umbra::rpc

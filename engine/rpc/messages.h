@@ -20,7 +20,7 @@
 //                           writer.post_restore, writer.restore_end
 //   requester  -> umbrad    session.*, operation.*, query.*, snapshot.*, management.* (queries)
 //   admin      -> umbrad    volume.*, coordinator.*, management.*
-//   provider   -> umbrad    provider.register
+//   provider   -> umbrad    provider.register, provider.event (notification)
 //   umbrad     -> provider  provider.*, and volume.*, snapshot.mount / unmount, management.* passed
 //                           on (management_messages.h)
 
@@ -378,10 +378,13 @@ struct AbortedSet {
 
 struct RegisterProvider {  // provider.register -> RegisteredProvider
   ProviderProperties properties;
+  Guid event_stream;  // New with every start of the provider; nil: it tells no events.
 };
 struct RegisteredProvider {
-  std::vector<SessionId> alive;  // For Provider::retain_sessions.
+  std::vector<SessionId> alive;    // For Provider::retain_sessions.
+  std::uint64_t events_after = 0;  // Of this stream, umbrad has those up to here.
 };
+// Then, as they happen: provider.event {ProviderEvent} (notification), numbered by the provider.
 // umbrad -> provider, one method per member of umbra::Provider: provider.find_volume {volume},
 // provider.list_volumes, provider.is_volume_supported {volume, attributes},
 // provider.begin_prepare_snapshot {PrepareSnapshot}, then with {set_id}:

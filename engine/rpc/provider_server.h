@@ -25,6 +25,7 @@
 
 #include "engine/platform/log.h"
 #include "engine/rpc/codec.h"
+#include "engine/rpc/event_log.h"
 #include "engine/rpc/operation_table.h"
 #include "umbra/provider.h"
 
@@ -39,6 +40,9 @@ struct ProviderServerOptions {
   /// For what takes long. Null: a table of the server's own. Outlives the server, and ends before
   /// the provider.
   OperationTable* operations = nullptr;
+  /// What the provider tells. After each registration umbrad is sent what it does not have yet,
+  /// as far as it is kept, and from then on what comes. Null: nothing. Outlives the server.
+  EventLog* events = nullptr;
 };
 
 /// Serves one method that is not of umbra::Provider (volume.attach, snapshot.mount, ...). Runs on

@@ -29,6 +29,7 @@ using namespace std::chrono_literals;
 
 constexpr std::chrono::milliseconds kConnectLimit = 1s;
 constexpr std::chrono::milliseconds kHandshakeLimit = 10s;
+constexpr std::size_t kEventsAtATime = 64;
 
 bool is_urgent(const std::string& method) {
   return method == "provider.abort_snapshots" || method == "provider.release_hold" ||
@@ -75,6 +76,9 @@ class ProviderServer::Impl {
     }));
     pool_.emplace(std::max<std::size_t>(options_.threads, 1));
     urgent_.emplace(1);
+    if (options_.events != nullptr) {
+      options_.events->listen([this] { asio::post(io_, [this] { tell_events(); }); });
+    }
     io_thread_ = std::thread([this] { io_.run(); });
     asio::post(io_, [this] { connect(); });
   }
@@ -91,6 +95,7 @@ class ProviderServer::Impl {
     pool_->join();
     urgent_->join();
     watch_.reset();
+    if (options_.events != nullptr) options_.events->listen(nullptr);
     own_operations_.reset();
   }
 
@@ -147,12 +152,25 @@ class ProviderServer::Impl {
 
   void introduce() {
     if (connection_ == nullptr) return;
-    connection_->call<RegisteredProvider>("provider.register",
-                                          RegisterProvider{provider_.properties()}, kHandshakeLimit,
+    RegisterProvider introduction{provider_.properties(), {}};
+    if (options_.events != nullptr) introduction.event_stream = options_.events->stream();
+    connection_->call<RegisteredProvider>("provider.register", introduction, kHandshakeLimit,
                                           [this](auto reply) {
                                             if (!reply) return give_up(reply.error());
+                                            told_ = reply->events_after;
                                             retain(std::move(reply->alive));
                                           });
+  }
+
+  // A few at a time, so that calls are not held up.
+  void tell_events() {
+    if (options_.events == nullptr || connection_ == nullptr || !registered_.load()) return;
+    const EventLog::Page page = options_.events->read(told_, kEventsAtATime);
+    for (const ProviderEvent& event : page.events) {
+      connection_->notify("provider.event", encode(event));
+    }
+    told_ = page.next;
+    if (!page.events.empty()) asio::post(io_, [this] { tell_events(); });
   }
 
   // Calls wait until the provider knows which sessions are alive.
@@ -167,6 +185,7 @@ class ProviderServer::Impl {
         warned_ = false;
         logger_.info("registered with umbrad", {});
         set_registered(true, {});
+        tell_events();
         for (Waiting& call : std::exchange(waiting_, {})) dispatch(std::move(call));
       });
     });
@@ -274,6 +293,7 @@ class ProviderServer::Impl {
   std::vector<Waiting> waiting_;
   std::atomic<std::uint64_t> connections_{0};  // That have ended.
   std::chrono::milliseconds delay_;
+  std::uint64_t told_ = 0;  // Events that umbrad has.
   bool stopping_ = false;
   bool warned_ = false;
 

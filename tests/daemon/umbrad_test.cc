@@ -720,4 +720,81 @@ TEST_CASE("writers and providers are listed, with the last failure", "[e2e][umbr
   world.ends_well();
 }
 
+TEST_CASE("events of a provider are kept, waited for and sent again after a restart",
+          "[e2e][umbrad]") {
+  Umbrad umbrad(kShortLimits);
+  ServedProvider served(umbrad);
+  rpc::EventLog log;
+  rpc::ProviderServerOptions options;
+  options.socket_path = umbrad.socket();
+  options.program = "test-provider";
+  options.events = &log;
+  ProviderEvent event;
+  event.name = "first";
+  log.add(event);
+  served.server.reset();
+  served.server = std::make_unique<rpc::ProviderServer>(
+      served.provider, std::map<std::string, rpc::ProviderMethod>{}, options, null_log());
+  REQUIRE(served.server->wait_until_registered(kSoon));
+
+  Requester requester(umbrad);
+  rpc::QueryEvents query;
+  query.time_limit_ms = 20'000;
+  const auto first = requester.client.call<rpc::EventList>("query.events", query);
+  REQUIRE(first);
+  REQUIRE(first->events.size() == 1);
+  CHECK(first->events[0].name == "first");
+  CHECK(first->events[0].provider_id == served.provider.properties().provider_id);
+  CHECK(first->lost == 0);
+
+  query.after = ~std::uint64_t{0};
+  query.time_limit_ms = 1;
+  const auto end = requester.client.call<rpc::EventList>("query.events", query);
+  REQUIRE(end);
+  CHECK(end->events.empty());
+  CHECK(end->next == first->next);
+  event.name = "second";
+  log.add(event);
+  query.after = end->next;
+  query.time_limit_ms = 20'000;
+  const auto second = requester.client.call<rpc::EventList>("query.events", query);
+  REQUIRE(second);
+  REQUIRE(second->events.size() == 1);
+  CHECK(second->events[0].name == "second");
+
+  // A new umbrad has none; the provider tells it all that it keeps.
+  umbrad.kill();
+  umbrad.start();
+  Requester again(umbrad);
+  query.after = 0;
+  std::size_t seen = 0;
+  while (seen < 2) {
+    const auto page = again.client.call<rpc::EventList>("query.events", query);
+    REQUIRE(page);
+    REQUIRE_FALSE(page->events.empty());
+    seen += page->events.size();
+    query.after = page->next;
+  }
+  CHECK(seen == 2);
+  CHECK(umbrad.stop() == 0);
+}
+
+TEST_CASE("management goes to the provider that is named, with its answer as it is",
+          "[e2e][umbrad]") {
+  World world;
+  Requester requester(world.umbrad);
+  rpc::ManagementQuery query;
+  const auto nobody =
+      requester.client.call<rpc::MinDiffAreaSize>("management.get_min_diff_area_size", query);
+  REQUIRE_FALSE(nobody);
+  CHECK(nobody.error().code == Errc::provider_not_registered);  // No system provider is there.
+  query.provider_id = world.memory.provider.properties().provider_id;
+  const auto none =
+      requester.client.call<rpc::MinDiffAreaSize>("management.get_min_diff_area_size", query);
+  REQUIRE_FALSE(none);
+  CHECK(none.error().code == Errc::not_implemented);
+  CHECK(requester.client.call<rpc::OperationList>("management.operations", query));
+  world.ends_well();
+}
+
 }  // namespace

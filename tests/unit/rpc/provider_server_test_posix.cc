@@ -29,7 +29,10 @@ class FakeCoordinator {
           provider = Connection::start(
               io, std::move(stream), null_log(),
               {[this](auto method, auto params, auto answer) { serve(method, params, answer); },
-               {},
+               [this](const std::string& method, const Json& params) {
+                 CHECK(method == "provider.event");
+                 events.push_back(*decode<ProviderEvent>(params));
+               },
                {}});
         });
   }
@@ -51,6 +54,9 @@ class FakeCoordinator {
   std::vector<std::string> seen;
   std::vector<SessionId> alive;
   std::optional<Error> refuse_registration;
+  std::vector<ProviderEvent> events;
+  std::uint64_t events_after = 0;
+  Guid event_stream;
 
  private:
   void serve(const std::string& method, const Json& params, const Responder& answer) {
@@ -63,7 +69,8 @@ class FakeCoordinator {
       return answer(tl::unexpected<Error>(*std::exchange(refuse_registration, {})));
     }
     CHECK(decode<RegisterProvider>(params)->properties.name == "memory");
-    answer.send(Result<RegisteredProvider>(RegisteredProvider{alive}));
+    event_stream = decode<RegisterProvider>(params)->event_stream;
+    answer.send(Result<RegisteredProvider>(RegisteredProvider{alive, events_after}));
   }
 
   test::TempDir directory_;
@@ -324,6 +331,36 @@ TEST_CASE("a provider that stops ends its operations") {
                                  encode(ManagementDiffArea{})));
   world.server.reset();  // Would wait for ever.
   SUCCEED();
+}
+
+TEST_CASE("events reach umbrad from where it has them, also what came while it was away") {
+  World world;
+  EventLog log;
+  ProviderEvent event;
+  event.name = "before";
+  log.add(event);
+  event.name = "known";
+  log.add(event);
+  event.name = "new";
+  log.add(event);
+  world.options.events = &log;
+  world.coordinator.events_after = 2;
+  world.start();
+  auto& umbrad = world.coordinator;
+  umbrad.run_until([&] { return umbrad.events.size() == 1; });
+  CHECK(umbrad.events[0].name == "new");
+  CHECK(umbrad.events[0].sequence == 3);
+  CHECK(umbrad.event_stream == log.stream());
+  event.name = "now";
+  log.add(event);
+  umbrad.run_until([&] { return umbrad.events.size() == 2; });
+  // Another umbrad has none of them.
+  umbrad.events.clear();
+  umbrad.events_after = 0;
+  umbrad.provider->close({Errc::coordinator_lost, "a restart"});
+  umbrad.run_until([&] { return umbrad.events.size() == 4; });
+  CHECK(umbrad.events[0].name == "before");
+  CHECK(umbrad.events[3].name == "now");
 }
 
 }  // namespace
