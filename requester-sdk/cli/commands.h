@@ -98,6 +98,63 @@ ExitCode restore(Service& service, Output& output, const RestoreShadow& argument
 /// Where documents of a set go: `place` itself, or a file of its own if that is a directory.
 [[nodiscard]] std::string bundle_path(const std::string& place, const SnapshotSetId& set);
 
+// cmd_shadowstorage.cc
+/// --max: so many bytes, so many percent of what the diff area lies on, or UNBOUNDED.
+struct MaximumSize {
+  enum class Unit : std::uint8_t { bytes, percent, unbounded };
+  Unit unit = Unit::unbounded;
+  std::uint64_t number = 0;
+};
+struct ShadowStorage {
+  std::string volume;       // --for; list: empty: of all.
+  std::string diff_volume;  // --on; empty: wherever it lies.
+  MaximumSize maximum;
+  bool is_volatile = false;
+  std::chrono::milliseconds time_limit{3'600'000};
+};
+ExitCode list_shadowstorage(Service& service, Output& output, const ShadowStorage& arguments);
+ExitCode add_shadowstorage(Service& service, Output& output, const ShadowStorage& arguments);
+ExitCode resize_shadowstorage(Service& service, Output& output, const ShadowStorage& arguments);
+ExitCode delete_shadowstorage(Service& service, Output& output, const ShadowStorage& arguments);
+ExitCode list_supported_volumes(Service& service, Output& output);
+
+// cmd_protection.cc
+struct Protection {
+  enum class Action : std::uint8_t { show, set_snapshot, set_original, clear };
+  std::string volume;
+  Action action = Action::show;
+  std::chrono::milliseconds time_limit{3'600'000};
+};
+ExitCode protection(Service& service, Output& output, const Protection& arguments);
+
+// cmd_retain.cc
+struct Retain {
+  SnapshotId snapshot;
+  std::int64_t until_filetime = 0;  // 0: `term` from now.
+  std::chrono::seconds term{0};
+};
+ExitCode retain(Service& service, Output& output, const Retain& arguments);
+
+// cmd_operations.cc
+struct Operations {
+  std::optional<OperationId> wait;
+  std::optional<OperationId> cancel;
+  std::chrono::milliseconds time_limit{3'600'000};
+};
+ExitCode operations(Service& service, Output& output, const Operations& arguments);
+/// Waits for an operation's end, with progress on a terminal. Errors: the operation's own;
+/// async_pending (the time is over, it goes on: the context says how to go on waiting).
+[[nodiscard]] Result<OperationInfo> wait_for(Service& service, Output& output,
+                                             const OperationId& operation,
+                                             std::chrono::milliseconds limit);
+
+// cmd_events.cc
+ExitCode list_events(Service& service, Output& output);
+struct Events {
+  bool follow = false;
+};
+ExitCode events(Service& service, Output& output, const Events& arguments);
+
 // cmd_mount.cc, cmd_unmount.cc
 ExitCode mount(Service& service, Output& output, const SnapshotId& snapshot,
                const std::string& directory);

@@ -6,6 +6,7 @@ namespace umbra::cli {
 ExitCode exit_code_for(const Error& error) noexcept {
   switch (error.code) {
     case Errc::ok: return ExitCode::done;
+    case Errc::async_pending: return ExitCode::busy;  // It was not waited for any longer.
     case Errc::async_cancelled: return ExitCode::interrupted;
     case Errc::object_not_found: return ExitCode::not_found;
     case Errc::access_denied:

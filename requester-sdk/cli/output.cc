@@ -9,6 +9,8 @@
 #include <cstdio>
 #include <iostream>
 
+#include "requester-sdk/cli/output_parts.h"
+
 namespace umbra::cli {
 namespace {
 
@@ -23,12 +25,6 @@ using requester::WriterStatus;
 constexpr std::size_t kBarColumns = 40;
 constexpr std::int64_t kTicksPerSecond = 10'000'000;
 constexpr std::int64_t kSecondsFrom1601To1970 = 11'644'473'600;
-
-std::string code_text(Errc code) {
-  std::array<char, 16> text{};
-  (void)std::snprintf(text.data(), text.size(), "0x%08X", static_cast<unsigned>(code));
-  return text.data();
-}
 
 std::string_view remedy_text(Errc code) {
   switch (remedy(code)) {
@@ -55,6 +51,14 @@ std::size_t sequence_length(std::string_view text) {
   return overlong || outside ? 0 : length;
 }
 
+}  // namespace
+
+std::string code_text(Errc code) {
+  std::array<char, 16> text{};
+  (void)std::snprintf(text.data(), text.size(), "0x%08X", static_cast<unsigned>(code));
+  return text.data();
+}
+
 json::string text_json(std::string_view text) {
   json::string utf8;
   while (!text.empty()) {
@@ -66,17 +70,9 @@ json::string text_json(std::string_view text) {
   return utf8;
 }
 
-template <class Tag>
-json::value id_json(const Id<Tag>& id) {
-  if (id.is_nil()) return nullptr;
-  return json::value(id.to_string());
-}
-
 json::string view_json(std::string_view text) {
   return {json::string_view(text.data(), text.size())};
 }
-
-}  // namespace
 
 // --- Output ------------------------------------------------------------------------------------
 
@@ -267,6 +263,11 @@ template json::array list_to_json(const std::vector<SnapshotProperties>&);
 template json::array list_to_json(const std::vector<WriterInfo>&);
 template json::array list_to_json(const std::vector<ProviderInfo>&);
 template json::array list_to_json(const std::vector<WriterStatus>&);
+template json::array list_to_json(const std::vector<VolumeProp>&);
+template json::array list_to_json(const std::vector<DiffVolumeProp>&);
+template json::array list_to_json(const std::vector<DiffAreaProp>&);
+template json::array list_to_json(const std::vector<OperationInfo>&);
+template json::array list_to_json(const std::vector<ProviderEvent>&);
 
 json::array names_to_json(const std::vector<std::string>& names) {
   json::array list;

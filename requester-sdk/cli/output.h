@@ -14,6 +14,8 @@
 #include <vector>
 
 #include "requester-sdk/cli/exit_code.h"
+#include "umbra/diff_area_management.h"
+#include "umbra/provider_events.h"
 #include "umbra/requester/types.h"
 
 namespace umbra::cli {
@@ -62,6 +64,12 @@ class Output {
 [[nodiscard]] boost::json::object to_json(const requester::PhaseTime& phase);
 [[nodiscard]] boost::json::object to_json(const HoldReport& hold);
 [[nodiscard]] boost::json::object to_json(const requester::SetReport& report);
+[[nodiscard]] boost::json::object to_json(const VolumeProp& volume);
+[[nodiscard]] boost::json::object to_json(const DiffVolumeProp& volume);
+[[nodiscard]] boost::json::object to_json(const DiffAreaProp& area);
+[[nodiscard]] boost::json::object to_json(const VolumeProtectionInfo& info);
+[[nodiscard]] boost::json::object to_json(const OperationInfo& operation);
+[[nodiscard]] boost::json::object to_json(const ProviderEvent& event);
 [[nodiscard]] boost::json::object error_to_json(const Error& error);
 
 template <class T>
@@ -78,6 +86,7 @@ template <class T>
 /// One line per phase that took any time: name, duration, and a bar where it lies in the whole.
 [[nodiscard]] std::vector<std::string> timeline_text(
     const std::vector<requester::PhaseTime>& phases);
+[[nodiscard]] std::string event_text(const ProviderEvent& event);  // One line.
 [[nodiscard]] std::string context_text(std::uint32_t attributes);  // "app-rollback"
 
 }  // namespace umbra::cli

@@ -8,45 +8,10 @@
 #include <memory>
 #include <sstream>
 
+#include "requester-sdk/cli/parse_parts.h"
+
 namespace umbra::cli {
 namespace {
-
-using Words = std::vector<std::string>;
-
-struct Parser {
-  CLI::App app{"Point-in-time copies of volumes, consistent for the applications on them.",
-               "umbra"};
-  Invocation invocation;
-  Words command_after_dashes;  // Of exec.
-};
-
-// A subcommand whose options include the global ones, wherever they stand.
-CLI::App* add(CLI::App& parent, const std::string& name, const std::string& text) {
-  CLI::App* app = parent.add_subcommand(name, text);
-  app->fallthrough();
-  app->footer(exit_status_help());
-  return app;
-}
-
-template <class Value, class Parse>
-void add_parsed(CLI::App* app, const std::string& name, Value& value, Parse parse_text,
-                const std::string& help) {
-  app->add_option_function<std::string>(
-      name,
-      [&value, parse_text, name](const std::string& text) {
-        auto parsed = parse_text(text);
-        if (!parsed) throw CLI::ValidationError(name, "'" + text + "' is not understood");
-        value = std::move(*parsed);
-      },
-      help);
-}
-
-template <class IdType>
-std::optional<IdType> parse_id(const std::string& text) {
-  auto id = IdType::parse(text);
-  if (!id) return std::nullopt;
-  return *id;
-}
 
 std::optional<std::uint32_t> parse_context(const std::string& text) {
   for (const auto value :
@@ -163,7 +128,8 @@ void add_volume_commands(Parser& parser) {
 }
 
 void add_list_commands(Parser& parser) {
-  CLI::App* list = add(parser.app, "list", "Show volumes, shadows, writers or providers");
+  CLI::App* list =
+      add(parser.app, "list", "Show volumes, shadows, writers, providers, diff areas or events");
   list->require_subcommand(1);
   using Plain = ExitCode (*)(Service&, Output&);
   const auto plain = [&](const char* name, const char* text, Plain function) {
@@ -173,7 +139,15 @@ void add_list_commands(Parser& parser) {
       };
     });
   };
-  plain("volumes", "Attached volumes", &list_volumes);
+  auto supported = std::make_shared<bool>(false);
+  CLI::App* volumes = add(*list, "volumes", "Attached volumes");
+  volumes->add_flag("--supported", *supported, "Only those that can be copied now");
+  volumes->callback([&parser, supported] {
+    parser.invocation.command = [supported](Service& service, Output& output) {
+      return static_cast<int>(*supported ? list_supported_volumes(service, output)
+                                         : list_volumes(service, output));
+    };
+  });
   plain("writers", "Connected writers, their state and last failure", &list_writers);
   plain("providers", "Providers, connected or not", &list_providers);
 
@@ -305,7 +279,7 @@ void add_restore_command(Parser& parser) {
 }
 
 void add_delete_command(Parser& parser) {
-  CLI::App* remove = add(parser.app, "delete", "Delete shadow copies");
+  CLI::App* remove = add(parser.app, "delete", "Delete shadow copies, or what they may take");
   remove->require_subcommand(1);
   auto arguments = std::make_shared<DeleteShadows>();
   CLI::App* shadows = add(*remove, "shadows", "Delete one copy, a set, or all (of a volume)");
@@ -418,6 +392,7 @@ std::variant<Invocation, Said> parse(Words words) {
   add_delete_command(parser);
   add_mount_commands(parser);
   add_coordinator_commands(parser);
+  add_management_commands(parser);
   try {
     std::reverse(words.begin(), words.end());  // CLI11 takes them from the back.
     parser.app.parse(words);

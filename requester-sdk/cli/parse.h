@@ -35,6 +35,12 @@ struct Said {
 
 /// "90" and "90s", "10m", "2h", "500ms"; nothing if it is none of these or more than a week.
 [[nodiscard]] std::optional<std::chrono::milliseconds> parse_duration(const std::string& text);
+/// The same up to a hundred years, with d and y (365 days) too: "30d".
+[[nodiscard]] std::optional<std::chrono::seconds> parse_term(const std::string& text);
+/// "2027-01-31", "2027-01-31T23:59:59Z" (UTC) as FILETIME.
+[[nodiscard]] std::optional<std::int64_t> parse_time(const std::string& text);
+/// "20G", "10%" (1 to 100), "UNBOUNDED" in any case.
+[[nodiscard]] std::optional<MaximumSize> parse_maximum(const std::string& text);
 /// "4096", "16K", "10G" (powers of 1024); nothing if it is none or passes 2^63.
 [[nodiscard]] std::optional<std::uint64_t> parse_bytes(const std::string& text);
 

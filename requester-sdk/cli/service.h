@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "umbra/requester/management.h"
 #include "umbra/requester/types.h"
 
 namespace umbra::cli {
@@ -32,6 +33,31 @@ class Service {
       const requester::AttachOptions& options) = 0;
   [[nodiscard]] virtual Status detach(const VolumeRef& volume) = 0;
   [[nodiscard]] virtual Result<requester::AbortedSet> abort(const std::string& reason) = 0;
+
+  // Management of the system provider's diff areas: umbra/requester/management.h.
+  [[nodiscard]] virtual Result<std::vector<VolumeProp>> supported_volumes(
+      std::uint32_t context) = 0;
+  [[nodiscard]] virtual Result<std::vector<DiffAreaProp>> diff_areas(const VolumeRef& volume) = 0;
+  [[nodiscard]] virtual Result<std::vector<DiffAreaProp>> diff_areas_on(
+      const std::string& diff_volume) = 0;
+  [[nodiscard]] virtual Result<std::vector<DiffVolumeProp>> diff_volumes(
+      const VolumeRef& volume) = 0;
+  [[nodiscard]] virtual Status add_diff_area(const DiffAreaRef& area,
+                                             std::int64_t maximum_bytes) = 0;
+  [[nodiscard]] virtual Result<OperationId> change_maximum(const DiffAreaRef& area,
+                                                           std::int64_t maximum_bytes,
+                                                           bool is_volatile) = 0;
+  [[nodiscard]] virtual Result<VolumeProtectionInfo> protection(const VolumeRef& volume) = 0;
+  [[nodiscard]] virtual Status set_protection(const VolumeRef& volume, ProtectionLevel level) = 0;
+  [[nodiscard]] virtual Result<OperationId> clear_fault(const VolumeRef& volume) = 0;
+  [[nodiscard]] virtual Status retain(const SnapshotId& snapshot, std::int64_t until_filetime) = 0;
+  [[nodiscard]] virtual Result<std::vector<OperationInfo>> operations() = 0;
+  [[nodiscard]] virtual Result<OperationInfo> wait_operation(const OperationId& operation,
+                                                             std::chrono::milliseconds limit) = 0;
+  [[nodiscard]] virtual Result<OperationInfo> cancel_operation(const OperationId& operation) = 0;
+  [[nodiscard]] virtual Result<requester::EventPage> events(const requester::EventQuery& query) = 0;
+  /// FILETIME.
+  [[nodiscard]] virtual std::int64_t now() = 0;
 
   /// Creates a set in a session of its own, which lives until finish(). `report` is filled in any
   /// case. An interrupt (Ctrl-C) makes it return async_cancelled once everything is undone.

@@ -4,6 +4,7 @@
 // each connects when it is first needed. Ctrl-C and SIGTERM cancel a creation in progress, so that
 // everything is undone before the program ends; at other times they end it.
 #include <atomic>
+#include <chrono>
 #include <csignal>
 #include <optional>
 #include <utility>
@@ -19,6 +20,7 @@ namespace {
 using requester::BackupSession;
 using requester::Client;
 using requester::ConnectOptions;
+using requester::Management;
 using requester::RestoreSession;
 
 std::atomic<BackupSession*> g_creating = nullptr;
@@ -104,6 +106,61 @@ class SdkService final : public Service {
     return with(client_, false, ask);
   }
 
+  Result<std::vector<VolumeProp>> supported_volumes(std::uint32_t context) override {
+    return manage(false,
+                  [&](Management m) { return m.query_volumes_supported_for_snapshots(context); });
+  }
+  Result<std::vector<DiffAreaProp>> diff_areas(const VolumeRef& volume) override {
+    return manage(false, [&](Management m) { return m.query_diff_areas_for_volume(volume); });
+  }
+  Result<std::vector<DiffAreaProp>> diff_areas_on(const std::string& diff_volume) override {
+    return manage(false, [&](Management m) { return m.query_diff_areas_on_volume(diff_volume); });
+  }
+  Result<std::vector<DiffVolumeProp>> diff_volumes(const VolumeRef& volume) override {
+    return manage(false,
+                  [&](Management m) { return m.query_volumes_supported_for_diff_areas(volume); });
+  }
+  Status add_diff_area(const DiffAreaRef& area, std::int64_t maximum_bytes) override {
+    return manage(true, [&](Management m) { return m.add_diff_area(area, maximum_bytes); });
+  }
+  Result<OperationId> change_maximum(const DiffAreaRef& area, std::int64_t maximum_bytes,
+                                     bool is_volatile) override {
+    return manage(true, [&](Management m) {
+      return m.change_diff_area_maximum_size(area, maximum_bytes, is_volatile);
+    });
+  }
+  Result<VolumeProtectionInfo> protection(const VolumeRef& volume) override {
+    return manage(false, [&](Management m) { return m.get_volume_protect_level(volume); });
+  }
+  Status set_protection(const VolumeRef& volume, ProtectionLevel level) override {
+    return manage(true, [&](Management m) { return m.set_volume_protect_level(volume, level); });
+  }
+  Result<OperationId> clear_fault(const VolumeRef& volume) override {
+    return manage(true, [&](Management m) { return m.clear_volume_protect_fault(volume); });
+  }
+  Status retain(const SnapshotId& snapshot, std::int64_t until_filetime) override {
+    return manage(true, [&](Management m) { return m.retain_snapshot(snapshot, until_filetime); });
+  }
+  Result<std::vector<OperationInfo>> operations() override {
+    return manage(false, [](Management m) { return m.list_operations(); });
+  }
+  Result<OperationInfo> wait_operation(const OperationId& operation,
+                                       std::chrono::milliseconds limit) override {
+    return manage(false, [&](Management m) { return m.wait_operation(operation, limit); });
+  }
+  Result<OperationInfo> cancel_operation(const OperationId& operation) override {
+    return manage(true, [&](Management m) { return m.cancel_operation(operation); });
+  }
+  Result<requester::EventPage> events(const requester::EventQuery& query) override {
+    return manage(false, [&](Management m) { return m.query_events(query); });
+  }
+  std::int64_t now() override {
+    using Ticks = std::chrono::duration<std::int64_t, std::ratio<1, 10'000'000>>;
+    constexpr std::chrono::seconds kFrom1601To1970{11'644'473'600};
+    const auto since = std::chrono::system_clock::now().time_since_epoch() + kFrom1601To1970;
+    return std::chrono::duration_cast<Ticks>(since).count();
+  }
+
   Result<requester::SnapshotSetInfo> create(const requester::CreateOptions& options,
                                             requester::SetReport& report) override {
     auto opened = BackupSession::open(connect_options(false));
@@ -169,6 +226,12 @@ class SdkService final : public Service {
       client.emplace(std::move(*connected));
     }
     return ask(*client);
+  }
+
+  template <class Ask>
+  auto manage(bool admin, Ask ask) -> decltype(ask(std::declval<Management>())) {
+    return with(admin ? admin_ : client_, admin,
+                [&](Client& client) { return ask(Management(client)); });
   }
 
   std::string socket_path_;

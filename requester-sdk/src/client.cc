@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 #include "umbra/requester/client.h"
 
+#include "requester-sdk/src/client_impl.h"
 #include "requester-sdk/src/convert.h"
 #include "requester-sdk/src/link.h"
 
@@ -15,12 +16,6 @@ constexpr std::chrono::milliseconds kAttachLimit = 10min;
 constexpr std::chrono::milliseconds kDetachLimit = 5min;
 
 }  // namespace
-
-class Client::Impl {
- public:
-  explicit Impl(std::unique_ptr<Link> link_) : link(std::move(link_)) {}
-  std::unique_ptr<Link> link;
-};
 
 Client::Client(std::unique_ptr<Impl> impl) noexcept : impl_(std::move(impl)) {}
 Client::Client(Client&&) noexcept = default;

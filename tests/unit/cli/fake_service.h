@@ -32,6 +32,12 @@ struct FakeState {
   requester::RestoreReport restore_report;
   Error restore_error;
 
+  std::vector<DiffAreaProp> areas;
+  std::vector<DiffVolumeProp> hosts;
+  VolumeProtectionInfo protection;
+  std::vector<OperationInfo> operations;  // wait_operation() gives the first, and then the next.
+  std::vector<requester::EventPage> pages;
+
   // What was asked.
   std::vector<std::string> calls;
   requester::AttachOptions attached;
@@ -89,6 +95,67 @@ class FakeService final : public Service {
     return answer("abort " + reason,
                   requester::AbortedSet{.set_id = SnapshotSetId{kOne}, .holder = "uid 7 pid 8"});
   }
+  Result<std::vector<VolumeProp>> supported_volumes(std::uint32_t) override {
+    return answer("supported", std::vector<VolumeProp>{{VolumeId{kOne}, "db"}});
+  }
+  Result<std::vector<DiffAreaProp>> diff_areas(const VolumeRef& volume) override {
+    return answer("areas " + volume.name, state_.areas);
+  }
+  Result<std::vector<DiffAreaProp>> diff_areas_on(const std::string& diff_volume) override {
+    return answer("areas on " + diff_volume, state_.areas);
+  }
+  Result<std::vector<DiffVolumeProp>> diff_volumes(const VolumeRef& volume) override {
+    return answer("hosts " + volume.name, state_.hosts);
+  }
+  Status add_diff_area(const DiffAreaRef& area, std::int64_t maximum_bytes) override {
+    return done("add " + area.volume.name + " " + area.diff_volume + " " +
+                std::to_string(maximum_bytes));
+  }
+  Result<OperationId> change_maximum(const DiffAreaRef& area, std::int64_t maximum_bytes,
+                                     bool is_volatile) override {
+    return answer("change " + area.volume.name + " " + area.diff_volume + " " +
+                      std::to_string(maximum_bytes) + (is_volatile ? " volatile" : ""),
+                  OperationId{kOne});
+  }
+  Result<VolumeProtectionInfo> protection(const VolumeRef& volume) override {
+    return answer("protection " + volume.name, state_.protection);
+  }
+  Status set_protection(const VolumeRef& volume, ProtectionLevel level) override {
+    return done("protect " + volume.name + " " + std::string(vss_name(level)));
+  }
+  Result<OperationId> clear_fault(const VolumeRef& volume) override {
+    return answer("clear " + volume.name, OperationId{kOne});
+  }
+  Status retain(const SnapshotId& snapshot, std::int64_t until_filetime) override {
+    return done("retain " + snapshot.to_string() + " " + std::to_string(until_filetime));
+  }
+  Result<std::vector<OperationInfo>> operations() override {
+    return answer("operations", state_.operations);
+  }
+  Result<OperationInfo> wait_operation(const OperationId&, std::chrono::milliseconds) override {
+    if (state_.operations.empty()) return fail(Errc::object_not_found, "no operation");
+    const auto info = state_.operations.front();
+    if (state_.operations.size() > 1) state_.operations.erase(state_.operations.begin());
+    return answer("wait", info);
+  }
+  Result<OperationInfo> cancel_operation(const OperationId& operation) override {
+    OperationInfo info;
+    info.operation_id = operation;
+    info.cancelling = true;
+    return answer("cancel", info);
+  }
+  Result<requester::EventPage> events(const requester::EventQuery& query) override {
+    requester::EventPage page;
+    page.next = query.after;
+    if (!state_.pages.empty()) {
+      page = state_.pages.front();
+      state_.pages.erase(state_.pages.begin());
+    }
+    return answer(
+        "events " + std::to_string(query.after) + (query.time_limit.count() > 0 ? " wait" : ""),
+        page);
+  }
+  std::int64_t now() override { return 133'000'000'000'000'000; }
   Result<requester::SnapshotSetInfo> create(const requester::CreateOptions& options,
                                             requester::SetReport& report) override {
     state_.created = options;

@@ -26,6 +26,8 @@ namespace umbra::requester {
 /// minutes where nothing is said). The library starts no threads.
 ///
 /// Threads: distinct objects are independent; one object: one call at a time.
+class Management;
+
 class UMBRA_REQUESTER_EXPORT Client {
  public:
   /// Errors: coordinator_lost (nobody is listening); access_denied; version_mismatch.
@@ -68,6 +70,7 @@ class UMBRA_REQUESTER_EXPORT Client {
   [[nodiscard]] Result<AbortedSet> abort_set(const std::string& reason);
 
  private:
+  friend class Management;
   class Impl;
   explicit Client(std::unique_ptr<Impl> impl) noexcept;
   std::unique_ptr<Impl> impl_;
