@@ -22,6 +22,7 @@
 #include "engine/platform/assert.h"
 #include "provider/cow/blobs.h"
 #include "provider/cow/own_executor.h"
+#include "provider/cow/revert.h"
 
 namespace umbra::cow {
 
@@ -84,7 +85,7 @@ Volume::Impl::Impl(block::Device& origin, block::ResizableDevice& diff, const Op
     batch.impl = this;
     batch.next = std::exchange(free_batches_, &batch);
   }
-  completed_ahead_.reserve(kBatchesMax + 1);
+  completed_ahead_.reserve(kGroupsInFlightMax + 1);
   diff_maximum_.store(superblock.diff_bytes_max);
   space_.no_punching = !diff.geometry().can_discard;
 }
@@ -121,12 +122,14 @@ bool Volume::Impl::stop_living(const Snapshot& snapshot) noexcept {
 
 std::uint64_t Volume::Impl::live_below(std::uint64_t epoch) const noexcept {
   const auto it = living_.lower_bound(epoch);
-  return it != living_.begin() ? *std::prev(it) : 0;
+  const std::uint64_t below = it != living_.begin() ? *std::prev(it) : 0;
+  return pinned_epoch_ < epoch ? std::max(below, pinned_epoch_) : below;
 }
 
 std::uint64_t Volume::Impl::live_above(std::uint64_t epoch) const noexcept {
   const auto it = living_.upper_bound(epoch);
-  return it != living_.end() ? *it : epoch_ + 1;
+  const std::uint64_t above = it != living_.end() ? *it : epoch_ + 1;
+  return pinned_epoch_ > epoch ? std::min(above, pinned_epoch_) : above;
 }
 
 // --- durable state ---------------------------------------------------------------------------
@@ -224,6 +227,7 @@ Status Volume::Impl::mark_lost(const std::vector<std::shared_ptr<Snapshot>>& vic
     if (!victim->readable.compare_exchange_strong(expected, Snapshot::Readable::lost)) continue;
     victim->slot.lost = true;
     ++lost_count_;
+    if (revert_ != nullptr && revert_->target == victim) pinned_epoch_ = victim->epoch;
     (void)stop_living(*victim);
   }
   return {};
@@ -303,6 +307,13 @@ Status Volume::Impl::check_new(const PrepareRequest& request) const {
   if (prepared_) {
     return fail(Errc::bad_state,
                 "snapshot " + prepared_->slot.id.to_string() + " is being made on this volume");
+  }
+  if (revert_ != nullptr) {
+    return fail(Errc::revert_in_progress, "to snapshot " + revert_->target->slot.id.to_string());
+  }
+  if (recovering_) {
+    return fail(Errc::bad_state,
+                "snapshot " + recovering_->slot.id.to_string() + " takes its recovery writes");
   }
   if (find_snapshot(request.id)) {
     return fail(Errc::object_already_exists, "snapshot " + request.id.to_string());
@@ -426,6 +437,14 @@ Status Volume::Impl::confirm(const SnapshotId& id) {
 }
 
 Status Volume::Impl::remove(const SnapshotId& id, bool force, const RemovalCause& cause) {
+  RequestQueue unserved;
+  const Status removed = remove(id, force, cause, unserved);
+  fail_chain(unserved.take(), EIO);
+  return removed;
+}
+
+Status Volume::Impl::remove(const SnapshotId& id, bool force, const RemovalCause& cause,
+                            RequestQueue& unserved) {
   const std::lock_guard table(table_mutex_);
   std::shared_ptr<Snapshot> snapshot;
   format::SnapshotSlot slot;
@@ -434,6 +453,9 @@ Status Volume::Impl::remove(const SnapshotId& id, bool force, const RemovalCause
     if (closed_.load()) return fail(Errc::bad_state, "the volume is closed");
     snapshot = find_snapshot(id);
     if (!snapshot) return fail(Errc::object_not_found, "snapshot " + id.to_string());
+    if (revert_ != nullptr && revert_->target == snapshot) {
+      return fail(Errc::revert_in_progress, "to snapshot " + id.to_string());
+    }
     if (!force && snapshot->open_devices.load() > 0) {
       return fail(Errc::volume_in_use, "snapshot " + id.to_string() + " is open");
     }
@@ -459,6 +481,7 @@ Status Volume::Impl::remove(const SnapshotId& id, bool force, const RemovalCause
   }
   space_.growth.reset();  // There may be space again.
   space_.eviction_failed = false;
+  drop_overlay(*snapshot, unserved);
   if (stop_living(*snapshot)) note_unpruned(snapshot->epoch);
   if (failing_.head != nullptr) post_losses();
   return {};
@@ -544,12 +567,16 @@ void Volume::Impl::shut_down() noexcept {
     idle_.wait(lock, [this] { return busy_ == 0; });
     waiting.append(parked_);
     waiting.append(starved_);
+    waiting.append(overlay_queue_);
+    if (revert_ != nullptr) waiting.append(revert_->waiters);
     for (Copy& copy : copies_) waiting.append(copy.waiters);
   }
-  for (std::uint64_t reads = reads_.load(); reads != 0; reads = reads_.load()) reads_.wait(reads);
   own_executor_.reset();
   flush_events();
-  fail_chain(waiting.take(), EIO);
+  fail_chain(waiting.take(), EIO);  // A revert's own writes may be among them.
+  for (std::uint64_t reads = reads_.load(); reads != 0; reads = reads_.load()) reads_.wait(reads);
+  const std::lock_guard lock(mutex_);
+  revert_.reset();  // Its device keeps us alive.
 }
 
 }  // namespace umbra::cow

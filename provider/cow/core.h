@@ -10,6 +10,9 @@
 //   losses.cc      when a copy fails: who is lost, durably, before the write goes through
 //   space.cc       growing ahead, the oldest go when it is full, thresholds, events
 //   reclaim.cc     the space of what went: looking at its records, giving it back to the host
+//   overlay.cc     writes to a snapshot in its recovery window
+//   revert.cc      the live volume becomes what a snapshot shows
+//   own_group.cc   groups that the two write
 //
 // A chunk of the newest live epoch is in one of three states:
 //   none     no bit, no Copy: the next writer claims it
@@ -60,6 +63,7 @@
 #include "provider/cow/chunk_map.h"
 #include "provider/cow/index_scan.h"
 #include "provider/cow/movable_device.h"
+#include "provider/cow/overlay.h"
 #include "provider/cow/request_queue.h"
 #include "provider/cow/segments.h"
 #include "provider/cow/space.h"
@@ -105,6 +109,18 @@ struct Snapshot {
   sync::Atomic<Readable> readable = Readable::yes;
   sync::Atomic<std::uint32_t> open_devices = 0;
   std::uint64_t epoch = 0;  // Constant.
+
+  /// What was written to it; null: nothing ever was. Threads: any.
+  [[nodiscard]] Overlay* overlay() const noexcept { return overlay_.load(); }
+  /// Once.
+  void give_overlay(std::unique_ptr<Overlay> overlay) noexcept {
+    owned_overlay_ = std::move(overlay);
+    overlay_.store(owned_overlay_.get());
+  }
+
+ private:
+  std::unique_ptr<Overlay> owned_overlay_;
+  sync::Atomic<Overlay*> overlay_ = nullptr;
 };
 
 class Volume::Impl : public std::enable_shared_from_this<Volume::Impl> {
@@ -125,6 +141,16 @@ class Volume::Impl : public std::enable_shared_from_this<Volume::Impl> {
 
   // snapshot.cc
   [[nodiscard]] Result<std::shared_ptr<block::Device>> open_snapshot(const SnapshotId& id);
+  [[nodiscard]] Result<std::shared_ptr<block::Device>> open_for_recovery(const SnapshotId& id);
+
+  // overlay.cc
+  [[nodiscard]] Status begin_recovery(const SnapshotId& id);
+  [[nodiscard]] Status end_recovery(const SnapshotId& id);
+
+  // revert.cc
+  [[nodiscard]] Status begin_revert(const SnapshotId& id);
+  [[nodiscard]] Status abandon_revert();
+  [[nodiscard]] RevertStatus revert_status() const;
 
   // control.cc
   [[nodiscard]] Status prepare(const PrepareRequest& request);
@@ -171,6 +197,7 @@ class Volume::Impl : public std::enable_shared_from_this<Volume::Impl> {
     Segments::Place place;
     std::array<Copy*, kBatchChunksMax> copies{};
     std::array<std::uint64_t, kBatchChunksMax> chunks{};
+    std::array<std::uint32_t, kBatchChunksMax> flags{};  // Of its entries.
     std::vector<std::uint32_t> checksums;
     std::uint64_t epoch = 0;
     std::uint64_t sequence = 0;
@@ -298,6 +325,87 @@ class Volume::Impl : public std::enable_shared_from_this<Volume::Impl> {
   /// Gives a free segment back to the host. False: none, or not now.
   bool punch_one();
 
+  /// `unserved`: writes to it, to be failed.
+  [[nodiscard]] Status remove(const SnapshotId& id, bool force, const RemovalCause& cause,
+                              RequestQueue& unserved);
+
+  // --- own_group.cc --------------------------------------------------------------------------
+
+  struct OwnGroup {
+    format::GroupKind kind{};
+    std::uint64_t epoch = 0;
+    bool durable = false;
+    std::span<const std::uint64_t> chunks;
+    std::byte* data = nullptr;  // A chunk each, moved about; null: there is none.
+  };
+  /// Finds the chunks of `data` that are all zeroes, takes the others' checksums and moves these to
+  /// the front. Returns how many they are. The size of `flags` is the number of chunks.
+  [[nodiscard]] std::uint32_t pack(std::byte* data, std::span<std::uint32_t> flags,
+                                   std::span<std::uint32_t> checksums) const noexcept;
+  /// Where the records of a group are, once it is on the disk; keeps their checksums.
+  void homes_of(const Segments::Place& place, std::span<const std::uint32_t> flags,
+                std::span<const std::uint32_t> checksums, std::span<Home> homes) noexcept;
+  /// Writes the first of the chunks, as many as fit, and returns how many. They count as live in
+  /// their segment. Blocks; not durable. Errors: insufficient_storage (nothing was written);
+  /// io_error (it may come back at the next open).
+  [[nodiscard]] Result<std::uint32_t> write_own_group(const OwnGroup& group, std::span<Home> homes);
+  /// Sets what says where the group is and which one.
+  [[nodiscard]] Result<Segments::Place> reserve_own(std::uint32_t count,
+                                                    format::GroupHeader& header);
+  [[nodiscard]] Status write_diff(std::byte* buffer, std::uint64_t offset_bytes,
+                                  std::uint64_t size_bytes, const char* what);
+
+  // --- overlay.cc ----------------------------------------------------------------------------
+
+  void submit_overlay(block::Request& request, const std::shared_ptr<Snapshot>& snapshot) noexcept;
+  void post_overlay() noexcept;  // mutex_
+  void serve_posted_overlay();
+  void serve_overlay();
+  /// 0 or errno; ENOSPC changes nothing that was not written before it.
+  [[nodiscard]] int write_to_overlay(const block::Request& request,
+                                     const std::shared_ptr<Snapshot>& snapshot);
+  [[nodiscard]] Result<std::uint64_t> append_to_overlay(Snapshot& snapshot, std::uint64_t first,
+                                                        std::uint64_t count, std::byte* data);
+  /// It was removed. `unserved`: to be failed.
+  void drop_overlay(Snapshot& snapshot, RequestQueue& unserved) noexcept;  // mutex_
+
+  // --- revert.cc -----------------------------------------------------------------------------
+
+  struct Revert;  // revert.h
+  struct SplitRead;
+  enum class Waits : std::uint8_t { no, yes, done, failed };
+  /// False: no part of it comes from the snapshot.
+  [[nodiscard]] bool read_through_revert(block::Request& request) noexcept;
+  void drive(SplitRead& read) noexcept;
+  [[nodiscard]] bool absorb(SplitRead& read) noexcept;
+  void finish_read(SplitRead& read, int error) noexcept;
+  [[nodiscard]] Waits waits_for_revert(block::Request& request) noexcept;
+  [[nodiscard]] Status check_revert(const SnapshotId& id) const;  // mutex_
+  [[nodiscard]] Status start_revert(const SnapshotId& id);
+  void install_revert(const std::shared_ptr<Snapshot>& target,
+                      const std::vector<std::uint64_t>& marked);  // table_mutex_
+  void resume_revert();                                           // table_mutex_
+  void remove_newer();
+  [[nodiscard]] Status end_revert();
+  void post_revert() noexcept;  // mutex_
+  void revert_step();
+  void revert_some(Revert& revert);
+  void choose_chunks(Revert& revert);
+  void revert_write_ended(Revert& revert) noexcept;
+  void settle_reverted(Revert& revert);
+  [[nodiscard]] Status mark_reverted(Revert& revert);
+  [[nodiscard]] Status commit_cursor(Revert& revert);
+  void resume_waiters(Revert& revert) noexcept;
+  void stop_revert(const std::string& trouble) noexcept;
+
+  // --- snapshot.cc ---------------------------------------------------------------------------
+
+  /// What it shows, even if it is lost: only chunks that have records are read.
+  [[nodiscard]] std::shared_ptr<block::Device> source_of(const std::shared_ptr<Snapshot>& snapshot);
+  /// Blocks. 0 or errno.
+  [[nodiscard]] int read_snapshot(const std::shared_ptr<Snapshot>& snapshot,
+                                  std::uint64_t offset_bytes, std::span<std::byte> out);
+
   // --- control.cc ----------------------------------------------------------------------------
 
   [[nodiscard]] std::shared_ptr<Snapshot> find_snapshot(const SnapshotId& id) const;  // mutex_
@@ -363,6 +471,7 @@ class Volume::Impl : public std::enable_shared_from_this<Volume::Impl> {
   [[nodiscard]] bool load_record(const format::GroupHeader& header, std::uint64_t chunk, Home home,
                                  std::vector<std::uint32_t>& live);
   void load_snapshots();
+  void load_history();
 
   friend class Volume;
   friend struct VolumeInside;
@@ -391,6 +500,7 @@ class Volume::Impl : public std::enable_shared_from_this<Volume::Impl> {
   sync::Atomic<bool> closed_ = false;
   sync::Atomic<bool> origin_flush_failed_ = false;
   sync::Atomic<bool> diff_flush_failed_ = false;
+  sync::Atomic<bool> reverting_ = false;  // Then reads and writes look at revert_.
   std::array<Shard, kShards> in_flight_;
 
   mutable sync::Mutex mutex_;
@@ -421,6 +531,21 @@ class Volume::Impl : public std::enable_shared_from_this<Volume::Impl> {
   // What open() found written to snapshots, by epoch, then chunk. Counted as live in the segments.
   std::map<std::uint64_t, std::map<std::uint64_t, Home>> overlays_;  // mutex_
 
+  // overlay.cc
+  std::shared_ptr<Snapshot> recovering_;  // mutex_; its window is open, or was closed just now
+  bool window_open_ = false;              // mutex_; writes are accepted
+  bool window_failed_ = false;            // mutex_; what was written is not what will be found
+  bool overlay_posted_ = false;           // mutex_
+  bool overlay_serving_ = false;          // mutex_
+  RequestQueue overlay_queue_;            // mutex_
+  sync::Mutex own_group_mutex_;           // Below table_mutex_, above grow_mutex_.
+
+  // revert.cc
+  std::shared_ptr<Revert> revert_;  // mutex_ for the pointer
+  /// Of a lost snapshot that is reverted to: its records stay. 0: none.
+  std::uint64_t pinned_epoch_ = 0;                            // mutex_
+  std::vector<std::pair<std::uint64_t, Home>> loaded_marks_;  // Between load() and resume.
+
   std::vector<Copy> copies_;         // The pool itself.
   std::vector<Copy*> copy_buckets_;  // mutex_
   CopyQueue free_copies_;            // mutex_
@@ -438,7 +563,7 @@ class Volume::Impl : public std::enable_shared_from_this<Volume::Impl> {
   std::uint64_t next_sequence_ = 1;             // mutex_
   std::uint64_t completed_sequence_ = 0;        // mutex_
   std::uint64_t durable_sequence_ = 0;          // mutex_
-  std::vector<std::uint64_t> completed_ahead_;  // mutex_; sorted, at most kBatchesMax
+  std::vector<std::uint64_t> completed_ahead_;  // mutex_; sorted, at most kGroupsInFlightMax
   bool sequence_stuck_ = false;  // mutex_; a group failed: no later one is vouched for
 
   sync::Mutex table_mutex_;

@@ -94,13 +94,13 @@ void note_gaps(std::uint32_t segment, std::size_t first_group, IndexScan& scan) 
 
 }  // namespace
 
-// Reads a segment's index until it ends. At most kBatchesMax groups were in flight at any time, so
-// a longer run of units without a group is the end.
+// Reads a segment's index until it ends. At most kGroupsInFlightMax groups were in flight at any
+// time, so a longer run of units without a group is the end.
 Status scan_segment(const AreaView& view, std::uint32_t segment, IndexReader& reader, bool both,
                     IndexScan& scan) {
   const format::Layout& layout = view.layout;
   const std::uint32_t group_units_max = layout.group_units(view.batch_chunks);
-  const std::uint32_t run_max = static_cast<std::uint32_t>(kBatchesMax) * group_units_max;
+  const std::uint32_t run_max = static_cast<std::uint32_t>(kGroupsInFlightMax) * group_units_max;
   const std::size_t first_group = scan.groups.size();
   std::uint64_t generation = 0;
   std::uint32_t run = 0;

@@ -16,7 +16,9 @@
 
 namespace umbra::cow {
 
-inline constexpr std::size_t kBatchesMax = 8;         // Groups in flight per volume.
+inline constexpr std::size_t kBatchesMax = 8;  // Groups of copies in flight per volume.
+/// And one that no live write waits for (own_group.cc).
+inline constexpr std::size_t kGroupsInFlightMax = kBatchesMax + 1;
 inline constexpr std::uint32_t kBatchChunksMax = 64;  // Records in a group.
 inline constexpr std::uint32_t kBatchBytesMax = 512U << 10U;
 inline constexpr std::uint64_t kRecoveryReadBytes = 256U << 10U;

@@ -26,7 +26,8 @@ block::Geometry Volume::Impl::LiveDevice::geometry() const noexcept {
 
 std::size_t Volume::Impl::LiveDevice::extents(std::uint64_t offset_bytes, std::uint64_t size_bytes,
                                               std::span<block::Extent> out) const noexcept {
-  if (impl_.closed_.load()) return Device::extents(offset_bytes, size_bytes, out);
+  if (impl_.closed_.load() || impl_.reverting_.load())
+    return Device::extents(offset_bytes, size_bytes, out);
   return impl_.origin_.extents(offset_bytes, size_bytes, out);
 }
 
@@ -45,7 +46,8 @@ void Volume::Impl::submit_live(block::Request& first) noexcept {
     } else if (request->size_bytes == 0) {
       block::finish(*request, 0);
     } else if (request->op == block::Op::read) {
-      forward.push(*request);
+      const bool split = reverting_.load() && read_through_revert(*request);
+      if (!split) forward.push(*request);
     } else {
       const Verdict verdict = admit_write(*request);
       if (verdict == Verdict::forward) forward.push(*request);
@@ -88,6 +90,14 @@ Volume::Impl::Verdict Volume::Impl::admit_write(block::Request& request) noexcep
       leave(shard);
       if (park_if_shut(request)) return Verdict::handled;
       continue;
+    }
+    if (reverting_.load()) {
+      const Waits waits = waits_for_revert(request);
+      if (waits != Waits::no) {
+        leave(shard);
+        if (waits != Waits::yes) block::finish(request, waits == Waits::failed ? EIO : 0);
+        return Verdict::handled;
+      }
     }
     const Bits* bits = bits_.load(std::memory_order_acquire);
     if (bits == nullptr || all_done(*bits, request)) {
@@ -180,6 +190,8 @@ void Volume::Impl::release() noexcept {
     // What waited for the end of the hold.
     post_events();
     if (std::exchange(space_.punch_waits, false)) post_reclaim();
+    post_overlay();
+    post_revert();
   }
   resume(waiting);
 }

@@ -193,11 +193,13 @@ void Volume::Impl::reads_done(Batch& batch) noexcept {
     return;
   }
   const std::uint32_t count = batch.place.count;
-  const std::size_t data_bytes = std::size_t{count} * layout_.chunk_bytes;
   const std::size_t sums = std::size_t{count} * layout_.checksums_per_chunk;
-  for (std::size_t i = 0; i < sums; ++i) {
-    const std::byte* granule = batch.data.get() + i * format::kBlockBytes;
-    batch.checksums[i] = format::crc32c({granule, format::kBlockBytes});
+  const std::uint32_t stored =
+      pack(batch.data.get(), {batch.flags.data(), count}, {batch.checksums.data(), sums});
+  const std::size_t data_bytes = std::size_t{stored} * layout_.chunk_bytes;
+  {
+    const std::lock_guard lock(mutex_);
+    segments_.place_data(batch.place, stored);
   }
   format::GroupHeader header;
   header.durable = batch.durable;
@@ -213,7 +215,8 @@ void Volume::Impl::reads_done(Batch& batch) noexcept {
   header.count = static_cast<std::uint16_t>(count);
   const std::size_t index_bytes = std::size_t{batch.place.units} * layout_.unit_bytes;
   format::encode_group(layout_, area_, header, {batch.chunks.data(), count},
-                       {batch.checksums.data(), sums}, {batch.index.get(), index_bytes});
+                       {batch.checksums.data(), sums}, {batch.index.get(), index_bytes},
+                       {batch.flags.data(), count});
 
   const auto prepare_write = [&](block::Request& write, std::byte* buffer, std::size_t size_bytes,
                                  std::uint64_t offset_bytes) {
@@ -237,8 +240,8 @@ void Volume::Impl::reads_done(Batch& batch) noexcept {
   }
   batch.write_data.next = &batch.write_index[0];
   batch.write_index[0].next = &batch.write_index[1];
-  batch.outstanding.store(3);
-  diff_.submit(batch.write_data);
+  batch.outstanding.store(stored > 0 ? 3 : 2);
+  diff_.submit(stored > 0 ? batch.write_data : batch.write_index[0]);
 }
 
 void Volume::Impl::writes_done(Batch& batch) noexcept {
@@ -287,14 +290,10 @@ void Volume::Impl::writes_done(Batch& batch) noexcept {
 void Volume::Impl::publish(Batch& batch) noexcept {
   const Segments::Place& place = batch.place;
   std::uint32_t known = 0;
+  std::array<Home, kBatchChunksMax> homes;
+  homes_of(place, {batch.flags.data(), place.count}, batch.checksums, {homes.data(), place.count});
   for (std::uint32_t i = 0; i < place.count; ++i) {
-    const Home home = Home::data(place.segment, place.first_slot + i);
-    std::atomic<std::uint32_t>* sums = segments_.checksums(home);
-    for (std::uint32_t k = 0; k < layout_.checksums_per_chunk; ++k) {
-      sums[k].store(batch.checksums[std::size_t{i} * layout_.checksums_per_chunk + k],
-                    std::memory_order_relaxed);
-    }
-    if (!map_.insert(batch.chunks[i], batch.epoch, home)) ++known;
+    if (!map_.insert(batch.chunks[i], batch.epoch, homes[i])) ++known;
   }
   chunks_preserved_.fetch_add(place.count, std::memory_order_relaxed);
   RequestQueue waiters;

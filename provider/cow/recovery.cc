@@ -53,6 +53,11 @@ Status Volume::Impl::recover() {
   if (Status verified = verify_tail(scan); !verified) return verified;
   if (Status voided = void_gaps(scan); !voided) return voided;
   if (Status settled = settle_stages(scan); !settled) return settled;
+  if (superblock_.revert.under_way) {
+    const auto target = find_snapshot(superblock_.revert.snapshot);
+    // What is missing may be records, or marks of what is not to be reverted again.
+    if (target && target->epoch <= scan.lost_up_to_epoch) superblock_.revert.damaged = true;
+  }
   load(scan);
   superblock_.boot_id = options_.boot_id;
   ++superblock_.open_count;
@@ -63,6 +68,7 @@ Status Volume::Impl::recover() {
     const std::lock_guard grow(grow_mutex_);
     (void)allocate_bare(0, kSegmentsAhead * layout_.segment_bytes);
   }
+  resume_revert();
   if (const std::uint64_t repairs = metadata_repairs_.load(); repairs > 0) {
     log_.warning("metadata that was damaged or unfinished in one of its two places is whole again",
                  {{"volume", id().to_string()}, {"places", repairs}});
@@ -156,7 +162,7 @@ Status Volume::Impl::read_slot(std::uint32_t index, std::span<const std::byte> b
 }
 
 bool Volume::Impl::ends_at_open(const format::SnapshotSlot& slot) const noexcept {
-  const bool unfinished = slot.state == SlotState::prepared ||
+  const bool unfinished = slot.state == SlotState::prepared || slot.recovering ||
                           (slot.state == SlotState::committed && slot.members.empty());
   return unfinished || (!slot.persistent && slot.boot_id != options_.boot_id);
 }
@@ -197,12 +203,21 @@ Status Volume::Impl::settle_stages(Scan& scan) {
 
 bool Volume::Impl::load_record(const format::GroupHeader& header, std::uint64_t chunk, Home home,
                                std::vector<std::uint32_t>& live) {
+  if (header.kind == format::GroupKind::reverted) {
+    const format::RevertState& revert = superblock_.revert;
+    const bool counts = revert.under_way && header.epoch == revert.epoch;
+    if (counts) loaded_marks_.emplace_back(chunk, home);
+    return counts;
+  }
   if (header.kind != format::GroupKind::overlay) {
     return map_.insert(chunk, header.epoch, home);  // The first of a chunk and epoch counts.
   }
   // The last one counts, if whom it was written to is there.
   const auto snapshot = snapshots_.find(header.epoch);
-  if (snapshot == snapshots_.end() || snapshot->second->slot.lost) return false;
+  if (snapshot == snapshots_.end()) return false;
+  const format::SnapshotSlot& slot = snapshot->second->slot;
+  const bool reverted_to = superblock_.revert.under_way && superblock_.revert.snapshot == slot.id;
+  if (slot.lost && !reverted_to) return false;
   const auto [at, fresh] = overlays_[header.epoch].emplace(chunk, home);
   if (fresh) return true;
   --live[at->second.segment];
@@ -246,17 +261,30 @@ void Volume::Impl::load(const Scan& scan) {
   next_sequence_ = std::max(scan.sequence_max, scan.trusted) + 1;
   completed_sequence_ = durable_sequence_ = next_sequence_ - 1;
   load_snapshots();
+  load_history();
   const auto dropped = [&](Home home) { --live[home.segment]; };
   std::uint64_t below = 0;
-  for (const std::uint64_t epoch : living_) {
-    map_.prune(below, epoch, below, dropped);
-    below = epoch;
+  while (below <= epoch_) {
+    const std::uint64_t above = live_above(below);
+    map_.prune(below, above, below, dropped);
+    below = above;
   }
-  map_.prune(below, epoch_ + 1, below, dropped);
   segments_.finish_restore(live);
   if (living_.empty()) return;
   make_copy_buffers();
   map_.for_each_since(*living_.rbegin(), [this](std::uint64_t chunk) { set_done(chunk); });
+}
+
+// What was written to snapshots goes with them; a lost one that is reverted to keeps its records.
+void Volume::Impl::load_history() {
+  for (const auto& [epoch, homes] : std::exchange(overlays_, {})) {
+    auto overlay = std::make_unique<Overlay>();
+    for (const auto& [chunk, home] : homes) (void)overlay->set(chunk, home);
+    snapshots_.at(epoch)->give_overlay(std::move(overlay));
+  }
+  if (!superblock_.revert.under_way) return;
+  const auto target = find_snapshot(superblock_.revert.snapshot);
+  if (target && target->slot.lost) pinned_epoch_ = target->epoch;
 }
 
 void Volume::Impl::load_snapshots() {

@@ -30,6 +30,15 @@ class RequestQueue {
     tail_ = nullptr;
     return std::exchange(head_, nullptr);
   }
+  [[nodiscard]] block::Request* pop() noexcept {
+    block::Request* first = head_;
+    if (first != nullptr && (head_ = std::exchange(first->next, nullptr)) == nullptr) {
+      tail_ = nullptr;
+    }
+    return first;
+  }
+  /// To be followed by Request::next.
+  [[nodiscard]] const block::Request* front() const noexcept { return head_; }
   [[nodiscard]] bool empty() const noexcept { return head_ == nullptr; }
 
  private:

@@ -34,7 +34,8 @@ void Segments::take_into_use(Segment& segment, std::uint64_t generation) {
   segment.generation.store(generation, std::memory_order_release);
   segment.punchable = true;
   segment.live = 0;
-  segment.slots_used = 0;
+  segment.slots_reserved = 0;
+  segment.slots_placed = 0;
   segment.units_used = 0;
 }
 
@@ -51,7 +52,7 @@ std::optional<Segments::Place> Segments::reserve(std::uint32_t count_max) {
   UMBRA_ASSERT(count_max > 0);
   if (open_) {
     const Segment& segment = at(*open_);
-    if (segment.slots_used == layout_.slots ||
+    if (segment.slots_reserved == layout_.slots ||
         segment.units_used + layout_.group_units(1) > layout_.index_units) {
       close_open();
     }
@@ -67,15 +68,22 @@ std::optional<Segments::Place> Segments::reserve(std::uint32_t count_max) {
   Place place;
   place.segment = *open_;
   place.generation = segment.generation.load(std::memory_order_relaxed);
-  place.first_slot = segment.slots_used;
   place.unit = segment.units_used;
-  place.count = std::min(count_max, layout_.slots - segment.slots_used);
+  place.count = std::min(count_max, layout_.slots - segment.slots_reserved);
   while (segment.units_used + layout_.group_units(place.count) > layout_.index_units) --place.count;
   place.units = layout_.group_units(place.count);
-  segment.slots_used += place.count;
+  segment.slots_reserved += place.count;
   segment.units_used += place.units;
   segment.live += place.count;
   return place;
+}
+
+void Segments::place_data(Place& place, std::uint32_t data_count) noexcept {
+  UMBRA_ASSERT(data_count <= place.count);
+  Segment& segment = at(place.segment);
+  place.first_slot = segment.slots_placed;
+  segment.slots_placed += data_count;
+  segment.slots_reserved -= place.count - data_count;
 }
 
 void Segments::restore(std::uint32_t segment, std::uint64_t generation) {

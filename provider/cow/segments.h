@@ -34,10 +34,11 @@ class Segments {
  public:
   explicit Segments(const format::Layout& layout) noexcept : layout_(layout) {}
 
-  /// Room for records: consecutive slots and index units of one segment.
+  /// Room for records: index units of one segment, and as many consecutive slots of it as turn out
+  /// to be needed.
   struct Place {
     std::uint32_t segment = 0;
-    std::uint32_t first_slot = 0;
+    std::uint32_t first_slot = 0;  // Of the records with data; set by place_data().
     std::uint32_t count = 0;
     std::uint32_t unit = 0;
     std::uint32_t units = 0;
@@ -52,6 +53,9 @@ class Segments {
   /// Reserves places for 1 to `count_max` records, which count as live from now on. Nothing: there
   /// is no free segment.
   [[nodiscard]] std::optional<Place> reserve(std::uint32_t count_max);
+  /// Gives `place` its slots, once it is known how many of its records have data: the others' room
+  /// is free for later groups. At most once for each place.
+  void place_data(Place& place, std::uint32_t data_count) noexcept;
 
   /// Recovery: the segment is in use and takes no more. Afterwards finish_restore() says how many
   /// live records each segment has; those with none are free, and bare: they may have been punched.
@@ -98,7 +102,8 @@ class Segments {
   struct Segment {
     sync::Atomic<std::uint64_t> generation = 0;
     std::uint32_t live = 0;
-    std::uint32_t slots_used = 0;
+    std::uint32_t slots_reserved = 0;  // Never less than those that are placed.
+    std::uint32_t slots_placed = 0;
     std::uint32_t units_used = 0;
     bool open = false;
     bool punchable = false;  // Has held records since its space was allocated.

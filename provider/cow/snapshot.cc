@@ -21,21 +21,27 @@ namespace umbra::cow {
 namespace {
 
 constexpr std::uint64_t kGranule = format::kBlockBytes;
+constexpr std::uint64_t kExtentsLook = 16384;  // Chunks that one question is answered for.
 
 }  // namespace
 
 // Owners: whoever opened the snapshot (front ends). It shares the volume's inside and the record.
 class Volume::Impl::SnapshotDevice final : public block::Device {
  public:
-  SnapshotDevice(std::shared_ptr<Impl> impl, std::shared_ptr<Snapshot> snapshot) noexcept
-      : impl_(std::move(impl)), snapshot_(std::move(snapshot)) {
+  enum class Use : std::uint8_t {
+    reading,
+    recovery,  // Takes writes in the recovery window.
+    revert,    // Reads what there are records of, although the snapshot may be lost.
+  };
+  SnapshotDevice(std::shared_ptr<Impl> impl, std::shared_ptr<Snapshot> snapshot, Use use) noexcept
+      : impl_(std::move(impl)), snapshot_(std::move(snapshot)), use_(use) {
     snapshot_->open_devices.fetch_add(1);
   }
   ~SnapshotDevice() override { snapshot_->open_devices.fetch_sub(1); }
 
   [[nodiscard]] block::Geometry geometry() const noexcept override {
     block::Geometry geometry = impl_->origin_geometry_;
-    geometry.read_only = true;
+    geometry.read_only = use_ != Use::recovery;
     geometry.can_discard = false;
     geometry.alignment_bytes = std::max(geometry.alignment_bytes, impl_->diff_alignment_);
     return geometry;
@@ -46,14 +52,20 @@ class Volume::Impl::SnapshotDevice final : public block::Device {
       block::Request* const next = std::exchange(request->next, nullptr);
       if (const int error = block::check(geometry(), *request); error != 0) {
         block::finish(*request, error);
-      } else if (request->op != block::Op::read || request->size_bytes == 0) {
+      } else if (request->size_bytes == 0 || request->op == block::Op::flush ||
+                 request->op == block::Op::discard) {
         block::finish(*request, 0);
+      } else if (request->op != block::Op::read) {
+        impl_->submit_overlay(*request, snapshot_);
       } else {
         begin(*request);
       }
       request = next;
     }
   }
+
+  [[nodiscard]] std::size_t extents(std::uint64_t offset_bytes, std::uint64_t size_bytes,
+                                    std::span<block::Extent> out) const noexcept override;
 
  private:
   // One read on its way. Whoever completes last between submit() and the callback goes on: a device
@@ -138,7 +150,18 @@ class Volume::Impl::SnapshotDevice final : public block::Device {
   }
 
   [[nodiscard]] bool readable() const noexcept {
-    return snapshot_->readable.load() == Snapshot::Readable::yes;
+    const Snapshot::Readable now = snapshot_->readable.load();
+    return now == Snapshot::Readable::yes ||
+           (now == Snapshot::Readable::lost && use_ == Use::revert);
+  }
+
+  // Nothing: it is what the origin holds.
+  [[nodiscard]] std::optional<Home> locate(std::uint64_t chunk) const {
+    if (const Overlay* overlay = snapshot_->overlay()) {
+      if (const auto home = overlay->find(chunk)) return home;
+    }
+    const auto found = impl_->map_.find(chunk, snapshot_->epoch);
+    return found ? std::optional(found->home) : std::nullopt;
   }
 
   void plan(Job& job) noexcept {
@@ -151,13 +174,12 @@ class Volume::Impl::SnapshotDevice final : public block::Device {
     job.io.op = block::Op::read;
     job.io.owner = &job;
     job.io.complete = arrive;
-    const auto found = impl_->map_.find(chunk, snapshot_->epoch);
+    const auto found = locate(chunk);
     job.from_diff = found.has_value();
-    job.blank = found && found->home.kind != Home::Kind::data;
+    job.blank = found && found->kind != Home::Kind::data;
     job.piece_bytes = std::min(chunk_bytes - in_chunk, left);
     if (!found) {
-      for (std::uint64_t next = chunk + 1;
-           job.piece_bytes < left && !impl_->map_.find(next, snapshot_->epoch); ++next) {
+      for (std::uint64_t next = chunk + 1; job.piece_bytes < left && !locate(next); ++next) {
         job.piece_bytes = std::min(job.piece_bytes + chunk_bytes, left);
       }
       job.io.offset_bytes = at;
@@ -169,7 +191,7 @@ class Volume::Impl::SnapshotDevice final : public block::Device {
     // Whole granules, so that their checksums can be verified.
     const std::uint64_t begin = in_chunk / kGranule * kGranule;
     const std::uint64_t end = (in_chunk + job.piece_bytes + kGranule - 1) / kGranule * kGranule;
-    job.home = found->home;
+    job.home = *found;
     job.generation = impl_->segments_.generation(job.home.segment);
     job.granule_first = begin / kGranule;
     job.skip_bytes = in_chunk - begin;
@@ -192,6 +214,9 @@ class Volume::Impl::SnapshotDevice final : public block::Device {
       job.position += unchanged_bytes(job);
       return 0;
     }
+    // In its recovery window a chunk may be written anew meanwhile, and its old home be reused.
+    const std::uint64_t at_byte = job.user->offset_bytes + job.position;
+    if (snapshot_->overlay() != nullptr && locate(impl_->chunk_of(at_byte)) != job.home) return 0;
     if (impl_->segments_.generation(job.home.segment) != job.generation) return EIO;
     const std::atomic<std::uint32_t>* sums = impl_->segments_.checksums(job.home);
     for (std::uint64_t at = 0; at < job.io.size_bytes && !job.home.unchecked; at += kGranule) {
@@ -223,7 +248,7 @@ class Volume::Impl::SnapshotDevice final : public block::Device {
     const std::uint64_t first = job.io.offset_bytes;
     const std::uint64_t end = first + job.io.size_bytes;
     for (std::uint64_t chunk = first / chunk_bytes; chunk * chunk_bytes < end; ++chunk) {
-      if (impl_->map_.find(chunk, snapshot_->epoch)) {
+      if (locate(chunk)) {
         return std::max(chunk * chunk_bytes, first) - first;
       }
     }
@@ -232,7 +257,79 @@ class Volume::Impl::SnapshotDevice final : public block::Device {
 
   std::shared_ptr<Impl> impl_;
   std::shared_ptr<Snapshot> snapshot_;
+  const Use use_;
 };
+
+// What is known without reading: zeroes that were recorded, and what the origin says of chunks that
+// it still holds. A record that appears meanwhile ends what the origin's word is taken for.
+std::size_t Volume::Impl::SnapshotDevice::extents(std::uint64_t offset_bytes,
+                                                  std::uint64_t size_bytes,
+                                                  std::span<block::Extent> out) const noexcept {
+  if (impl_->closed_.load() || !readable()) return Device::extents(offset_bytes, size_bytes, out);
+  const std::uint64_t chunk_bytes = impl_->layout_.chunk_bytes;
+  const std::uint64_t end = offset_bytes + std::min(size_bytes, kExtentsLook * chunk_bytes);
+  enum class What : std::uint8_t { origin, data, zeroes };
+  const auto what = [this](std::uint64_t chunk) {
+    const auto home = locate(chunk);
+    if (!home) return What::origin;
+    return home->kind == Home::Kind::data ? What::data : What::zeroes;
+  };
+  std::size_t count = 0;
+  for (std::uint64_t at = offset_bytes; at < end && count < out.size();) {
+    std::uint64_t chunk = at / chunk_bytes;
+    const What first = what(chunk);
+    std::uint64_t until = (chunk + 1) * chunk_bytes;
+    while (until < end && what(++chunk) == first) until += chunk_bytes;
+    until = std::min(until, end);
+    if (first != What::origin) {
+      const bool zeroes = first == What::zeroes;
+      out[count++] = {until - at, zeroes, zeroes};
+      at = until;
+      continue;
+    }
+    const std::size_t told = impl_->origin_.extents(at, until - at, out.subspan(count));
+    std::uint64_t right = at;
+    while (right < until && what(right / chunk_bytes) == What::origin) {
+      right = (right / chunk_bytes + 1) * chunk_bytes;
+    }
+    right = std::min(right, until);
+    if (right == at) continue;  // Preserved just now.
+    for (std::size_t i = 0; i < told && at < right; ++i) {
+      block::Extent& extent = out[count++];
+      extent.size_bytes = std::min(extent.size_bytes, right - at);
+      at += extent.size_bytes;
+    }
+  }
+  return count;
+}
+
+std::shared_ptr<block::Device> Volume::Impl::source_of(const std::shared_ptr<Snapshot>& snapshot) {
+  return std::make_shared<SnapshotDevice>(shared_from_this(), snapshot,
+                                          SnapshotDevice::Use::revert);
+}
+
+int Volume::Impl::read_snapshot(const std::shared_ptr<Snapshot>& snapshot,
+                                std::uint64_t offset_bytes, std::span<std::byte> out) {
+  SnapshotDevice device(shared_from_this(), snapshot, SnapshotDevice::Use::reading);
+  block::Request read;
+  read.op = block::Op::read;
+  read.offset_bytes = offset_bytes;
+  read.size_bytes = out.size();
+  read.buffer = out.data();
+  return block::run(device, read);
+}
+
+Result<std::shared_ptr<block::Device>> Volume::Impl::open_for_recovery(const SnapshotId& id) {
+  const std::lock_guard lock(mutex_);
+  if (closed_.load()) return fail(Errc::bad_state, "the volume is closed");
+  const auto snapshot = find_snapshot(id);
+  if (!snapshot) return fail(Errc::object_not_found, "snapshot " + id.to_string());
+  if (recovering_ != snapshot || !window_open_) {
+    return fail(Errc::bad_state, "snapshot " + id.to_string() + " takes no writes");
+  }
+  return std::shared_ptr<block::Device>(std::make_shared<SnapshotDevice>(
+      shared_from_this(), snapshot, SnapshotDevice::Use::recovery));
+}
 
 Result<std::shared_ptr<block::Device>> Volume::Impl::open_snapshot(const SnapshotId& id) {
   const std::lock_guard lock(mutex_);
@@ -243,7 +340,7 @@ Result<std::shared_ptr<block::Device>> Volume::Impl::open_snapshot(const Snapsho
     return fail(Errc::bad_state, "snapshot " + id.to_string() + " has no point in time yet");
   }
   return std::shared_ptr<block::Device>(
-      std::make_shared<SnapshotDevice>(shared_from_this(), snapshot));
+      std::make_shared<SnapshotDevice>(shared_from_this(), snapshot, SnapshotDevice::Use::reading));
 }
 
 }  // namespace umbra::cow

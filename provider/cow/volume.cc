@@ -196,6 +196,16 @@ Status Volume::remove(const SnapshotId& snapshot, bool force, const RemovalCause
 Result<std::shared_ptr<block::Device>> Volume::open_snapshot(const SnapshotId& snapshot) {
   return impl_->open_snapshot(snapshot);
 }
+Result<std::shared_ptr<block::Device>> Volume::open_for_recovery(const SnapshotId& snapshot) {
+  return impl_->open_for_recovery(snapshot);
+}
+Status Volume::begin_recovery(const SnapshotId& snapshot) {
+  return impl_->begin_recovery(snapshot);
+}
+Status Volume::end_recovery(const SnapshotId& snapshot) { return impl_->end_recovery(snapshot); }
+Status Volume::begin_revert(const SnapshotId& snapshot) { return impl_->begin_revert(snapshot); }
+Status Volume::abandon_revert() { return impl_->abandon_revert(); }
+RevertStatus Volume::revert_status() const { return impl_->revert_status(); }
 std::vector<SnapshotRecord> Volume::list() const { return impl_->list(); }
 std::optional<SnapshotRecord> Volume::find(const SnapshotId& snapshot) const {
   return impl_->find(snapshot);

@@ -176,6 +176,15 @@ struct Statistics {
   std::string state;                    // "ok", or what is wrong in a few words.
 };
 
+struct RevertStatus {
+  bool under_way = false;
+  SnapshotId snapshot;
+  std::uint64_t bytes_total = 0;  // Since begin_revert() or the last open().
+  std::uint64_t bytes_done = 0;
+  bool stopped = false;  // It goes on at the next open(). Writes to what is not reverted give EIO.
+  std::string trouble;   // Why it stopped.
+};
+
 /// One attached volume. Threads: every member may be called from any thread; control calls (all but
 /// live() and statistics()) come one at a time except as noted.
 /// Lifetime: origin and diff outlive the Volume; live() and devices of open_snapshot() may be kept
@@ -229,6 +238,26 @@ class Volume {
   /// io_error, snapshot_lost.
   [[nodiscard]] Status post_commit(const SnapshotId& snapshot,
                                    const std::vector<SnapshotId>& members);
+  // --- the recovery window, between post_commit and confirm (PreFinalCommit, PostFinalCommit) ---
+
+  /// Opens the snapshot for writes that belong to it alone: neither the live volume nor any other
+  /// snapshot sees them. Only the newest snapshot, and no other is prepared meanwhile. Durable: a
+  /// crash before end_recovery() deletes the snapshot at the next open(). Blocks. Idempotent while
+  /// the window is open. Errors: bad_state (not the newest, not committed, confirmed already);
+  /// object_not_found; snapshot_lost; io_error.
+  [[nodiscard]] Status begin_recovery(const SnapshotId& snapshot);
+  /// The snapshot as a device that takes writes and zeroes until end_recovery(), EROFS afterwards.
+  /// A write is atomic per chunk; it fails with ENOSPC where the diff area is full, and with EIO if
+  /// it could not be kept, after which end_recovery() fails. A flush does nothing: end_recovery()
+  /// makes durable. Errors: object_not_found; bad_state (no window is open).
+  [[nodiscard]] Result<std::shared_ptr<block::Device>> open_for_recovery(
+      const SnapshotId& snapshot);
+  /// Closes the window for ever, after the writes that were submitted before; what was written is
+  /// durable as far as the snapshot is. Blocks, at most a minute for the writes. Without a window
+  /// it does nothing. Errors: autorecovery_failed (remove the snapshot); object_not_found;
+  /// snapshot_lost; io_error (it may be called again).
+  [[nodiscard]] Status end_recovery(const SnapshotId& snapshot);
+
   /// Marks it created, durably. Blocks. Idempotent. A lost one can be confirmed too (the rest of
   /// its set may be good): list() says which are. Errors: bad_state, object_not_found, io_error.
   [[nodiscard]] Status confirm(const SnapshotId& snapshot);
@@ -247,6 +276,23 @@ class Volume {
   /// The snapshot as a read-only device, for stages committed and created. Reads of a lost or
   /// removed one give EIO, never newer data. Errors: object_not_found; bad_state (prepared).
   [[nodiscard]] Result<std::shared_ptr<block::Device>> open_snapshot(const SnapshotId& snapshot);
+
+  // --- revert (RevertToSnapshot, QueryRevertStatus) --------------------------------------------
+
+  /// Makes the live volume what the snapshot shows, and deletes all newer snapshots. Blocks for a
+  /// moment in which writes are held. When it returns, reads and writes of live() see the reverted
+  /// content, durably; the chunks themselves are copied in the background, over restarts too. The
+  /// snapshot and older ones stay. Nothing is prepared meanwhile, and the snapshot cannot be
+  /// removed. It cannot be undone. The caller has seen to it that nobody has the volume mounted.
+  /// Errors: revert_in_progress; object_not_found; unsupported_context (not persistent); bad_state
+  /// (not created, or another one is being made); snapshot_lost; volume_in_use (writes do not come
+  /// to an end within 10 s); io_error (it may start when the volume is opened again).
+  [[nodiscard]] Status begin_revert(const SnapshotId& snapshot);
+  /// Threads: any time.
+  [[nodiscard]] RevertStatus revert_status() const;
+  /// Ends a revert that has stopped; the volume stays the mix that it is. Blocks; durable. Errors:
+  /// object_not_found (none is under way); bad_state (it goes on); io_error.
+  [[nodiscard]] Status abandon_revert();
 
   /// By point in time, oldest first; a prepared one last. Threads: any time.
   [[nodiscard]] std::vector<SnapshotRecord> list() const;

@@ -18,6 +18,7 @@ constexpr std::uint16_t kGroupDurable = 1;
 constexpr std::uint32_t kCleanFlag = 1;
 constexpr std::uint8_t kLostFlag = 1;
 constexpr std::uint8_t kPersistentFlag = 2;
+constexpr std::uint8_t kRecoveringFlag = 4;
 constexpr std::size_t kChecksumAt = kBlockBytes - 4;
 constexpr std::size_t kGroupChecksumAt = 68;
 constexpr std::size_t kEntryFixedBytes = 12;
@@ -34,6 +35,7 @@ constexpr std::uint32_t kSettingPunchingRefused = 2;
 constexpr std::uint32_t kSettingExplicitAssociation = 4;
 constexpr std::uint32_t kSettingsKnown = 7;
 constexpr std::uint32_t kRevertUnderWay = 1;
+constexpr std::uint32_t kRevertDamaged = 2;
 constexpr std::uint32_t kEntryFlagsKnown = kEntryZeroes | kEntryChanged | kEntryUnchecked;
 static_assert(kTableSegmentsAt + std::size_t{4} * kTableSegmentsMax <= kSettingsAt);
 static_assert(kFingerprintAt + kFingerprintBytes == kRevertAt);
@@ -172,7 +174,9 @@ void put_settings(std::span<std::byte> out, const Settings& settings) noexcept {
 void put_revert(std::span<std::byte> out, const RevertState& revert) noexcept {
   put_guid(out, kRevertAt, revert.snapshot);
   put(out, kRevertAt + 16, revert.next_chunk);
-  put(out, kRevertAt + 24, revert.under_way ? kRevertUnderWay : 0U);
+  put(out, kRevertAt + 24,
+      (revert.under_way ? kRevertUnderWay : 0U) | (revert.damaged ? kRevertDamaged : 0U));
+  put(out, kRevertAt + 32, revert.epoch);
 }
 
 [[nodiscard]] bool get_revert(std::span<const std::byte> in, std::uint64_t chunk_count,
@@ -181,7 +185,10 @@ void put_revert(std::span<std::byte> out, const RevertState& revert) noexcept {
   revert.next_chunk = get<std::uint64_t>(in, kRevertAt + 16);
   const auto flags = get<std::uint32_t>(in, kRevertAt + 24);
   revert.under_way = (flags & kRevertUnderWay) != 0;
-  return (flags & ~kRevertUnderWay) == 0 && revert.next_chunk <= chunk_count;
+  revert.damaged = (flags & kRevertDamaged) != 0;
+  revert.epoch = get<std::uint64_t>(in, kRevertAt + 32);
+  return (flags & ~(kRevertUnderWay | kRevertDamaged)) == 0 && revert.next_chunk <= chunk_count &&
+         revert.epoch <= kEpochMax;
 }
 
 }  // namespace
@@ -325,7 +332,8 @@ void encode(const SnapshotSlot& slot, std::uint64_t area, Block out) noexcept {
     seal(out);
     return;
   }
-  const unsigned flags = (slot.lost ? kLostFlag : 0U) | (slot.persistent ? kPersistentFlag : 0U);
+  const unsigned flags = (slot.lost ? kLostFlag : 0U) | (slot.persistent ? kPersistentFlag : 0U) |
+                         (slot.recovering ? kRecoveringFlag : 0U);
   put(out, 29, static_cast<std::uint8_t>(flags));
   put(out, 30, static_cast<std::uint16_t>(slot.members.size()));
   put_guid(out, 32, slot.id);
@@ -367,6 +375,7 @@ Result<SnapshotSlot> decode_slot(ConstBlock bytes, std::uint64_t area, std::uint
   const auto flags = get<std::uint8_t>(bytes, 29);
   slot.lost = (flags & kLostFlag) != 0;
   slot.persistent = (flags & kPersistentFlag) != 0;
+  slot.recovering = (flags & kRecoveringFlag) != 0;
   slot.id = get_id<SnapshotId>(bytes, 32);
   slot.set_id = get_id<SnapshotSetId>(bytes, 48);
   slot.session_id = get_id<SessionId>(bytes, 64);
@@ -435,7 +444,7 @@ bool decode_group(const Layout& layout, std::uint64_t area, std::uint32_t segmen
   if (bytes.size() < kGroupHeaderBytes || get<std::uint32_t>(bytes, 0) != kGroupMagic) return false;
   const auto kind = get<std::uint16_t>(bytes, 4);
   if (kind < static_cast<std::uint16_t>(GroupKind::records) ||
-      kind > static_cast<std::uint16_t>(GroupKind::overlay)) {
+      kind > static_cast<std::uint16_t>(GroupKind::reverted)) {
     return false;
   }
   if (get<std::uint64_t>(bytes, 8) != area) return false;

@@ -109,6 +109,8 @@ struct RevertState {
   bool under_way = false;
   SnapshotId snapshot;
   std::uint64_t next_chunk = 0;
+  std::uint64_t epoch = 0;  // Records and marks of this and later epochs were made since its start.
+  bool damaged = false;     // Records that it needs were found damaged: it cannot go on.
   friend bool operator==(const RevertState&, const RevertState&) = default;
 };
 
@@ -176,6 +178,7 @@ struct SnapshotSlot {
   SlotState state = SlotState::free;
   bool lost = false;
   bool persistent = false;
+  bool recovering = false;  // Takes writes of its own: open() ends it, like a prepared one.
   std::uint32_t attributes = 0;
   SnapshotId id;
   SnapshotSetId set_id;
@@ -201,8 +204,9 @@ void encode(const SnapshotSlot& slot, std::uint64_t area, Block out) noexcept;
 
 enum class GroupKind : std::uint8_t {
   records = 1,
-  none = 2,     // No records: covers units that a crash left empty or torn ("void").
-  overlay = 3,  // Records of what was written to the snapshot whose epoch it carries.
+  none = 2,      // No records: covers units that a crash left empty or torn ("void").
+  overlay = 3,   // Records of what was written to the snapshot whose epoch it carries.
+  reverted = 4,  // Chunks that the revert under way is not to touch again; entries without data.
 };
 
 struct GroupHeader {

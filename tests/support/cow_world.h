@@ -6,6 +6,7 @@
 
 #include <cerrno>
 #include <cstring>
+#include <list>
 #include <map>
 #include <memory>
 #include <string>
@@ -157,6 +158,42 @@ class CowWorld {
     return block::run(volume->live(), request);
   }
 
+  /// Runs a request that may have to wait for the volume's rare jobs, and those jobs. 0 or errno;
+  /// EIO if the power failed and nobody has answered.
+  int run_posted(block::Device& device, block::Op op, std::uint64_t offset_bytes,
+                 std::uint64_t size_bytes, Image bytes = {}) {
+    Posted& one = unanswered.emplace_back();
+    one.bytes = std::move(bytes);
+    one.request.op = op;
+    one.request.offset_bytes = offset_bytes;
+    one.request.size_bytes = size_bytes;
+    one.request.buffer = one.bytes.data();
+    one.request.owner = &one;
+    one.request.complete = [](block::Request& done) noexcept {
+      static_cast<Posted*>(done.owner)->completed = true;
+    };
+    device.submit(one.request);
+    while (!one.completed && machine.step()) {
+    }
+    REQUIRE((one.completed || !machine.powered()));
+    if (!one.completed) return EIO;  // Kept: the volume may still answer.
+    const int error = one.request.error;
+    unanswered.pop_back();
+    return error;
+  }
+  /// Writes stamped sectors to `device`, and into `image` where that succeeds.
+  int write_posted(block::Device& device, Image& image, std::uint64_t offset_bytes,
+                   std::uint64_t size_bytes) {
+    Image bytes(size_bytes);
+    stamp(bytes, offset_bytes, ++sequence);
+    const int error = run_posted(device, block::Op::write, offset_bytes, size_bytes, bytes);
+    if (error == 0) {
+      std::copy(bytes.begin(), bytes.end(),
+                image.begin() + static_cast<std::ptrdiff_t>(offset_bytes));
+    }
+    return error;
+  }
+
   /// Prepare to confirm, in one go. Immediate mode, or idle.
   SnapshotId take(bool persistent) {
     const SnapshotId id = begin(persistent);
@@ -177,6 +214,25 @@ class CowWorld {
     INFO((prepared ? std::string() : prepared.error().to_string()));
     REQUIRE(prepared);
     return request.id;
+  }
+  /// Prepare to post_commit.
+  SnapshotId take_unconfirmed(bool persistent) {
+    const SnapshotId id = begin(persistent);
+    volume->hold();
+    REQUIRE(volume->drain(Duration::zero()));
+    commit(id);
+    volume->release();
+    const SimMachine::Inline waits(machine);
+    REQUIRE(volume->post_commit(id, {id}));
+    return id;
+  }
+  void reopen() {
+    {
+      const SimMachine::Inline waits(machine);
+      REQUIRE(volume->close());
+    }
+    volume.reset();
+    open();
   }
   void commit(const SnapshotId& id) {
     volume->commit(id, 1);
@@ -242,6 +298,12 @@ class CowWorld {
   cow::EventSink* events = nullptr;
   cow::HostSpace* host_space = nullptr;
   std::uint32_t snapshots_max = cow::kSnapshotsMax;
+  struct Posted {
+    block::Request request;
+    Image bytes;
+    bool completed = false;
+  };
+  std::list<Posted> unanswered;  // Outlives the volume, which may still answer.
   std::unique_ptr<cow::Volume> volume;
   Image twin;
   Image buffer;

@@ -81,7 +81,7 @@ TEST_CASE("a superblock comes back as it was, and no flipped bit goes unseen", "
   superblock.settings = {1,    5,   132,    1U << 26U, true,      false,
                          true, 512, 86'400, 133,       1U << 20U, {70, 80, 100}};
   superblock.fingerprint.fill(std::byte{0x5A});
-  superblock.revert = {true, SnapshotId::random(), 1};
+  superblock.revert = {true, SnapshotId::random(), 1, 5, true};
   std::array<std::byte, kBlockBytes> bytes{};
   encode(superblock, bytes);
   const auto decoded = decode_superblock(bytes);
@@ -139,6 +139,7 @@ TEST_CASE("a snapshot slot comes back as it was", "[format]") {
   slot.state = SlotState::committed;
   slot.lost = true;
   slot.persistent = true;
+  slot.recovering = true;
   slot.attributes = 0x00400009;
   slot.id = SnapshotId::random();
   slot.set_id = SnapshotSetId::random();
@@ -154,7 +155,7 @@ TEST_CASE("a snapshot slot comes back as it was", "[format]") {
   REQUIRE(decoded);
   CHECK(decoded->sequence == slot.sequence);
   CHECK(decoded->state == slot.state);
-  CHECK((decoded->lost && decoded->persistent));
+  CHECK((decoded->lost && decoded->persistent && decoded->recovering));
   CHECK(decoded->attributes == slot.attributes);
   CHECK(decoded->id == slot.id);
   CHECK(decoded->set_id == slot.set_id);
@@ -227,7 +228,9 @@ TEST_CASE("entries without data take no slot", "[format]") {
   CHECK_FALSE(encoded(0, std::vector<std::uint32_t>{8, 0, 0}));
   f.header.kind = GroupKind::overlay;
   CHECK(encoded(0, flags));
-  f.header.kind = static_cast<GroupKind>(4);
+  f.header.kind = GroupKind::reverted;
+  CHECK(encoded(0, flags));
+  f.header.kind = static_cast<GroupKind>(5);
   CHECK_FALSE(encoded(0, flags));
 }
 
