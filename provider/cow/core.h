@@ -60,6 +60,7 @@
 #include <vector>
 
 #include "provider/cow/aligned.h"
+#include "provider/cow/check.h"
 #include "provider/cow/chunk_map.h"
 #include "provider/cow/index_scan.h"
 #include "provider/cow/movable_device.h"
@@ -139,6 +140,9 @@ class Volume::Impl : public std::enable_shared_from_this<Volume::Impl> {
   [[nodiscard]] bool quiesce(Duration limit) noexcept;
   void release() noexcept;
 
+  // scrub.cc
+  [[nodiscard]] Result<CheckReport> scrub(const ScrubProgress& progress);
+
   // snapshot.cc
   [[nodiscard]] Result<std::shared_ptr<block::Device>> open_snapshot(const SnapshotId& id);
   [[nodiscard]] Result<std::shared_ptr<block::Device>> open_for_recovery(const SnapshotId& id);
@@ -183,7 +187,8 @@ class Volume::Impl : public std::enable_shared_from_this<Volume::Impl> {
   };
   class SnapshotDevice;
   class OwnExecutor;
-  class Blobs;  // blobs.h
+  class Blobs;      // blobs.h
+  class ScrubPass;  // scrub.cc
   friend class SnapshotDevice;
 
   using Bits = std::vector<sync::Atomic<std::uint64_t>>;

@@ -101,6 +101,13 @@ void Segments::finish_restore(const std::vector<std::uint32_t>& live) {
   }
 }
 
+bool Segments::pin(std::uint32_t segment) noexcept {
+  Segment& entry = at(segment);
+  if (entry.live == 0) return false;
+  ++entry.live;
+  return true;
+}
+
 bool Segments::drop(std::uint32_t segment) {
   Segment& entry = at(segment);
   UMBRA_ASSERT(entry.live > 0);

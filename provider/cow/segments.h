@@ -63,6 +63,9 @@ class Segments {
   void finish_restore(const std::vector<std::uint32_t>& live);
   /// A record is needed by nobody. True: its segment became free.
   bool drop(std::uint32_t segment);
+  /// Keeps a segment with live records from becoming free until one more drop(). False: it has
+  /// none.
+  [[nodiscard]] bool pin(std::uint32_t segment) noexcept;
 
   /// Takes a ready segment that has held records out, so that its data can be given back to the
   /// host. Nothing: there is none. Afterwards it is put_bare() or put_ready().

@@ -206,6 +206,7 @@ Status Volume::end_recovery(const SnapshotId& snapshot) { return impl_->end_reco
 Status Volume::begin_revert(const SnapshotId& snapshot) { return impl_->begin_revert(snapshot); }
 Status Volume::abandon_revert() { return impl_->abandon_revert(); }
 RevertStatus Volume::revert_status() const { return impl_->revert_status(); }
+Result<CheckReport> Volume::scrub(const ScrubProgress& progress) { return impl_->scrub(progress); }
 std::vector<SnapshotRecord> Volume::list() const { return impl_->list(); }
 std::optional<SnapshotRecord> Volume::find(const SnapshotId& snapshot) const {
   return impl_->find(snapshot);

@@ -38,6 +38,11 @@
 
 namespace umbra::cow {
 
+struct CheckReport;  // check.h
+/// Called before every read: how much was read, of about how much. False: stop. Whoever wants a
+/// rate limit waits in it.
+using ScrubProgress = std::function<bool(std::uint64_t done_bytes, std::uint64_t total_bytes)>;
+
 inline constexpr std::uint32_t kChunkBytesMin = 4U << 10U;
 inline constexpr std::uint32_t kChunkBytesDefault = 16U << 10U;
 inline constexpr std::uint32_t kChunkBytesMax = 1U << 20U;
@@ -276,6 +281,13 @@ class Volume {
   /// The snapshot as a read-only device, for stages committed and created. Reads of a lost or
   /// removed one give EIO, never newer data. Errors: object_not_found; bad_state (prepared).
   [[nodiscard]] Result<std::shared_ptr<block::Device>> open_snapshot(const SnapshotId& snapshot);
+
+  /// Reads and verifies what snapshots need, with one read in flight, beside everything else. The
+  /// index is mended where one of its two places is damaged; damaged data is reported and counted
+  /// (statistics), and gives EIO to its readers. Not looked at: data written to snapshots. Blocks
+  /// for as long as reading takes. Errors: bad_state (closed, or closed meanwhile). Threads: any
+  /// time.
+  [[nodiscard]] Result<CheckReport> scrub(const ScrubProgress& progress);
 
   // --- revert (RevertToSnapshot, QueryRevertStatus) --------------------------------------------
 

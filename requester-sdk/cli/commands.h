@@ -65,6 +65,16 @@ int exec(Service& service, Output& output, const Exec& arguments, const RunComma
 [[nodiscard]] Result<int> run_command(const std::vector<std::string>& command,
                                       const Environment& added);
 
+// cmd_check_posix.cc
+struct Check {
+  std::string diff;
+  bool repair = false;
+  bool data = false;
+  std::string rate;  // As it was given; empty: none.
+};
+/// The exit status is that of umbra-check, which prints.
+int check(Output& output, const Check& arguments, const RunCommand& run_command);
+
 // cmd_delete.cc
 struct DeleteShadows {
   // Exactly one of these.

@@ -127,6 +127,20 @@ void add_volume_commands(Parser& parser) {
   });
 }
 
+void add_check_command(Parser& parser) {
+  auto arguments = std::make_shared<Check>();
+  CLI::App* app = add(parser.app, "check", "Verify a diff area that is not attached");
+  app->add_option("diff", arguments->diff, "The diff area's file or block device")->required();
+  app->add_flag("--repair", arguments->repair, "Write damaged metadata anew from its other copy");
+  app->add_flag("--data", arguments->data, "Also read and verify all preserved data");
+  app->add_option("--rate", arguments->rate, "Read at most this much data a second, e.g. 100M");
+  app->callback([&parser, arguments] {
+    parser.invocation.command = [arguments](Service&, Output& output) {
+      return check(output, *arguments, run_command);
+    };
+  });
+}
+
 void add_list_commands(Parser& parser) {
   CLI::App* list =
       add(parser.app, "list", "Show volumes, shadows, writers, providers, diff areas or events");
@@ -386,6 +400,7 @@ std::variant<Invocation, Said> parse(Words words) {
                         "The daemons' run directory (default: docs/cli.md)");
   parser.app.add_option("--socket", parser.invocation.socket, "umbrad's socket");
   add_volume_commands(parser);
+  add_check_command(parser);
   add_list_commands(parser);
   add_creation_commands(parser);
   add_restore_command(parser);
