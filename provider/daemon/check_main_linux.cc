@@ -15,8 +15,10 @@
 #include <boost/json/serialize.hpp>
 #include <chrono>
 #include <csignal>
+#include <cstdio>
 #include <ctime>
 #include <iostream>
+#include <sstream>
 #include <string>
 
 #include "engine/platform/file_device.h"
@@ -96,11 +98,13 @@ class Pace {
   sigset_t signals_{};
 };
 
+void print(const std::string& text) { (void)std::fputs(text.c_str(), stdout); }
+
 int complain(const Arguments& arguments, const Error& error) {
   if (arguments.json) {
     const boost::json::object object{
         {"error", {{"code", std::string(code_name(error.code))}, {"message", error.to_string()}}}};
-    std::cout << boost::json::serialize(object) << "\n";
+    print(boost::json::serialize(object) + "\n");
   } else {
     std::cerr << "umbra-check: " << error.to_string() << "\n";
   }
@@ -138,28 +142,29 @@ void print_json(const CheckReport& report) {
                                    {"damaged", report.damaged},
                                    {"snapshots_damaged", names_of(report.snapshots_damaged)},
                                    {"findings", std::move(findings)}};
-  std::cout << boost::json::serialize(object) << "\n";
+  print(boost::json::serialize(object) + "\n");
 }
 
 void print_text(const CheckReport& report) {
+  std::ostringstream text;
   for (const Finding& finding : report.findings) {
-    std::cout << text_of(finding.kind) << " at " << finding.offset_bytes << ": " << finding.what
-              << "\n";
+    text << text_of(finding.kind) << " at " << finding.offset_bytes << ": " << finding.what << "\n";
   }
   const std::uint64_t all =
       report.unfinished + report.repairable + report.repaired + report.damaged;
   if (all > report.findings.size()) {
-    std::cout << "and " << all - report.findings.size() << " more\n";
+    text << "and " << all - report.findings.size() << " more\n";
   }
   for (const SnapshotId& id : report.snapshots_damaged) {
-    std::cout << "snapshot " << id.to_string() << " is damaged\n";
+    text << "snapshot " << id.to_string() << " is damaged\n";
   }
-  std::cout << outcome_of(report) << ": " << report.snapshots << " snapshots ("
-            << report.snapshots_lost << " lost before), " << report.records << " records, "
-            << report.chunks_verified << " chunks of data verified";
-  if (!report.complete) std::cout << " until it was interrupted";
-  std::cout << "\n";
-  if (report.repairable > 0) std::cout << "run it with --repair\n";
+  text << outcome_of(report) << ": " << report.snapshots << " snapshots (" << report.snapshots_lost
+       << " lost before), " << report.records << " records, " << report.chunks_verified
+       << " chunks of data verified";
+  if (!report.complete) text << " until it was interrupted";
+  text << "\n";
+  if (report.repairable > 0) text << "run it with --repair\n";
+  print(text.str());
 }
 
 int run(const Arguments& arguments) {
