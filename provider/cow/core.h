@@ -167,6 +167,9 @@ class Volume::Impl : public std::enable_shared_from_this<Volume::Impl> {
   [[nodiscard]] std::size_t count() const;
   [[nodiscard]] Statistics statistics() const;
   [[nodiscard]] Status close();
+  [[nodiscard]] Result<MigrateReport> migrate(
+      block::ResizableDevice& target, const MigrateOptions& options,
+      const std::function<bool(const MigrateProgress&)>& on_progress);
   /// Ends everything without making the diff area clean.
   void shut_down() noexcept;
 
@@ -189,6 +192,7 @@ class Volume::Impl : public std::enable_shared_from_this<Volume::Impl> {
   class OwnExecutor;
   class Blobs;      // blobs.h
   class ScrubPass;  // scrub.cc
+  class Mover;      // migrate.cc
   friend class SnapshotDevice;
 
   using Bits = std::vector<sync::Atomic<std::uint64_t>>;
@@ -560,6 +564,7 @@ class Volume::Impl : public std::enable_shared_from_this<Volume::Impl> {
   Batch* free_batches_ = nullptr;      // mutex_
   std::size_t busy_ = 0;               // mutex_; batches in flight and jobs running
   bool growing_ = false;               // mutex_
+  bool migrating_ = false;             // mutex_
   bool settling_ = false;              // mutex_
   bool writes_held_ = false;           // mutex_
   Fault failing_fault_ = Fault::none;  // mutex_; why the first of failing_ is there

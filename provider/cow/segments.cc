@@ -165,6 +165,16 @@ void Segments::restore_aside(std::uint32_t segment) {
   at(segment).aside = true;
 }
 
+bool Segments::in_use(std::uint32_t segment) const noexcept {
+  const Segment& entry = at(segment);
+  return entry.live > 0 || entry.open || entry.aside;
+}
+
+bool Segments::is_closed(std::uint32_t segment) const noexcept {
+  const Segment& entry = at(segment);
+  return entry.live > 0 && !entry.open && !entry.aside;
+}
+
 std::atomic<std::uint32_t>* Segments::checksums(Home home) const noexcept {
   return at(home.segment).checksums.get() + std::size_t{home.slot} * layout_.checksums_per_chunk;
 }

@@ -86,6 +86,10 @@ class Segments {
   [[nodiscard]] bool is_aside(std::uint32_t segment) const noexcept { return at(segment).aside; }
 
   [[nodiscard]] std::uint64_t count() const noexcept { return count_; }
+  /// It holds records that somebody needs, or will, or is no segment for records.
+  [[nodiscard]] bool in_use(std::uint32_t segment) const noexcept;
+  /// It holds records and takes no more.
+  [[nodiscard]] bool is_closed(std::uint32_t segment) const noexcept;
   /// Ready ones.
   [[nodiscard]] std::uint64_t free_count() const noexcept { return free_.size(); }
   [[nodiscard]] std::uint64_t bare_count() const noexcept { return bare_.size(); }

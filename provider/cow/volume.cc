@@ -5,71 +5,13 @@
 #include <bit>
 
 #include "provider/cow/core.h"
+#include "provider/cow/migrate.h"
+#include "provider/cow/superblocks.h"
 
 namespace umbra::cow {
 namespace {
 
 constexpr std::uint32_t kUnitBytesMin = 512;
-
-[[nodiscard]] Status transfer(block::Device& device, block::Op op, std::uint64_t offset_bytes,
-                              std::span<std::byte> bytes, const char* what) {
-  block::Request request;
-  request.op = op;
-  request.offset_bytes = offset_bytes;
-  request.size_bytes = bytes.size();
-  request.buffer = bytes.data();
-  const int error = block::run(device, request);
-  if (error == 0) return {};
-  return fail(Errc::io_error, std::string(what) + ": errno " + std::to_string(error));
-}
-
-[[nodiscard]] Status flush(block::Device& device) {
-  return transfer(device, block::Op::flush, 0, {}, "flushing the diff area");
-}
-
-// The newer valid one of the two; if none is valid, what best describes why.
-[[nodiscard]] Result<format::Superblock> read_superblock(block::Device& diff) {
-  const AlignedBuffer buffer = make_aligned(format::kBlockBytes);
-  if (diff.geometry().size_bytes < format::kSegmentsOffset) {
-    return fail(Errc::diff_area_foreign, "too small for a diff area");
-  }
-  std::optional<format::Superblock> newest;
-  Error worst{Errc::diff_area_foreign, "no superblock"};
-  for (const std::uint64_t offset : format::kSuperblockOffsets) {
-    const std::span<std::byte> bytes(buffer.get(), format::kBlockBytes);
-    const Status read = transfer(diff, block::Op::read, offset, bytes, "reading the superblock");
-    if (!read) return fail(read.error());
-    auto superblock = format::decode_superblock(format::ConstBlock(buffer.get(), bytes.size()));
-    if (superblock) {
-      if (!newest || superblock->sequence > newest->sequence) newest = *superblock;
-    } else if (worst.code != Errc::diff_area_version &&
-               superblock.error().code != Errc::diff_area_foreign) {
-      worst = superblock.error();
-    }
-  }
-  if (!newest) return fail(worst);
-  return *newest;
-}
-
-[[nodiscard]] Status refuse_to_overwrite(block::Device& diff) {
-  if (diff.geometry().size_bytes == 0) return {};
-  const auto superblock = read_superblock(diff);
-  if (superblock || superblock.error().code == Errc::diff_area_version ||
-      superblock.error().code == Errc::diff_area_corrupt) {
-    return fail(Errc::object_already_exists, "there is a diff area already");
-  }
-  if (superblock.error().code == Errc::io_error) return fail(superblock.error());
-  constexpr std::uint64_t kLookBytes = 128U << 10U;
-  const std::uint64_t look =
-      std::min(diff.geometry().size_bytes, kLookBytes) / format::kBlockBytes * format::kBlockBytes;
-  const AlignedBuffer buffer = make_aligned(kLookBytes);
-  const std::span<std::byte> bytes(buffer.get(), look);
-  if (Status read = transfer(diff, block::Op::read, 0, bytes, "reading its start"); !read) {
-    return read;
-  }
-  if (format::is_zero(bytes)) return {};
-  return fail(Errc::diff_area_foreign, "it is not empty");
-}
 
 }  // namespace
 
@@ -146,6 +88,8 @@ Result<DiffAreaDescription> inspect_diff_area(block::Device& diff) {
   description.chunk_bytes = superblock->chunk_bytes;
   description.diff_bytes_max = superblock->diff_bytes_max;
   description.clean = superblock->clean;
+  if (superblock->move.state == format::MoveState::moved)
+    description.moved_to = superblock->move.path;
   return description;
 }
 
@@ -153,6 +97,7 @@ Result<std::unique_ptr<Volume>> Volume::open(block::Device& origin, block::Resiz
                                              const OpenOptions& options) {
   const auto superblock = read_superblock(diff);
   if (!superblock) return fail(superblock.error());
+  if (Status in_force = refuse_if_moved(*superblock); !in_force) return fail(in_force.error());
   if (options.volume_id && superblock->volume_id != *options.volume_id) {
     return fail(Errc::diff_area_wrong_origin,
                 "it belongs to volume " + superblock->volume_id.to_string());
@@ -214,5 +159,9 @@ std::optional<SnapshotRecord> Volume::find(const SnapshotId& snapshot) const {
 std::size_t Volume::count() const { return impl_->count(); }
 Statistics Volume::statistics() const { return impl_->statistics(); }
 Status Volume::close() { return impl_->close(); }
+Result<MigrateReport> Volume::migrate(block::ResizableDevice& target, const MigrateOptions& options,
+                                      const OnMigrateProgress& on_progress) {
+  return impl_->migrate(target, options, on_progress);
+}
 
 }  // namespace umbra::cow

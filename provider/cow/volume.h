@@ -42,6 +42,9 @@ struct CheckReport;  // check.h
 /// Called before every read: how much was read, of about how much. False: stop. Whoever wants a
 /// rate limit waits in it.
 using ScrubProgress = std::function<bool(std::uint64_t done_bytes, std::uint64_t total_bytes)>;
+struct MigrateOptions;   // migrate.h
+struct MigrateProgress;  // migrate.h
+struct MigrateReport;    // migrate.h
 
 inline constexpr std::uint32_t kChunkBytesMin = 4U << 10U;
 inline constexpr std::uint32_t kChunkBytesDefault = 16U << 10U;
@@ -78,7 +81,8 @@ struct DiffAreaDescription {
   std::uint64_t origin_bytes = 0;
   std::uint32_t chunk_bytes = 0;
   std::uint64_t diff_bytes_max = 0;
-  bool clean = false;  // Closed in order.
+  bool clean = false;                   // Closed in order.
+  std::optional<std::string> moved_to;  // Another one is in force in its place.
 };
 
 /// Reads the superblocks only. Errors: diff_area_foreign, diff_area_version, diff_area_corrupt,
@@ -312,6 +316,19 @@ class Volume {
   [[nodiscard]] std::optional<SnapshotRecord> find(const SnapshotId& snapshot) const;
   [[nodiscard]] std::size_t count() const;
   [[nodiscard]] Statistics statistics() const;
+
+  /// Moves the diff area to `target` while the volume is in use; the two are told apart as
+  /// migrate.h says. Blocks for as long as that takes, the other calls go on meanwhile; close()
+  /// only after it has returned. On success the volume uses `target`, which outlives it from then
+  /// on, and what was the diff area can go (see MigrateReport). On failure everything is as before,
+  /// and `target` is no diff area. Errors: invalid_argument (read-only, larger sectors);
+  /// object_already_exists, diff_area_foreign (it holds something, and not `force`);
+  /// insufficient_storage; bad_state (a move is under way; given up; the diff area's device has
+  /// failed); limit_reached, flush_writes_timeout (the volume is written too fast); io_error.
+  /// Threads: any; one at a time.
+  [[nodiscard]] Result<MigrateReport> migrate(
+      block::ResizableDevice& target, const MigrateOptions& options,
+      const std::function<bool(const MigrateProgress&)>& on_progress);
 
   /// Waits for what is in flight, flushes both devices, marks the diff area clean. The caller has
   /// stopped submitting. Idempotent. Errors: io_error (it is as after a crash; nothing is lost that

@@ -41,6 +41,9 @@ static_assert(kTableSegmentsAt + std::size_t{4} * kTableSegmentsMax <= kSettings
 static_assert(kFingerprintAt + kFingerprintBytes == kRevertAt);
 static_assert(kRetainAt == 1144);
 static_assert(kBlobAt + kBlobInlineMax == kChecksumAt);
+constexpr std::size_t kMoveAt = 2944;
+constexpr std::size_t kMovePathAt = kMoveAt + 24;
+static_assert(kMovePathAt + kMovePathMax <= kChecksumAt);
 
 constexpr std::uint64_t kSegmentDataBytes = 4U << 20U;
 constexpr std::uint64_t kSlotsMin = 16;
@@ -191,6 +194,26 @@ void put_revert(std::span<std::byte> out, const RevertState& revert) noexcept {
          revert.epoch <= kEpochMax;
 }
 
+void put_move(std::span<std::byte> out, const Move& move) noexcept {
+  const std::size_t length = std::min(move.path.size(), kMovePathMax);
+  put(out, kMoveAt, static_cast<std::uint32_t>(move.state));
+  put(out, kMoveAt + 4, static_cast<std::uint32_t>(length));
+  put_guid(out, kMoveAt + 8, move.id);
+  std::memcpy(out.data() + kMovePathAt, move.path.data(), length);
+}
+
+// False: values that make no sense.
+[[nodiscard]] bool get_move(std::span<const std::byte> in, Move& move) {
+  const auto state = get<std::uint32_t>(in, kMoveAt);
+  const auto length = get<std::uint32_t>(in, kMoveAt + 4);
+  if (state > static_cast<std::uint32_t>(MoveState::moved) || length > kMovePathMax) return false;
+  move.state = static_cast<MoveState>(state);
+  move.id = get_guid(in, kMoveAt + 8);
+  move.path.resize(length);
+  std::memcpy(move.path.data(), in.data() + kMovePathAt, length);
+  return true;
+}
+
 }  // namespace
 
 void encode(const Superblock& superblock, Block out) noexcept {
@@ -220,6 +243,7 @@ void encode(const Superblock& superblock, Block out) noexcept {
   std::copy(superblock.fingerprint.begin(), superblock.fingerprint.end(),
             out.begin() + kFingerprintAt);
   put_revert(out, superblock.revert);
+  put_move(out, superblock.move);
   seal(out);
 }
 
@@ -255,7 +279,7 @@ Result<Superblock> decode_superblock(ConstBlock bytes) {
       superblock.unit_bytes >= 512 && superblock.unit_bytes <= kBlockBytes &&
       superblock.origin_bytes > 0 && superblock.origin_bytes <= (std::uint64_t{1} << 62U) &&
       superblock.open_count <= kOpenCountMax && superblock.trusted_sequence <= kSequenceMax &&
-      table_segments <= kTableSegmentsMax;
+      table_segments <= kTableSegmentsMax && get_move(bytes, superblock.move);
   if (!sane) return fail(Errc::diff_area_corrupt, "superblock values");
   const std::uint64_t chunk_count =
       (superblock.origin_bytes + superblock.chunk_bytes - 1) / superblock.chunk_bytes;

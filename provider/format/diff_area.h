@@ -17,6 +17,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <span>
+#include <string>
 #include <vector>
 
 #include "umbra/ids.h"
@@ -114,6 +115,21 @@ struct RevertState {
   friend bool operator==(const RevertState&, const RevertState&) = default;
 };
 
+/// A diff area that goes to another device, or comes from one. Both have one area id.
+enum class MoveState : std::uint32_t {
+  none = 0,      // In force.
+  arriving = 1,  // Not in force: perhaps not complete; unless the other one says "moved".
+  moved = 2,     // Not in force any more.
+};
+
+struct Move {
+  MoveState state = MoveState::none;
+  Guid id;           // Of the move, in both.
+  std::string path;  // Of the other one, for people; cut off after kMovePathMax bytes.
+  friend bool operator==(const Move&, const Move&) = default;
+};
+inline constexpr std::size_t kMovePathMax = 1024;
+
 struct Superblock {
   Guid area_id;  // Made by format; in every structure, so that older content is recognised.
   VolumeId volume_id;
@@ -131,6 +147,7 @@ struct Superblock {
   Settings settings;
   std::array<std::byte, kFingerprintBytes> fingerprint{};  // Of the origin; all zeroes: none.
   RevertState revert;
+  Move move;
 };
 
 using Block = std::span<std::byte, kBlockBytes>;

@@ -160,6 +160,8 @@ class CowLoad {
       }
     }
   }
+  /// Writes are held for a snapshot that is being made.
+  [[nodiscard]] bool holding() const noexcept { return stage_ == Stage::held; }
   [[nodiscard]] bool is_lost(const SnapshotId& id) const {
     for (const auto& record : world_.volume->list()) {
       if (record.id == id) return record.lost;

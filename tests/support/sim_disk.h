@@ -17,6 +17,7 @@
 #include <cstdint>
 #include <functional>
 #include <mutex>
+#include <utility>
 #include <vector>
 
 #include "engine/platform/block.h"
@@ -70,6 +71,20 @@ class SimMachine {
 
    private:
     SimMachine& machine_;
+  };
+
+  /// Inside an Inline, as long as this lives: requests are queued again.
+  class Queueing {
+   public:
+    explicit Queueing(SimMachine& machine) noexcept
+        : machine_(machine), before_(std::exchange(machine.inline_, 0)) {}
+    ~Queueing() { machine_.inline_ = before_; }
+    Queueing(const Queueing&) = delete;
+    Queueing& operator=(const Queueing&) = delete;
+
+   private:
+    SimMachine& machine_;
+    int before_;
   };
 
   [[nodiscard]] Prng& prng() noexcept { return prng_; }

@@ -82,6 +82,7 @@ TEST_CASE("a superblock comes back as it was, and no flipped bit goes unseen", "
                          true, 512, 86'400, 133,       1U << 20U, {70, 80, 100}};
   superblock.fingerprint.fill(std::byte{0x5A});
   superblock.revert = {true, SnapshotId::random(), 1, 5, true};
+  superblock.move = {MoveState::arriving, Guid::random(), "/srv/diff/area of \"a\""};
   std::array<std::byte, kBlockBytes> bytes{};
   encode(superblock, bytes);
   const auto decoded = decode_superblock(bytes);
@@ -101,6 +102,7 @@ TEST_CASE("a superblock comes back as it was, and no flipped bit goes unseen", "
   CHECK(decoded->settings == superblock.settings);
   CHECK(decoded->fingerprint == superblock.fingerprint);
   CHECK(decoded->revert == superblock.revert);
+  CHECK(decoded->move == superblock.move);
   for (std::size_t at = 0; at < bytes.size(); ++at) {
     bytes[at] ^= std::byte{0x10};
     CHECK_FALSE(decode_superblock(bytes));
@@ -130,6 +132,7 @@ TEST_CASE("superblock values that make no sense are damage", "[format]") {
   CHECK(refused([](Superblock& s) { s.settings.threshold_percents = {80, 90, 101}; }));
   CHECK(refused([](Superblock& s) { s.settings.retention_longest_seconds = -1; }));
   CHECK(refused([](Superblock& s) { s.revert.next_chunk = 2; }));
+  CHECK(refused([](Superblock& s) { s.move.state = MoveState{3}; }));
 }
 
 TEST_CASE("a snapshot slot comes back as it was", "[format]") {
