@@ -6,9 +6,11 @@
 // random operation of the recovery, and must show every flushed write and every persistent snapshot
 // that was confirmed; then the load goes on, is cut a second time, and all of it must hold again:
 // nothing that the first recovery left behind may come back.
-// Normal runs take a sample of the cuts, UMBRA_LONG=1 takes every one. The growth of the snapshot
+// Normal runs take a sample of the cuts, UMBRA_LONG=1 takes every one, and 100,000 of random loads
+// (UMBRA_CUTS=N: another number). The growth of the snapshot
 // table, which takes 512 snapshots to get to, is cut at every operation in any case.
 #include <algorithm>
+#include <cstdlib>
 
 #include "provider/format/diff_area.h"
 #include "tests/support/cow_load.h"
@@ -22,6 +24,9 @@ namespace {
 constexpr std::uint64_t kActions = 400;  // Of one load, before the first cut.
 constexpr std::uint64_t kSampleShort = 120;
 constexpr std::uint64_t kRecoveryCutMax = 12;
+constexpr std::uint64_t kRandomCutMax = 600;
+constexpr std::uint64_t kRandomCutsShort = 60;
+constexpr std::uint64_t kRandomCutsLong = 100'000;
 
 enum class Death { power_cut, kill };
 
@@ -62,16 +67,18 @@ struct Run {
     for (std::uint64_t i = 0; i < actions && world.machine.powered(); ++i) load.act();
   }
 
-  /// Opens again, dying once more at a random operation of the recovery first.
-  void recover() {
+  /// Opens again, dying once more at a random operation of the recovery first. True: within it.
+  bool recover() {
     world.machine.cut_at(world.machine.prng().below(kRecoveryCutMax));
-    if (const Status opened = world.try_open(); opened) {
+    const Status opened = world.try_open();
+    if (opened) {
       REQUIRE(world.machine.powered());
     } else {
       REQUIRE(opened.error().code == Errc::io_error);
     }
     die();
     world.open();
+    return !opened;
   }
 
   void check() {
@@ -93,22 +100,25 @@ std::uint64_t count_operations(std::uint64_t seed_value, Death death) {
   return operations;
 }
 
-void cut_and_check(std::uint64_t seed_value, Death death, std::uint64_t cut) {
-  INFO("cut at operation " << cut);
+// Returns how often it died in the middle of something.
+std::uint64_t cut_and_check(std::uint64_t seed_value, Death death, std::uint64_t cut,
+                            bool surely = true) {
+  INFO("cut at operation " << cut << ", seed " << seed_value);
   Run run(seed_value, death);
   run.world.machine.cut_at(cut);
   if (run.world.try_open()) run.act_until_dead(kActions);
-  REQUIRE_FALSE(run.world.machine.powered());
+  if (surely) REQUIRE_FALSE(run.world.machine.powered());
   run.die();
-  run.recover();
+  const bool in_recovery = run.recover();
   run.check();
   run.act_until_dead(kActions / 4);
-  run.die();
+  run.die();  // Between two operations, with requests in flight.
   run.world.open();
   run.check();
   run.load.settle();
   const SimMachine::Inline waits(run.world.machine);
   REQUIRE(run.world.volume->close());
+  return in_recovery ? 3 : 2;
 }
 
 void every_cut(Death death) {
@@ -119,8 +129,22 @@ void every_cut(Death death) {
   const std::uint64_t step =
       long_run() ? 1 : std::max<std::uint64_t>(1, (end - formatted) / kSampleShort);
   for (std::uint64_t cut = formatted + seed() % step; cut < end; cut += step) {
-    cut_and_check(seed(), death, cut);
+    (void)cut_and_check(seed(), death, cut);
   }
+}
+
+// Every run another load, cut somewhere.
+void random_cuts(std::uint64_t wanted) {
+  const std::uint64_t formatted = Run(seed(), Death::kill).world.machine.operations();
+  std::uint64_t cuts = 0;
+  std::uint64_t runs = 0;
+  for (; cuts < wanted; ++runs) {
+    Prng prng(seed() + runs);
+    const Death death = prng.chance(3, 4) ? Death::power_cut : Death::kill;
+    cuts += cut_and_check(prng.next(), death, formatted + prng.below(kRandomCutMax), false);
+  }
+  if (wanted > kRandomCutsShort)
+    WARN(cuts << " cuts in " << runs << " runs, each of a load of its own");
 }
 
 // --- the snapshot table grows ---
@@ -269,4 +293,11 @@ TEST_CASE("a power cut at any disk operation costs no flushed write and no persi
 
 TEST_CASE("kill -9 at any disk operation costs nothing that had completed", "[cow][crash]") {
   every_cut(Death::kill);
+}
+
+TEST_CASE("power cuts and kills of random loads cost nothing that was promised", "[cow][crash]") {
+  const char* const wanted = std::getenv("UMBRA_CUTS");
+  random_cuts(wanted != nullptr ? std::strtoull(wanted, nullptr, 10)
+              : long_run()      ? kRandomCutsLong
+                                : kRandomCutsShort);
 }

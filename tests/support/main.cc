@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 #define CATCH_CONFIG_RUNNER
 #include "tests/support/catch.h"
+#include "tests/support/keep_memory.h"
 #include "tests/support/seed.h"
 
 // Every test program takes --seed N (or UMBRA_SEED), prints the seed when a case fails, and so can
 // be replayed. Catch's own --rng-seed is left alone.
 int main(int argc, char** argv) {
+  umbra::test::keep_freed_memory();
   Catch::Session session;
   std::uint64_t seed = 0;
   using Catch::clara::Opt;

@@ -123,6 +123,8 @@ SimDisk::~SimDisk() { std::erase(machine_.disks_, this); }
 void SimDisk::settle() {
   stable_ = cache_;
   unsynced_.clear();
+  torn_.clear();
+  touched_ = false;
 }
 
 block::Geometry SimDisk::geometry() const noexcept {
@@ -209,6 +211,7 @@ void SimDisk::apply(const block::Request& request) {
 void SimDisk::tear(const block::Request& request, std::vector<std::byte>& target) {
   if (request.op != block::Op::write && request.op != block::Op::write_zeroes) return;
   const std::uint64_t kind = machine_.prng_.below(3);  // Dropped, kept, torn.
+  torn_.emplace_back(request.offset_bytes, request.size_bytes);
   for (std::uint64_t at = 0; at < request.size_bytes; at += kSectorBytes) {
     if (kind == 0 || (kind == 2 && machine_.prng_.chance(1, 2))) continue;
     std::byte* const to = target.data() + request.offset_bytes + at;
@@ -228,8 +231,19 @@ void SimDisk::lose_power() {
       std::memcpy(stable_.data() + write.offset_bytes + at, write.bytes.data() + at, kSectorBytes);
     }
   }
+  // The whole of a disk is a lot to copy for a power cut.
+  for (const Unsynced& write : unsynced_)
+    torn_.emplace_back(write.offset_bytes, write.bytes.size());
   unsynced_.clear();
-  cache_ = stable_;
+  if (touched_ || cache_.size() != stable_.size()) {
+    cache_ = stable_;
+  } else {
+    for (const auto& [offset, size] : torn_) {
+      std::memcpy(cache_.data() + offset, stable_.data() + offset, size);
+    }
+  }
+  torn_.clear();
+  touched_ = false;
 }
 
 Status SimDisk::allocate(std::uint64_t offset_bytes, std::uint64_t size_bytes) {

@@ -126,7 +126,10 @@ class SimDisk final : public block::ResizableDevice {
   /// Called by allocate(): false, and the host has no room for the range.
   std::function<bool(std::uint64_t offset_bytes, std::uint64_t size_bytes)> host;
   /// What read requests see, for tests that look behind the scenes or spoil bytes.
-  [[nodiscard]] std::vector<std::byte>& bytes() noexcept { return cache_; }
+  [[nodiscard]] std::vector<std::byte>& bytes() noexcept {
+    touched_ = true;
+    return cache_;
+  }
   /// Makes what is in the cache durable, as if by a flush: a starting point.
   void settle();
 
@@ -151,6 +154,9 @@ class SimDisk final : public block::ResizableDevice {
   std::vector<std::byte> cache_;
   std::vector<std::byte> stable_;
   std::vector<Unsynced> unsynced_;
+  // Where else the cache differs from what is stable: whole, or parts that were torn.
+  bool touched_ = false;
+  std::vector<std::pair<std::uint64_t, std::uint64_t>> torn_;
   std::uint64_t next_number_ = 1;
 };
 
