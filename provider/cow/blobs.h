@@ -29,6 +29,7 @@ enum class BlobKind : std::uint32_t {
   change_checkpoint = 2,  // Key: the checkpoint's id.
   leftovers = 3,          // Events and audit lines that are not delivered yet.
   fingerprint = 4,        // Details of the origin's fingerprint.
+  noted_changes = 5,      // Regions that changed since checkpoints were saved. Key: nil.
 };
 
 class Volume::Impl::Blobs {

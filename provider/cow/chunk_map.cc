@@ -141,6 +141,46 @@ std::uint64_t ChunkMap::newest_epoch(std::uint64_t chunk) const {
   return entry != nullptr && same_chunk(entry->key, key) ? entry->key & kEpochMask : 0;
 }
 
+// --- page by page ----------------------------------------------------------------------------
+
+ChunkMap::PageMask ChunkMap::changed(std::uint64_t page, std::uint64_t first,
+                                     std::uint64_t end) const {
+  PageMask mask{};
+  const std::lock_guard lock(lock_of(page));
+  const Page& leaves = pages_[page];
+  for (Place at; at.leaf < leaves.size();) {
+    const Leaf& leaf = leaves[at.leaf];
+    const std::uint64_t chunk = leaf[at.at].key >> kEpochBits;
+    const std::uint64_t epoch = leaf[at.at].key & kEpochMask;
+    if (epoch < first) {
+      at = lower_bound(leaves, key_of(chunk, first));
+      continue;
+    }
+    if (epoch < end) mask[chunk / 64] |= std::uint64_t{1} << (chunk % 64);
+    // The chunk's other records do not matter. Mostly there is none.
+    if (at.at + 1 < leaf.size() && !same_chunk(leaf[at.at + 1].key, leaf[at.at].key)) {
+      ++at.at;
+    } else if (chunk + 1 < kPageChunks) {
+      at = lower_bound(leaves, key_of(chunk + 1, 0));
+    } else {
+      break;
+    }
+  }
+  return mask;
+}
+
+void ChunkMap::for_each_record(
+    std::uint64_t page, std::uint64_t first,
+    const std::function<void(std::uint64_t, std::uint64_t)>& visit) const {
+  const std::lock_guard lock(lock_of(page));
+  for (const Leaf& leaf : pages_[page]) {
+    for (const Entry& entry : leaf) {
+      const std::uint64_t epoch = entry.key & kEpochMask;
+      if (epoch >= first) visit(page * kPageChunks + (entry.key >> kEpochBits), epoch);
+    }
+  }
+}
+
 // --- by epoch --------------------------------------------------------------------------------
 
 void ChunkMap::note(std::uint64_t chunk, ChunkList& list) {

@@ -90,12 +90,23 @@ class ChunkMap {
   /// Calls `visit(chunk)` for every chunk with a record of an epoch >= `epoch`.
   void for_each_since(std::uint64_t epoch, const std::function<void(std::uint64_t)>& visit) const;
 
+  /// A look at all records goes page by page: each costs its lock once, and nothing is held
+  /// between.
+  static constexpr std::uint64_t kPageChunks = 256;
+  using PageMask = std::array<std::uint64_t, kPageChunks / 64>;
+  [[nodiscard]] std::uint64_t page_count() const noexcept { return pages_.size(); }
+  /// Which chunks of a page have a record with an epoch in [first, end). A record of a living
+  /// snapshot's time is there whenever one looks: one that is dropped leaves an older one in place.
+  [[nodiscard]] PageMask changed(std::uint64_t page, std::uint64_t first, std::uint64_t end) const;
+  /// Calls `visit(chunk, epoch)` for the page's records of epochs >= `first`, with its lock held.
+  void for_each_record(std::uint64_t page, std::uint64_t first,
+                       const std::function<void(std::uint64_t, std::uint64_t)>& visit) const;
+
   [[nodiscard]] std::uint64_t record_count() const noexcept {
     return records_.load(std::memory_order_relaxed);
   }
 
  private:
-  static constexpr std::uint64_t kPageChunks = 256;
   static constexpr std::size_t kLocks = 64;
   static constexpr std::size_t kLeafEntries = 256;
   static constexpr std::size_t kPartChunks = 4096;

@@ -74,6 +74,7 @@ Volume::Impl::Impl(block::Device& origin, block::ResizableDevice& diff, const Op
       live_(*this),
       map_(chunk_count_),
       segments_(layout_),
+      changes_(chunk_count_),
       copies_(kCopiesMax),
       copy_buckets_(kCopiesMax, nullptr),
       table_buffer_(make_aligned(format::kBlockBytes)),
@@ -116,8 +117,13 @@ bool Volume::Impl::stop_living(const Snapshot& snapshot) noexcept {
   if (living_.erase(snapshot.epoch) == 0) return false;
   living_persistent_.erase(snapshot.epoch);
   ++removals_;
-  bits_.store(living_.empty() ? nullptr : &current_bits_, std::memory_order_release);
+  use_bits();
   return true;
+}
+
+void Volume::Impl::use_bits() noexcept {
+  const bool needed = !living_.empty() || changes_.tracking();
+  bits_.store(needed ? &current_bits_ : nullptr, std::memory_order_release);
 }
 
 std::uint64_t Volume::Impl::live_below(std::uint64_t epoch) const noexcept {
@@ -371,6 +377,7 @@ Status Volume::Impl::prepare(const PrepareRequest& request) {
   const std::lock_guard lock(mutex_);
   prepared_living_.insert(snapshot->epoch);
   if (request.persistent) prepared_persistent_.insert(snapshot->epoch);
+  changes_.prepare(snapshot->epoch);
   snapshots_.emplace(snapshot->epoch, snapshot);
   by_id_.emplace(request.id, snapshot);
   prepared_ = std::move(snapshot);
@@ -388,6 +395,7 @@ void Volume::Impl::commit(const SnapshotId& id, std::int64_t creation_filetime) 
   spare_clear_ = false;
   living_.merge(prepared_living_);  // Moves the nodes: nothing is allocated while writes are held.
   living_persistent_.merge(prepared_persistent_);
+  changes_.commit();
   bits_.store(&current_bits_, std::memory_order_release);
   prepared_.reset();
 }
@@ -475,6 +483,7 @@ Status Volume::Impl::remove(const SnapshotId& id, bool force, const RemovalCause
   if (prepared_ == snapshot) {
     prepared_living_.clear();
     prepared_persistent_.clear();
+    changes_.abort();
     prepared_.reset();
   } else {
     tell_of(EventKind::snapshot_deleted, *snapshot, cause, {});
@@ -482,6 +491,7 @@ Status Volume::Impl::remove(const SnapshotId& id, bool force, const RemovalCause
   space_.growth.reset();  // There may be space again.
   space_.eviction_failed = false;
   drop_overlay(*snapshot, unserved);
+  changes_.forget_snapshot(snapshot->epoch);
   if (stop_living(*snapshot)) note_unpruned(snapshot->epoch);
   if (failing_.head != nullptr) post_losses();
   return {};
@@ -534,7 +544,7 @@ Statistics Volume::Impl::statistics() const {
   statistics.snapshots_evicted = snapshots_evicted_.load();
   statistics.snapshots = created_count_;
   statistics.snapshots_lost = lost_count_;
-  statistics.writes_held = writes_held_;
+  statistics.writes_held = writes_held_ || notes_held_;
   statistics.state = trouble_.empty() ? "ok" : trouble_;
   if (origin_flush_failed_.load()) statistics.state = "flushing the origin failed; attach it again";
   return statistics;
@@ -555,6 +565,12 @@ Status Volume::Impl::close() {
   if (Status flushed = flush_origin(); !flushed) return flushed;
   if (Status flushed = flush_diff(); !flushed) return flushed;
   if (held) return fail(Errc::io_error, "writes were held and have failed now");
+  if (changes_.unsaved()) {
+    if (const Status saved = save_changes(); !saved) {
+      log_.warning("what changed since checkpoints is kept by regions only",
+                   {{"volume", id().to_string()}, {"error", saved.error().to_string()}});
+    }
+  }
   superblock_.trusted_sequence = completed_sequence_;
   return write_superblock(true);
 }
@@ -569,6 +585,7 @@ void Volume::Impl::shut_down() noexcept {
     waiting.append(starved_);
     waiting.append(overlay_queue_);
     if (revert_ != nullptr) waiting.append(revert_->waiters);
+    waiting.append(unnoted_);
     for (Copy& copy : copies_) waiting.append(copy.waiters);
   }
   own_executor_.reset();

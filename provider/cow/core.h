@@ -13,6 +13,7 @@
 //   overlay.cc     writes to a snapshot in its recovery window
 //   revert.cc      the live volume becomes what a snapshot shows
 //   own_group.cc   groups that the two write
+//   changes.cc     changed blocks, checkpoints of changes
 //
 // A chunk of the newest live epoch is in one of three states:
 //   none     no bit, no Copy: the next writer claims it
@@ -60,6 +61,7 @@
 #include <vector>
 
 #include "provider/cow/aligned.h"
+#include "provider/cow/change_log.h"
 #include "provider/cow/check.h"
 #include "provider/cow/chunk_map.h"
 #include "provider/cow/index_scan.h"
@@ -173,6 +175,13 @@ class Volume::Impl : public std::enable_shared_from_this<Volume::Impl> {
   /// Ends everything without making the diff area clean.
   void shut_down() noexcept;
 
+  // changes.cc
+  [[nodiscard]] Status changed_blocks(const Guid& from, const std::optional<SnapshotId>& to,
+                                      const ChangedSink& sink, std::uint64_t begin_bytes);
+  [[nodiscard]] Status create_checkpoint(const CheckpointRequest& request);
+  [[nodiscard]] std::vector<CheckpointRecord> list_checkpoints() const;
+  [[nodiscard]] Status remove_checkpoint(const CheckpointId& id);
+
   [[nodiscard]] block::Device& live() noexcept { return live_; }
   [[nodiscard]] VolumeId id() const noexcept { return superblock_.volume_id; }
 
@@ -235,6 +244,8 @@ class Volume::Impl : public std::enable_shared_from_this<Volume::Impl> {
   };
   [[nodiscard]] Verdict admit_write(block::Request& request) noexcept;
   [[nodiscard]] bool all_done(const Bits& bits, const block::Request& request) const noexcept;
+  /// A discard of what is not preserved is acknowledged and not applied.
+  [[nodiscard]] bool keeps_discards() const noexcept;
   [[nodiscard]] bool park_if_shut(block::Request& request) noexcept;
   void leave(std::uint64_t shard) noexcept;
   void admit_flush(block::Request& request) noexcept;
@@ -251,7 +262,8 @@ class Volume::Impl : public std::enable_shared_from_this<Volume::Impl> {
   /// True: it waits for a copy now, perhaps one that is only claimed. False: nothing to wait for
   /// any more, test again.
   [[nodiscard]] bool wait_for_copies(block::Request& request) noexcept;
-  [[nodiscard]] bool is_preserved(std::uint64_t chunk) noexcept;       // mutex_
+  [[nodiscard]] bool is_done(std::uint64_t chunk) const noexcept;      // mutex_
+  [[nodiscard]] bool needs_copy(std::uint64_t chunk) const noexcept;   // mutex_
   void set_done(std::uint64_t chunk) noexcept;                         // mutex_
   [[nodiscard]] Copy* find_copy(std::uint64_t chunk) noexcept;         // mutex_
   [[nodiscard]] Copy* claim(std::uint64_t chunk) noexcept;             // mutex_
@@ -449,6 +461,30 @@ class Volume::Impl : public std::enable_shared_from_this<Volume::Impl> {
   /// Slots that the superblock's table segments make.
   [[nodiscard]] std::uint32_t table_slots() const noexcept;  // table_mutex_
 
+  // --- changes.cc ------------------------------------------------------------------------------
+
+  struct Comparison;
+  [[nodiscard]] Result<std::shared_ptr<Snapshot>> end_of_comparison(
+      const SnapshotId& id) const;  // mutex_
+  [[nodiscard]] Result<Comparison> compare(const Guid& from,
+                                           const std::optional<SnapshotId>& to) const;
+  [[nodiscard]] Status add_logged_changes(const Guid& from, Comparison& comparison);
+  /// False: the sink did not want all of it.
+  bool report(const Comparison& comparison, const ChangedSink& sink,
+              std::uint64_t first_chunk) const;
+  [[nodiscard]] Status check_checkpoint(const CheckpointRequest& request,
+                                        const Snapshot& snapshot) const;  // mutex_
+  [[nodiscard]] std::vector<std::uint64_t> points_in_time() const;        // mutex_; epochs
+  void enter_records(std::uint64_t since);
+  [[nodiscard]] Status save_changes();           // table_mutex_
+  [[nodiscard]] Status write_note();             // table_mutex_
+  void want_note(std::uint64_t chunk) noexcept;  // mutex_
+  void write_notes();
+  [[nodiscard]] Status give_up_noting(const Error& cause);
+  /// Whether writes have to be tested depends on snapshots and checkpoints.
+  void use_bits() noexcept;             // mutex_
+  [[nodiscard]] Status load_changes();  // table_mutex_; open()
+
   // --- recovery.cc ---------------------------------------------------------------------------
 
   struct Scan;
@@ -554,6 +590,10 @@ class Volume::Impl : public std::enable_shared_from_this<Volume::Impl> {
   /// Of a lost snapshot that is reverted to: its records stay. 0: none.
   std::uint64_t pinned_epoch_ = 0;                            // mutex_
   std::vector<std::pair<std::uint64_t, Home>> loaded_marks_;  // Between load() and resume.
+  ChangeLog changes_;                                         // mutex_
+  RequestQueue unnoted_;     // mutex_; waits until its changes are noted
+  bool noting_ = false;      // mutex_; a note is being written, or posted
+  bool notes_held_ = false;  // mutex_; the last note could not be written
 
   std::vector<Copy> copies_;         // The pool itself.
   std::vector<Copy*> copy_buckets_;  // mutex_

@@ -107,13 +107,19 @@ Volume::Impl::Verdict Volume::Impl::admit_write(block::Request& request) noexcep
       return Verdict::forward;
     }
     leave(shard);
-    if (request.op == block::Op::discard) {
+    if (request.op == block::Op::discard && keeps_discards()) {
       // One fstrim would otherwise preserve all free space; a discard may do nothing.
       block::finish(request, 0);
       return Verdict::handled;
     }
     if (wait_for_copies(request)) return Verdict::waits_for_copy;
   }
+}
+
+// With checkpoints only, a discard is a change like any other.
+bool Volume::Impl::keeps_discards() const noexcept {
+  const std::lock_guard lock(mutex_);
+  return !living_.empty();
 }
 
 bool Volume::Impl::all_done(const Bits& bits, const block::Request& request) const noexcept {
@@ -175,7 +181,7 @@ bool Volume::Impl::quiesce(Duration limit) noexcept {
   // Nobody claims a copy behind a shut gate. What was claimed before and has not begun counts, and
   // so do jobs that were posted.
   return idle_.wait_for(lock, limit, [this] {
-    return busy_ == 0 && claimed_.head == nullptr && !growing_ && !settling_;
+    return busy_ == 0 && claimed_.head == nullptr && !growing_ && !settling_ && !noting_;
   });
 }
 

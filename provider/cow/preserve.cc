@@ -30,9 +30,18 @@ bool Volume::Impl::wait_for_copies(block::Request& request) noexcept {
   const std::lock_guard lock(mutex_);
   Copy* wait_on = nullptr;
   bool starved = false;
+  bool unnoted = false;
   const std::uint64_t last = chunk_of(request.offset_bytes + request.size_bytes - 1);
   for (std::uint64_t chunk = chunk_of(request.offset_bytes); chunk <= last; ++chunk) {
-    if (is_preserved(chunk)) continue;
+    if (is_done(chunk)) continue;
+    // The change is noted and the old content copied side by side; a write waits for both.
+    const bool noted = changes_.noted(chunk);
+    if (!noted) want_note(chunk);
+    if (!needs_copy(chunk)) {
+      if (noted) set_done(chunk);
+      unnoted = unnoted || !noted;
+      continue;
+    }
     Copy* copy = find_copy(chunk);
     if (copy == nullptr) copy = claim(chunk);
     if (copy == nullptr) {
@@ -41,9 +50,9 @@ bool Volume::Impl::wait_for_copies(block::Request& request) noexcept {
     }
     if (wait_on == nullptr) wait_on = copy;
   }
-  if (wait_on == nullptr && !starved) return false;
+  if (wait_on == nullptr && !starved && !unnoted) return false;
   // All copies go on side by side; whoever waits looks again when the first has ended.
-  (wait_on != nullptr ? wait_on->waiters : starved_).push(request);
+  (wait_on != nullptr ? wait_on->waiters : starved ? starved_ : unnoted_).push(request);
   return true;
 }
 
@@ -56,17 +65,19 @@ void Volume::Impl::start_claimed() noexcept {
   start(list);
 }
 
-bool Volume::Impl::is_preserved(std::uint64_t chunk) noexcept {
-  if (living_.empty()) return true;
+bool Volume::Impl::is_done(std::uint64_t chunk) const noexcept {
+  if (living_.empty() && !changes_.tracking()) return true;
   const std::uint64_t word = current_bits_[chunk / 64].load(std::memory_order_relaxed);
-  if ((word >> (chunk % 64) & 1U) != 0) return true;
+  return (word >> (chunk % 64) & 1U) != 0;
+}
+
+bool Volume::Impl::needs_copy(std::uint64_t chunk) const noexcept {
   // The record may be older than a snapshot that was removed or lost since.
-  if (!map_.find(chunk, *living_.rbegin())) return false;
-  set_done(chunk);
-  return true;
+  return !living_.empty() && !map_.find(chunk, *living_.rbegin());
 }
 
 void Volume::Impl::set_done(std::uint64_t chunk) noexcept {
+  changes_.touch(chunk);
   current_bits_[chunk / 64].fetch_or(std::uint64_t{1} << (chunk % 64), std::memory_order_release);
 }
 
@@ -307,7 +318,7 @@ void Volume::Impl::publish(Batch& batch) noexcept {
     // In a newer epoch than the record's the chunk is not preserved; its writers test again.
     const bool current = !living_.empty() && epoch >= *living_.rbegin();
     for (std::uint32_t i = 0; i < place.count; ++i) {
-      if (current) set_done(batch.chunks[i]);
+      if (current && changes_.noted(batch.chunks[i])) set_done(batch.chunks[i]);
       waiters.append(batch.copies[i]->waiters);
       forget_copy(*batch.copies[i]);
     }

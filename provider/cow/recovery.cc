@@ -58,6 +58,7 @@ Status Volume::Impl::recover() {
     // What is missing may be records, or marks of what is not to be reverted again.
     if (target && target->epoch <= scan.lost_up_to_epoch) superblock_.revert.damaged = true;
   }
+  if (Status loaded = load_changes(); !loaded) return loaded;
   load(scan);
   superblock_.boot_id = options_.boot_id;
   ++superblock_.open_count;
@@ -270,9 +271,14 @@ void Volume::Impl::load(const Scan& scan) {
     below = above;
   }
   segments_.finish_restore(live);
-  if (living_.empty()) return;
+  if (living_.empty() && !changes_.tracking()) return;
   make_copy_buffers();
-  map_.for_each_since(*living_.rbegin(), [this](std::uint64_t chunk) { set_done(chunk); });
+  if (living_.empty()) return;
+  // What is not in the log's last interval was written before that began: the next write to it has
+  // to be entered.
+  map_.for_each_since(*living_.rbegin(), [this](std::uint64_t chunk) {
+    if (changes_.entered(chunk)) set_done(chunk);
+  });
 }
 
 // What was written to snapshots goes with them; a lost one that is reverted to keeps its records.
@@ -304,7 +310,7 @@ void Volume::Impl::load_snapshots() {
   for (std::size_t i = used.size(); i-- > 0;) {
     if (!used[i]) free_slots_.push_back(static_cast<std::uint32_t>(i));
   }
-  bits_.store(living_.empty() ? nullptr : &current_bits_, std::memory_order_release);
+  use_bits();
 }
 
 }  // namespace umbra::cow

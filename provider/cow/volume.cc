@@ -152,6 +152,15 @@ Status Volume::begin_revert(const SnapshotId& snapshot) { return impl_->begin_re
 Status Volume::abandon_revert() { return impl_->abandon_revert(); }
 RevertStatus Volume::revert_status() const { return impl_->revert_status(); }
 Result<CheckReport> Volume::scrub(const ScrubProgress& progress) { return impl_->scrub(progress); }
+Status Volume::changed_blocks(const Guid& from, const std::optional<SnapshotId>& to,
+                              const ChangedSink& sink, std::uint64_t begin_bytes) {
+  return impl_->changed_blocks(from, to, sink, begin_bytes);
+}
+Status Volume::create_checkpoint(const CheckpointRequest& request) {
+  return impl_->create_checkpoint(request);
+}
+std::vector<CheckpointRecord> Volume::list_checkpoints() const { return impl_->list_checkpoints(); }
+Status Volume::remove_checkpoint(const CheckpointId& id) { return impl_->remove_checkpoint(id); }
 std::vector<SnapshotRecord> Volume::list() const { return impl_->list(); }
 std::optional<SnapshotRecord> Volume::find(const SnapshotId& snapshot) const {
   return impl_->find(snapshot);

@@ -165,6 +165,37 @@ struct SnapshotRecord {
   std::vector<SnapshotId> members;  // Of the set, over all volumes; empty before post_commit().
 };
 
+// --- changes ---------------------------------------------------------------------------------
+
+/// Bytes of the volume that changed; whole chunks, but for the end of the volume.
+struct ChangedRange {
+  std::uint64_t offset_bytes = 0;
+  std::uint64_t size_bytes = 0;
+  friend bool operator==(const ChangedRange&, const ChangedRange&) = default;
+};
+/// Gets ranges in ascending order, many at a time; they neither overlap nor touch. False: no more.
+using ChangedSink = std::function<bool(std::span<const ChangedRange> ranges)>;
+
+inline constexpr std::size_t kCheckpointsMax = 64;  // Of a volume.
+inline constexpr std::size_t kCheckpointNameBytesMax = 255;
+
+struct CheckpointRequest {
+  CheckpointId id;
+  SnapshotId snapshot;  // At whose point in time.
+  std::string name;     // One of its own on this volume.
+};
+
+/// A point in time from which changes are known, whatever becomes of the snapshot it was made at.
+struct CheckpointRecord {
+  CheckpointId id;
+  SnapshotId snapshot;
+  std::string name;
+  std::int64_t creation_filetime = 0;  // Of the snapshot.
+  std::uint64_t epoch = 0;             // Order of the points in time on this volume.
+  // A change could not be noted, or what was noted is damaged: all of the volume counts as changed.
+  bool everything = false;
+};
+
 struct Statistics {
   std::uint64_t chunk_bytes = 0;
   std::uint64_t diff_used_bytes = 0;       // Preserved data and index of snapshots that exist.
@@ -309,6 +340,31 @@ class Volume {
   /// Ends a revert that has stopped; the volume stays the mix that it is. Blocks; durable. Errors:
   /// object_not_found (none is under way); bad_state (it goes on); io_error.
   [[nodiscard]] Status abandon_revert();
+  // --- changes ---------------------------------------------------------------------------------
+
+  /// Tells `sink` what changed from `from`, a checkpoint's or a snapshot's id, to the snapshot `to`
+  /// or to now: every chunk whose content may differ, never one too few. To now: what was completed
+  /// when it was called; of what is written meanwhile, some. Goes on beside writes; memory: one bit
+  /// for a chunk at most. Too many are told: chunks that were written with what they held; from a
+  /// checkpoint, after a crash, whole regions that were written since it was made or last saved,
+  /// see docs/design/0005. Threads: any time; the sink is called without a lock. VSS:
+  /// QuerySnapshotDeltaBitmap. Errors: object_not_found; bad_state (`to` or `from` has no point in
+  /// time yet); snapshot_lost; invalid_argument (`to` is older). If an end is removed or lost
+  /// meanwhile, object_not_found: then what was told is not complete.
+  /// `begin_bytes`: from there on, for who asks for parts; rounded down to a chunk.
+  [[nodiscard]] Status changed_blocks(const Guid& from, const std::optional<SnapshotId>& to,
+                                      const ChangedSink& sink, std::uint64_t begin_bytes = 0);
+  /// Makes a checkpoint at the point in time of a created snapshot. Blocks: looks at all records
+  /// since then; durable. It takes one slot of the snapshot table, and for much that changed a bit
+  /// for a chunk. As long as there is a checkpoint, the first write to each region of the volume
+  /// (1/24576 of it, or 16 chunks) waits for a flush of the diff area. Errors: invalid_argument
+  /// (the name); object_not_found, snapshot_lost, bad_state (the snapshot); object_already_exists
+  /// (id or name); limit_reached; insufficient_storage, io_error (nothing was made).
+  [[nodiscard]] Status create_checkpoint(const CheckpointRequest& request);
+  /// By point in time, oldest first. Threads: any time.
+  [[nodiscard]] std::vector<CheckpointRecord> list_checkpoints() const;
+  /// Blocks; durable. Errors: object_not_found; insufficient_storage, io_error (still there).
+  [[nodiscard]] Status remove_checkpoint(const CheckpointId& id);
 
   /// By point in time, oldest first; a prepared one last. Threads: any time.
   [[nodiscard]] std::vector<SnapshotRecord> list() const;

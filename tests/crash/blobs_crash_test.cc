@@ -65,12 +65,12 @@ struct BlobRun {
   }
 
   bool apply(const Content& wanted) {
-    if (wanted) return Inside::put(*world.volume, BlobKind::exemption, kKey, *wanted).has_value();
-    const Status removed = Inside::remove(*world.volume, BlobKind::exemption, kKey);
+    if (wanted) return Inside::put(*world.volume, BlobKind::leftovers, kKey, *wanted).has_value();
+    const Status removed = Inside::remove(*world.volume, BlobKind::leftovers, kKey);
     return removed || removed.error().code == Errc::object_not_found;
   }
   [[nodiscard]] Content now() {
-    auto bytes = Inside::get(*world.volume, BlobKind::exemption, kKey);
+    auto bytes = Inside::get(*world.volume, BlobKind::leftovers, kKey);
     if (bytes) return std::move(*bytes);
     REQUIRE(bytes.error().code == Errc::object_not_found);
     return {};

@@ -56,7 +56,7 @@ TEST_CASE("blobs agree with a map of byte strings, over reopening", "[cow]") {
                                  60 * kChunk};
   const int rounds = long_run() ? 3000 : 300;
   for (int round = 0; round < rounds; ++round) {
-    const BlobKind kind = prng.chance(1, 2) ? BlobKind::exemption : BlobKind::change_checkpoint;
+    const BlobKind kind = prng.chance(1, 2) ? BlobKind::leftovers : BlobKind::fingerprint;
     const auto number = static_cast<std::uint8_t>(prng.below(6));
     const Guid key = key_of(number);
     if (prng.chance(1, 4)) {
@@ -77,7 +77,7 @@ TEST_CASE("blobs agree with a map of byte strings, over reopening", "[cow]") {
       world.volume.reset();
       world.open();
     }
-    for (const BlobKind each : {BlobKind::exemption, BlobKind::change_checkpoint}) {
+    for (const BlobKind each : {BlobKind::leftovers, BlobKind::fingerprint}) {
       std::vector<Guid> keys;
       for (const auto& [name, bytes] : twin) {
         if (name.first == each) keys.push_back(key_of(name.second));
@@ -107,12 +107,12 @@ TEST_CASE("a blob for which there is no room leaves the old one and takes no spa
   world.open();
   Prng prng(seed());
   const Image old = random_bytes(prng, 10 * kChunk);
-  REQUIRE(Inside::put(*world.volume, BlobKind::exemption, key_of(1), old));
+  REQUIRE(Inside::put(*world.volume, BlobKind::leftovers, key_of(1), old));
   const Image large = random_bytes(prng, std::uint64_t{64} << 20U);
-  const Status put = Inside::put(*world.volume, BlobKind::exemption, key_of(1), large);
+  const Status put = Inside::put(*world.volume, BlobKind::leftovers, key_of(1), large);
   REQUIRE_FALSE(put);
   CHECK(put.error().code == Errc::insufficient_storage);
-  CHECK(Inside::get(*world.volume, BlobKind::exemption, key_of(1)).value() == old);
+  CHECK(Inside::get(*world.volume, BlobKind::leftovers, key_of(1)).value() == old);
   world.take(true);
   for (std::uint64_t chunk = 0; chunk < 64; ++chunk) {
     REQUIRE(world.write(chunk * kChunk, kSector) == 0);
@@ -126,8 +126,8 @@ TEST_CASE("a blob that is damaged in one place is whole, in both it is reported"
   Prng prng(seed());
   const Image small = random_bytes(prng, 1000);
   const Image large = random_bytes(prng, 3 * kChunk + 17);
-  REQUIRE(Inside::put(*world.volume, BlobKind::exemption, key_of(1), small));
-  REQUIRE(Inside::put(*world.volume, BlobKind::exemption, key_of(2), large));
+  REQUIRE(Inside::put(*world.volume, BlobKind::leftovers, key_of(1), small));
+  REQUIRE(Inside::put(*world.volume, BlobKind::leftovers, key_of(2), large));
   const auto find = [&](const Image& bytes, std::uint64_t from) {
     const Image& disk = world.diff.bytes();
     const auto at = std::search(disk.begin() + static_cast<std::ptrdiff_t>(from), disk.end(),
@@ -142,12 +142,12 @@ TEST_CASE("a blob that is damaged in one place is whole, in both it is reported"
     const std::uint64_t second = find(*bytes, first + 1);
     for (const std::uint64_t at : {first, second}) {
       flip(at + 511);
-      CHECK(Inside::get(*world.volume, BlobKind::exemption, key).value() == *bytes);
+      CHECK(Inside::get(*world.volume, BlobKind::leftovers, key).value() == *bytes);
       flip(at + 511);
     }
     flip(first + 30);
     flip(second + 700);
-    const auto seen = Inside::get(*world.volume, BlobKind::exemption, key);
+    const auto seen = Inside::get(*world.volume, BlobKind::leftovers, key);
     REQUIRE_FALSE(seen);
     CHECK(seen.error().code == Errc::diff_area_corrupt);
     flip(first + 30);

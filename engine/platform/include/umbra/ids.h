@@ -42,6 +42,7 @@ struct Id : Guid {
 using VolumeId = Id<struct VolumeTag>;            // Made at attach; survives detach.
 using SnapshotId = Id<struct SnapshotTag>;        // One shadow copy.
 using SnapshotSetId = Id<struct SnapshotSetTag>;  // All shadow copies of one instant.
+using CheckpointId = Id<struct CheckpointTag>;    // A point in time from which changes are known.
 using SessionId = Id<struct SessionTag>;          // One backup or restore session.
 using WriterClassId =
     Id<struct WriterClassTag>;  // A kind of writer; constant, chosen by its author.
