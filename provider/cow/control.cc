@@ -79,6 +79,8 @@ Volume::Impl::Impl(block::Device& origin, block::ResizableDevice& diff, const Op
       copy_buckets_(kCopiesMax, nullptr),
       table_buffer_(make_aligned(format::kBlockBytes)),
       blobs_(std::make_unique<Blobs>(*this)) {
+  kept_maximum_ = superblock.diff_bytes_max;
+  explicit_association_ = superblock.settings.explicit_association;
   if (options.executor == nullptr) own_executor_ = std::make_unique<OwnExecutor>();
   executor_ = options.executor != nullptr ? options.executor : own_executor_.get();
   for (Copy& copy : copies_) free_copies_.push(copy);

@@ -164,6 +164,9 @@ class Volume::Impl : public std::enable_shared_from_this<Volume::Impl> {
   [[nodiscard]] Status post_commit(const SnapshotId& id, const std::vector<SnapshotId>& members);
   [[nodiscard]] Status confirm(const SnapshotId& id);
   [[nodiscard]] Status remove(const SnapshotId& id, bool force, const RemovalCause& cause);
+  [[nodiscard]] Result<MaximumChange> set_diff_maximum(std::uint64_t bytes);  // maximum.cc
+  [[nodiscard]] Status keep_association(const Association& association);      // association.cc
+  [[nodiscard]] Association kept_association() const;
   [[nodiscard]] std::vector<SnapshotRecord> list() const;
   [[nodiscard]] std::optional<SnapshotRecord> find(const SnapshotId& id) const;
   [[nodiscard]] std::size_t count() const;
@@ -622,9 +625,11 @@ class Volume::Impl : public std::enable_shared_from_this<Volume::Impl> {
     std::uint64_t sequence = 0;
     std::uint32_t copy = 0;  // Written first next time: the other one is durable.
   };
-  std::vector<TableSlot> table_;           // table_mutex_; all slots that are durably there
-  std::vector<std::uint32_t> free_slots_;  // table_mutex_; the lowest last
-  std::unique_ptr<Blobs> blobs_;           // table_mutex_; the pointer is constant
+  std::vector<TableSlot> table_;                 // table_mutex_; all slots that are durably there
+  std::vector<std::uint32_t> free_slots_;        // table_mutex_; the lowest last
+  std::unique_ptr<Blobs> blobs_;                 // table_mutex_; the pointer is constant
+  std::atomic<std::uint64_t> kept_maximum_ = 0;  // superblock_'s.
+  std::atomic<bool> explicit_association_ = false;  // superblock_'s.
   sync::Mutex grow_mutex_;
   sync::Mutex reclaim_mutex_;
   std::optional<PruneWork> prune_work_;  // reclaim_mutex_

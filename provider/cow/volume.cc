@@ -138,6 +138,13 @@ Status Volume::confirm(const SnapshotId& snapshot) { return impl_->confirm(snaps
 Status Volume::remove(const SnapshotId& snapshot, bool force, const RemovalCause& cause) {
   return impl_->remove(snapshot, force, cause);
 }
+Result<MaximumChange> Volume::set_diff_maximum(std::uint64_t bytes) {
+  return impl_->set_diff_maximum(bytes);
+}
+Status Volume::keep_association(const Association& association) {
+  return impl_->keep_association(association);
+}
+Association Volume::kept_association() const { return impl_->kept_association(); }
 Result<std::shared_ptr<block::Device>> Volume::open_snapshot(const SnapshotId& snapshot) {
   return impl_->open_snapshot(snapshot);
 }

@@ -225,6 +225,18 @@ struct RevertStatus {
   std::string trouble;   // Why it stopped.
 };
 
+struct MaximumChange {
+  std::vector<SnapshotId> deleted;  // Oldest first.
+  std::uint64_t diff_bytes = 0;     // The diff area's size now.
+  std::uint64_t used_bytes = 0;
+};
+
+/// What is kept about the diff area's maximum.
+struct Association {
+  std::uint64_t maximum_bytes = 0;  // That opening the volume again begins with; 0: no bound.
+  bool is_explicit = false;         // Somebody decided.
+};
+
 /// One attached volume. Threads: every member may be called from any thread; control calls (all but
 /// live() and statistics()) come one at a time except as noted.
 /// Lifetime: origin and diff outlive the Volume; live() and devices of open_snapshot() may be kept
@@ -310,6 +322,16 @@ class Volume {
   /// devices exist, and not `force`); io_error (still there).
   [[nodiscard]] Status remove(const SnapshotId& snapshot, bool force,
                               const RemovalCause& cause = {});
+
+  /// ChangeDiffAreaMaximumSize. 0: no bound. A larger one works at once. A smaller one deletes the
+  /// oldest snapshots until what is in use fits. Blocks; durable. Errors: insufficient_storage
+  /// (below diff_bytes_min(), or what is left cannot be deleted); io_error (some are deleted
+  /// already).
+  [[nodiscard]] Result<MaximumChange> set_diff_maximum(std::uint64_t bytes);
+  /// What the next open() begins with; the maximum of now stays. Durable; as before on failure
+  /// (io_error). Threads: any time.
+  [[nodiscard]] Status keep_association(const Association& association);
+  [[nodiscard]] Association kept_association() const;
 
   // --- using them ------------------------------------------------------------------------------
 

@@ -97,6 +97,8 @@ namespace umbra::cow {
 
 using test::FakeDisk;
 
+std::uint64_t diff_bytes_min(std::uint32_t chunk_bytes) noexcept { return 4 * chunk_bytes; }
+
 class Volume::Impl {
  public:
   explicit Impl(FakeDisk& disk_) : disk(disk_) {}
@@ -251,8 +253,44 @@ std::size_t Volume::count() const {
   return disk.table_.size();
 }
 
+Result<MaximumChange> Volume::set_diff_maximum(std::uint64_t bytes) {
+  auto& disk = impl_->disk;
+  if (auto status = disk.step("set_diff_maximum"); !status) return fail(status.error());
+  MaximumChange change;
+  while (bytes != 0 && count() * disk.copy_bytes > bytes) {
+    const auto oldest = list().front();
+    if (oldest.stage != Stage::created) return fail(Errc::insufficient_storage, "a double");
+    if (auto removed = remove(oldest.id, true, {}); !removed) return fail(removed.error());
+    change.deleted.push_back(oldest.id);
+  }
+  const std::lock_guard lock(disk.mutex_);
+  disk.maximum_ = bytes;
+  disk.kept_.maximum_bytes = bytes;
+  return change;
+}
+
+Status Volume::keep_association(const Association& association) {
+  auto& disk = impl_->disk;
+  if (auto status = disk.step("keep_association"); !status) return status;
+  const std::lock_guard lock(disk.mutex_);
+  disk.kept_ = association;
+  return {};
+}
+
+Association Volume::kept_association() const {
+  const std::lock_guard lock(impl_->disk.mutex_);
+  return impl_->disk.kept_;
+}
+
 Statistics Volume::statistics() const {
   Statistics statistics;
+  {
+    auto& disk = impl_->disk;
+    const std::lock_guard lock(disk.mutex_);
+    statistics.diff_bytes_max = disk.maximum_;
+    statistics.diff_used_bytes = disk.table_.size() * disk.copy_bytes;
+    statistics.diff_allocated_bytes = statistics.diff_used_bytes;
+  }
   statistics.chunk_bytes = kChunkBytesDefault;
   statistics.state = "ok";
   for (const auto& record : list()) {

@@ -46,6 +46,9 @@ class FakeDisk final : public block::ResizableDevice {
   /// Writes to the live volume; waits while the gate is shut.
   void write(std::size_t offset, std::string_view bytes);
 
+  /// What statistics() and set_diff_maximum() know: each copy takes `copy_bytes`.
+  std::uint64_t copy_bytes = 1U << 20U;
+
   const std::string name;
   const VolumeId id = VolumeId::random();
   static constexpr std::size_t kBytes = 64 * 1024;
@@ -73,6 +76,8 @@ class FakeDisk final : public block::ResizableDevice {
   std::vector<Stored> table_;
   std::map<std::string, Errc> failures_;
   int gates_ = 0;
+  std::uint64_t maximum_ = 0;
+  cow::Association kept_;
 };
 
 }  // namespace umbra::test
