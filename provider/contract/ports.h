@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "engine/platform/block.h"
+#include "umbra/diff_area_management.h"
 #include "umbra/ids.h"
 #include "umbra/result.h"
 
@@ -55,6 +56,24 @@ class Freezer {
 
   /// Thaws what freeze() froze. Idempotent: an unknown set was frozen until now.
   [[nodiscard]] virtual Result<Thawed> thaw(const SnapshotSetId& set) = 0;
+};
+
+/// What a diff area lies on.
+struct DiffVolume {
+  DiffVolumeProp properties;  // Sizes only from all().
+  /// Its device, and all below it: device numbers.
+  std::vector<std::uint64_t> stands_on;
+};
+
+/// What diff areas lie on, or could. Implemented by the daemon. Threads: any.
+class DiffVolumes {
+ public:
+  virtual ~DiffVolumes() = default;
+  /// Of a path that need not exist; nothing on it is touched: it may lie on a volume of ours.
+  /// Errors: object_not_found; io_error.
+  [[nodiscard]] virtual Result<DiffVolume> of(const std::string& path) const = 0;
+  /// Where a diff area could be made. Errors: io_error.
+  [[nodiscard]] virtual Result<std::vector<DiffVolume>> all() const = 0;
 };
 
 struct Surfaced {

@@ -11,6 +11,7 @@
 #include <string>
 
 #include "engine/platform/assert.h"
+#include "provider/contract/management.h"
 #include "provider/contract/set_recovery.h"
 #include "provider/contract/stacking.h"
 #include "provider/contract/system_provider_state.h"
@@ -78,7 +79,10 @@ SystemProvider::SystemProvider(Freezer& freezer, Surfaces& surfaces, Log& log, c
       surfaces_(surfaces),
       log_(log, "provider"),
       clock_(clock),
-      options_(std::move(options)) {}
+      options_(std::move(options)),
+      management_(std::make_unique<Management>(*this)) {}
+
+DiffAreaManagement* SystemProvider::management() noexcept { return management_.get(); }
 
 SystemProvider::~SystemProvider() {
   if (current_ != nullptr) give_up(current_, aborted_error());
@@ -517,7 +521,9 @@ Status SystemProvider::confirm_set(const SnapshotSetId& id) {
   Status status = for_each_member(*set, [](cow::Volume& volume, const PrepareSnapshot& copy) {
     return volume.confirm(copy.snapshot_id);
   });
-  return leave(*set, std::move(status), State::created);
+  auto left = leave(*set, std::move(status), State::created);
+  if (left) trim_client_accessible(**set);
+  return left;
 }
 
 // --- abort
@@ -566,7 +572,8 @@ void SystemProvider::discard(const SetPtr& set, const Error& cause) noexcept {
     if (member.entry->volume == nullptr) continue;
     const auto& snapshot = member.request.snapshot_id;
     Status status = withdraw(snapshot, true);
-    if (status) status = member.entry->volume->remove(snapshot, true);
+    if (status)
+      status = member.entry->volume->remove(snapshot, true, {cow::Removal::set_failed, {}});
     if (status) {
       ++removed;
     } else if (status.error().code != Errc::object_not_found) {

@@ -50,8 +50,12 @@
 #include "provider/contract/ports.h"
 #include "provider/cow/volume.h"
 #include "umbra/provider.h"
+#include "umbra/provider_events.h"
 
 namespace umbra::contract {
+
+inline constexpr std::uint32_t kClientAccessibleMaxDefault = 64;
+inline constexpr std::uint32_t kClientAccessibleMaxMax = 512;
 
 /// Umbra's own provider, always the same.
 [[nodiscard]] ProviderId system_provider_id() noexcept;
@@ -82,6 +86,16 @@ struct SystemProviderOptions {
   /// Volumes that are known but not attached, so that listings name them with the reason. May be
   /// null. Called with nothing locked, from any thread.
   std::function<std::vector<VolumeProperties>()> absent_volumes;
+  /// For management; null: it does not know what diff areas lie on. Outlives the provider.
+  const DiffVolumes* diff_volumes = nullptr;
+  /// Smallest maximum that management accepts; 0: what the store needs with its default chunks.
+  std::uint64_t diff_bytes_min = 0;
+  /// Client-accessible copies of a volume: when one more is created, the oldest goes. VSS's
+  /// MaxShadowCopies.
+  std::uint32_t client_accessible_max = kClientAccessibleMaxDefault;
+  /// Told what happens to copies and diff areas. May be null. Called with nothing locked, from any
+  /// thread; must return quickly.
+  std::function<void(ProviderEvent)> on_event;
 };
 
 /// Threads: as umbra::Provider; the members of its own from any thread.
@@ -112,6 +126,10 @@ class SystemProvider final : public Provider {
   /// mounted or open, unless `force`). On failure everything is as before.
   [[nodiscard]] Status remove_volume(const VolumeId& volume, bool force);
 
+  /// The store gave up a copy by itself: it is withdrawn from whoever was shown it. One that is
+  /// there stays. Blocks for the front ends.
+  void copy_is_gone(const SnapshotId& snapshot) noexcept;
+
   // --- umbra::Provider --------------------------------------------------------------------------
 
   [[nodiscard]] ProviderProperties properties() const override;
@@ -139,11 +157,13 @@ class SystemProvider final : public Provider {
   [[nodiscard]] DeleteReport delete_snapshots(const Guid& id, ObjectType type, bool force) override;
   void end_session(const SessionId& session) noexcept override;
   void retain_sessions(const std::vector<SessionId>& alive) noexcept override;
+  [[nodiscard]] DiffAreaManagement* management() noexcept override;
 
  private:
-  struct Entry;  // A registered volume.
-  struct Set;    // The set being made, or the last one.
-  class Turn;    // Exclusive use of some entries' volumes.
+  class Management;  // management.cc
+  struct Entry;      // A registered volume.
+  struct Set;        // The set being made, or the last one.
+  class Turn;        // Exclusive use of some entries' volumes.
   enum class State : std::uint8_t;
   [[nodiscard]] static const char* state_name(State state);
   using EntryPtr = std::shared_ptr<Entry>;
@@ -153,6 +173,7 @@ class SystemProvider final : public Provider {
 
   [[nodiscard]] Result<EntryPtr> find_entry(const VolumeRef& volume) const;
   [[nodiscard]] VolumeProperties describe(const Entry& entry) const;
+  [[nodiscard]] SnapshotProperties describe(const Copy& copy) const;
   [[nodiscard]] static bool none_busy(const std::vector<EntryPtr>& entries);  // mutex_
   [[nodiscard]] Turn occupy(std::vector<EntryPtr> entries);                   // mutex_
   [[nodiscard]] Turn take_turn(std::vector<EntryPtr> entries);
@@ -189,7 +210,10 @@ class SystemProvider final : public Provider {
   [[nodiscard]] Status surface(cow::Volume& volume, const SnapshotId& snapshot);
   void resurface(cow::Volume& volume, const SnapshotId& snapshot);
   [[nodiscard]] Status withdraw(const SnapshotId& snapshot, bool force);
-  [[nodiscard]] Status remove_copy(const Copy& copy, bool force);
+  [[nodiscard]] Status remove_copy(const Copy& copy, bool force,
+                                   const cow::RemovalCause& cause = {});
+  void trim_client_accessible(const Set& set);
+  void tell(const Entry& entry, ProviderEvent event) const;
   void remove_released(const std::function<bool(const SessionId&)>& is_over) noexcept;
   void recover_sets();
   void surface_created();
@@ -209,6 +233,8 @@ class SystemProvider final : public Provider {
   CopyIndex index_;
   SetPtr current_;
   bool all_attached_ = false;
+
+  const std::unique_ptr<Management> management_;
 };
 
 }  // namespace umbra::contract

@@ -191,31 +191,34 @@ Result<std::vector<SnapshotProperties>> SystemProvider::query_snapshots(bool inc
       },
       incomplete);
   std::vector<SnapshotProperties> found;
-  for (const auto& [entry, record] : copies) {
-    SnapshotProperties properties;
-    properties.snapshot_id = record.id;
-    properties.set_id = record.set_id;
-    properties.volume_id = entry->id;
-    properties.provider_id = system_provider_id();
-    properties.snapshots_count = static_cast<std::uint32_t>(record.members.size());
-    properties.original_volume = entry->description.name;
-    properties.originating_machine = options_.machine_name;
-    properties.service_machine = options_.machine_name;
-    properties.exposed_path = surfaces_.mounted_at(record.id);
-    properties.attributes = record.attributes;
-    if (!properties.exposed_path.empty()) properties.attributes |= attribute::kExposedLocally;
-    properties.creation_filetime = record.creation_filetime;
-    properties.state =
-        record.stage == cow::Stage::created ? SnapshotState::created : SnapshotState::postcommitted;
-    properties.lost = record.lost;
-    const std::lock_guard lock(mutex_);
-    if (const auto where = surfaced_.find(record.id); where != surfaced_.end()) {
-      properties.device_object = where->second.device_object;
-      properties.nbd_uri = where->second.nbd_uri;
-    }
-    found.push_back(std::move(properties));
-  }
+  for (const auto& copy : copies) found.push_back(describe(copy));
   return found;
+}
+
+SnapshotProperties SystemProvider::describe(const Copy& copy) const {
+  const auto& [entry, record] = copy;
+  SnapshotProperties properties;
+  properties.snapshot_id = record.id;
+  properties.set_id = record.set_id;
+  properties.volume_id = entry->id;
+  properties.provider_id = system_provider_id();
+  properties.snapshots_count = static_cast<std::uint32_t>(record.members.size());
+  properties.original_volume = entry->description.name;
+  properties.originating_machine = options_.machine_name;
+  properties.service_machine = options_.machine_name;
+  properties.exposed_path = surfaces_.mounted_at(record.id);
+  properties.attributes = record.attributes;
+  if (!properties.exposed_path.empty()) properties.attributes |= attribute::kExposedLocally;
+  properties.creation_filetime = record.creation_filetime;
+  properties.state =
+      record.stage == cow::Stage::created ? SnapshotState::created : SnapshotState::postcommitted;
+  properties.lost = record.lost;
+  const std::lock_guard lock(mutex_);
+  if (const auto where = surfaced_.find(record.id); where != surfaced_.end()) {
+    properties.device_object = where->second.device_object;
+    properties.nbd_uri = where->second.nbd_uri;
+  }
+  return properties;
 }
 
 Status SystemProvider::surface(cow::Volume& volume, const SnapshotId& snapshot) {
@@ -246,7 +249,20 @@ Status SystemProvider::withdraw(const SnapshotId& snapshot, bool force) {
   return {};
 }
 
-Status SystemProvider::remove_copy(const Copy& copy, bool force) {
+void SystemProvider::copy_is_gone(const SnapshotId& snapshot) noexcept {
+  {
+    const std::lock_guard lock(mutex_);
+    for (const auto& [id, entry] : entries_) {
+      if (entry->volume->find(snapshot)) return;
+    }
+  }
+  if (const auto gone = withdraw(snapshot, true); !gone) {
+    log_.warning("a copy that is gone could not be withdrawn",
+                 {{"snapshot", snapshot.to_string()}, {"error", gone.error().to_string()}});
+  }
+}
+
+Status SystemProvider::remove_copy(const Copy& copy, bool force, const cow::RemovalCause& cause) {
   const Turn turn = take_turn({copy.entry});
   if (copy.entry->volume == nullptr) return fail(Errc::object_not_found, "the volume was detached");
   const SnapshotId& id = copy.record.id;
@@ -256,7 +272,7 @@ Status SystemProvider::remove_copy(const Copy& copy, bool force) {
     was_surfaced = surfaced_.count(id) != 0;
   }
   if (const auto status = withdraw(id, force); !status) return provider_error(status.error());
-  const auto removed = copy.entry->volume->remove(id, force);
+  const auto removed = copy.entry->volume->remove(id, force, cause);
   if (removed) return {};
   if (was_surfaced && removed.error().code != Errc::object_not_found) {
     resurface(*copy.entry->volume, id);
@@ -293,6 +309,41 @@ DeleteReport SystemProvider::delete_snapshots(const Guid& id, ObjectType type, b
   return report;
 }
 
+// After the new copy is created: a set that fails must not have cost an older one.
+void SystemProvider::trim_client_accessible(const Set& set) {
+  for (const auto& member : set.members) {
+    if ((member.request.attributes & attribute::kClientAccessible) == 0) continue;
+    auto copies = copies_where([&](const cow::SnapshotRecord& record) {
+      return record.stage == cow::Stage::created &&
+             (record.attributes & attribute::kClientAccessible) != 0;
+    });
+    std::erase_if(copies, [&](const Copy& copy) { return copy.entry != member.entry; });
+    for (std::size_t i = 0; i + options_.client_accessible_max < copies.size(); ++i) {
+      const auto& snapshot = copies[i].record.id;
+      if (const auto removed = remove_copy(
+              copies[i], false,
+              {cow::Removal::requested, "umbra-cowd: more client-accessible copies than may be"});
+          !removed) {
+        log_.warning("a client-accessible copy above the limit could not be deleted",
+                     {{"volume", member.entry->description.name},
+                      {"snapshot", snapshot.to_string()},
+                      {"error", removed.error().to_string()}});
+        continue;
+      }
+      log_.info("the oldest client-accessible copy was deleted: the volume has as many as it may",
+                {{"volume", member.entry->description.name}, {"snapshot", snapshot.to_string()}});
+    }
+  }
+}
+
+void SystemProvider::tell(const Entry& entry, ProviderEvent event) const {
+  if (!options_.on_event) return;
+  event.time_filetime = clock_.wall_filetime();
+  event.volume_id = entry.id;
+  event.volume = entry.description.name;
+  options_.on_event(std::move(event));
+}
+
 // --- sessions
 // -----------------------------------------------------------------------------------------
 
@@ -312,7 +363,7 @@ void SystemProvider::remove_released(
     return is_auto_release(record.attributes) && is_over(record.session_id);
   });
   for (const auto& copy : copies) {
-    const auto removed = remove_copy(copy, true);
+    const auto removed = remove_copy(copy, true, {cow::Removal::session_ended, {}});
     if (removed) {
       log_.info("auto-release copy was deleted", {{"set", copy.record.set_id.to_string()},
                                                   {"snapshot", copy.record.id.to_string()}});
@@ -365,7 +416,8 @@ void SystemProvider::recover_sets() {
       const Turn turn = take_turn({copy->entry});
       auto* volume = copy->entry->volume.get();
       if (volume == nullptr) continue;
-      status = confirm ? volume->confirm(action.snapshot) : volume->remove(action.snapshot, true);
+      status = confirm ? volume->confirm(action.snapshot)
+                       : volume->remove(action.snapshot, true, {cow::Removal::recovery, {}});
     }
     if (status) {
       log_.info(

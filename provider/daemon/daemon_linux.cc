@@ -9,10 +9,12 @@
 #include "engine/platform/clock.h"
 #include "engine/rpc/provider_server.h"
 #include "provider/contract/system_provider.h"
+#include "provider/daemon/diff_volumes_linux.h"
 #include "provider/daemon/file_stores.h"
 #include "provider/daemon/front_ends_linux.h"
 #include "provider/daemon/process_linux.h"
 #include "provider/daemon/state_dir_posix.h"
+#include "provider/daemon/store_events.h"
 #include "provider/daemon/system_view_linux.h"
 #include "provider/daemon/volume_manager.h"
 #include "provider/frontend/nbd/server.h"
@@ -28,7 +30,8 @@ constexpr std::chrono::minutes kLastFlushLimit{5};  // Of one volume, at the end
 // The provider's registry as the volume manager wants it.
 class ProviderRegistry final : public Registry {
  public:
-  explicit ProviderRegistry(contract::SystemProvider& provider) : provider_(provider) {}
+  ProviderRegistry(contract::SystemProvider& provider, StoreEvents& events)
+      : provider_(provider), events_(events) {}
 
   Status add(const Registration& registration, Store& store) override {
     contract::VolumeDescription description;
@@ -39,6 +42,7 @@ class ProviderRegistry final : public Registry {
     description.nbd_uri = registration.exposed.nbd_uri;
     description.device = registration.exposed.device;
     description.host_devices = registration.host_devices;
+    events_.name(registration.volume_id, registration.name);
     return provider_.add_volume(volume_of(store), std::move(description));
   }
   Status remove(const VolumeId& volume) override {
@@ -50,6 +54,7 @@ class ProviderRegistry final : public Registry {
 
  private:
   contract::SystemProvider& provider_;
+  StoreEvents& events_;
 };
 
 }  // namespace
@@ -66,7 +71,11 @@ struct Daemon::Parts {
   std::unique_ptr<StateDir> state;
   std::unique_ptr<nbd::Server> nbd;
   std::unique_ptr<SystemFrontEnds> front_ends;
+  LinuxDiffVolumes diff_volumes{{}};
+  rpc::EventLog events;
+  StoreEvents store_events{[this](ProviderEvent event) { events.add(std::move(event)); }};
   std::unique_ptr<contract::SystemProvider> provider;
+  std::unique_ptr<rpc::OperationTable> operations;  // Ends before the provider.
   std::unique_ptr<ProviderRegistry> registry;
   std::unique_ptr<LinuxHost> host;
   std::unique_ptr<FileStores> stores;
@@ -121,14 +130,22 @@ Status Daemon::Parts::open_volumes(const DaemonOptions& options) {
   provider_options.before_freeze = [this] { sink.hold(); };
   provider_options.after_thaw = [this] { sink.release(); };
   provider_options.absent_volumes = [this] { return volumes->not_attached(); };
+  diff_volumes = LinuxDiffVolumes(options.run_dir);
+  provider_options.diff_volumes = &diff_volumes;
+  provider_options.diff_bytes_min = options.diff_bytes_min;
+  provider_options.client_accessible_max = options.client_accessible_max;
+  provider_options.on_event = [this](ProviderEvent event) { events.add(std::move(event)); };
   provider = std::make_unique<contract::SystemProvider>(*guardian, *front_ends, sink,
                                                         system_clock(), provider_options);
-  registry = std::make_unique<ProviderRegistry>(*provider);
+  operations = std::make_unique<rpc::OperationTable>(system_clock(), sink);
+  registry = std::make_unique<ProviderRegistry>(*provider, store_events);
+  store_events.when_gone([this](const SnapshotId& snapshot) { provider->copy_is_gone(snapshot); });
   host = std::make_unique<LinuxHost>(options.run_dir);
   FileStoresOptions store_options;
   store_options.boot_id = *boot;
   store_options.lost_store = state.get();
   store_options.log = &sink;
+  store_options.events = &store_events;
   store_options.engine = options.io_engine;
   stores = std::make_unique<FileStores>(store_options);
   volumes = std::make_unique<VolumeManager>(
@@ -165,6 +182,8 @@ void Daemon::Parts::serve(const DaemonOptions& options) {
   rpc::ProviderServerOptions server_options;
   server_options.socket_path = options.socket;
   server_options.program = std::string("umbra-cowd ") + kVersion;
+  server_options.operations = operations.get();
+  server_options.events = &events;
   server =
       std::make_unique<rpc::ProviderServer>(*provider, std::move(methods), server_options, sink);
 }
@@ -206,7 +225,9 @@ void Daemon::Parts::flush_what_is_used() {
 Daemon::~Daemon() {
   Parts& parts = *parts_;
   parts.server.reset();
+  parts.operations.reset();
   if (parts.volumes) parts.flush_what_is_used();
+  parts.store_events.when_gone(nullptr);
   parts.provider.reset();
   if (parts.front_ends) parts.front_ends->end_copies();
   if (parts.volumes) parts.volumes->close();

@@ -27,6 +27,8 @@ struct DaemonOptions {
   std::string socket;     // umbrad's.
   int guardian_fd = -1;
   std::chrono::milliseconds drill_hold{0};
+  std::uint64_t diff_bytes_min = 0;  // 0: the store's own.
+  std::uint32_t client_accessible_max = 64;
   FileEngine io_engine = FileEngine::automatic;
 };
 

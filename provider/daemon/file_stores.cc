@@ -158,6 +158,7 @@ Result<OpenedStore> open_parts(const OpenStore& request, const FileStoresOptions
   open.boot_id = options.boot_id;
   open.log = options.log;
   open.lost_store = options.lost_store;
+  open.events = options.events;
   open.snapshots_max = request.snapshots_max;
   auto volume = cow::Volume::open(*origin, *diff, open);
   if (!volume) return fail(volume.error(), "the diff area " + request.diff_area_path);

@@ -22,6 +22,7 @@ struct FileStoresOptions {
   Guid boot_id;                          // Of the running machine.
   cow::LostStore* lost_store = nullptr;  // Outlives every store; null: none.
   Log* log = nullptr;                    // Outlives every store; null: none.
+  cow::EventSink* events = nullptr;      // Outlives every store; null: none.
   /// io_uring that is not to be had is replaced by threads, with a warning in the log.
   FileEngine engine = FileEngine::automatic;
 };

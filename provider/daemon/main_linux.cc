@@ -16,6 +16,7 @@
 
 #include "engine/platform/log_spdlog.h"
 #include "engine/platform/run_dir.h"
+#include "provider/contract/system_provider.h"
 #include "provider/daemon/daemon_linux.h"
 #include "provider/daemon/helper_linux.h"
 #include "provider/daemon/process_linux.h"
@@ -28,6 +29,7 @@ using namespace umbra::cowd;
 constexpr const char* kSystemRunDir = "/run/umbra";
 constexpr const char* kSystemStateDir = "/var/lib/umbra";
 constexpr int kDrillHoldMsMax = 60'000;
+constexpr std::uint64_t kDiffMibMinMax = 50 * 1024;  // As VSS has it: 50 GB.
 
 struct Arguments {
   std::string run_dir;
@@ -37,6 +39,8 @@ struct Arguments {
   std::string log_file;
   int guardian_fd = -1;
   int drill_hold_ms = 0;
+  std::uint64_t diff_mib_min = 0;
+  std::uint32_t client_accessible_max = contract::kClientAccessibleMaxDefault;
   FileEngine io_engine = FileEngine::automatic;
 };
 
@@ -95,6 +99,8 @@ int serve(const Arguments& arguments, LogLevel level) {
   options.socket = arguments.socket;
   options.guardian_fd = arguments.guardian_fd;
   options.io_engine = arguments.io_engine;
+  options.diff_bytes_min = arguments.diff_mib_min << 20U;
+  options.client_accessible_max = arguments.client_accessible_max;
   options.drill_hold = std::chrono::milliseconds(arguments.drill_hold_ms);
   if (arguments.drill_hold_ms > 0) {
     log.warning("every write hold is stretched, for a drill", {{"ms", arguments.drill_hold_ms}});
@@ -139,6 +145,13 @@ int main(int argc, char** argv) {
   app.add_option("--io-engine", arguments.io_engine,
                  "How files and devices are read and written: auto (default), threads, io_uring")
       ->transform(CLI::CheckedTransformer(engines));
+  app.add_option("--min-diff-area-mib", arguments.diff_mib_min,
+                 "Smallest maximum that a diff area may be given, in MiB (default: what the store "
+                 "needs; VSS: 320)")
+      ->check(CLI::Range(std::uint64_t{0}, kDiffMibMinMax));
+  app.add_option("--max-shadow-copies", arguments.client_accessible_max,
+                 "Client-accessible copies of a volume; one more costs the oldest (64)")
+      ->check(CLI::Range(std::uint32_t{1}, contract::kClientAccessibleMaxMax));
   app.add_option("--guardian-fd", arguments.guardian_fd,
                  "Given by umbra-guardian; without it umbra-cowd starts one and becomes its child");
   app.add_option("--drill-hold-ms", arguments.drill_hold_ms,

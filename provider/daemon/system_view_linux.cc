@@ -74,6 +74,8 @@ std::vector<std::uint64_t> below(std::uint64_t device) {
 
 // The number of the block device that a node in /dev stands for. Such a node is never served by
 // FUSE, so asking does not wait.
+}  // namespace
+
 std::optional<std::uint64_t> block_device_at(const std::string& path) {
   struct stat status {};
   if (!is_inside(path, "/dev") || ::stat(path.c_str(), &status) != 0) return std::nullopt;
@@ -99,6 +101,8 @@ const MountEntry* mount_of(const std::string& path, const std::vector<MountEntry
   }
   return best;
 }
+
+namespace {
 
 // What the file of a loop device stands on.
 std::optional<std::uint64_t> host_of_loop(std::uint64_t device, const std::string& own_directory) {

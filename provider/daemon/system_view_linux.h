@@ -8,6 +8,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -26,6 +27,14 @@ struct LoopEntry {
   std::uint64_t device = 0;
   std::string backing_file;  // As it was called when it was attached.
 };
+
+/// The number of a block device below /dev; nothing if the path is none.
+[[nodiscard]] std::optional<std::uint64_t> block_device_at(const std::string& path);
+/// The block device of a mount; the file system's own number if there is none.
+[[nodiscard]] std::uint64_t disk_of(const MountEntry& mount);
+/// The mount that a path is on, by the mount table alone; null: none. Points into `mounts`.
+[[nodiscard]] const MountEntry* mount_of(const std::string& path,
+                                         const std::vector<MountEntry>& mounts);
 
 /// This process's mount namespace, oldest first. Errors: io_error.
 [[nodiscard]] Result<std::vector<MountEntry>> read_mounts();

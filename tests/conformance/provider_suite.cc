@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "tests/support/catch.h"
+#include "umbra/diff_area_management.h"
 
 namespace umbra::test {
 namespace {
@@ -527,6 +528,139 @@ void members_elsewhere_are_waited_for(ProviderWorld& world) {
   CHECK(!shown(world.provider(), set.snapshots[0], true));
 }
 
+SetFate fate_of(ProviderWorld& world, const SnapshotSetId& set) {
+  const auto fate = world.provider().query_set(set);
+  REQUIRE(fate);
+  return *fate;
+}
+
+// Of an unknown set: none, or that it may lie on a volume which is not there yet.
+bool is_none(SetFate fate) { return fate == SetFate::none || fate == SetFate::undecided; }
+
+void sets_tell_their_fate(ProviderWorld& world) {
+  const auto a = world.add_volume("a");
+  CHECK(is_none(fate_of(world, SnapshotSetId::random())));
+  SetStory set{world.provider()};
+  REQUIRE(set.add(a));
+  for (int step = 0; step < SetStory::kConfirm; ++step) {
+    INFO("before step " << step);
+    const auto fate = fate_of(world, set.id);
+    CHECK(fate != SetFate::created);
+    CHECK(fate != SetFate::none);
+    set.run(step, step + 1);
+  }
+  set.run(SetStory::kConfirm, SetStory::kSteps);
+  CHECK(fate_of(world, set.id) == SetFate::created);
+  CHECK(set.provider.delete_snapshots(set.id, ObjectType::snapshot_set, false).status);
+  CHECK(is_none(fate_of(world, set.id)));
+}
+
+void prepared_sets_are_completed(ProviderWorld& world) {
+  const auto a = world.add_volume("a");
+  const auto unknown = world.provider().complete_set(SnapshotSetId::random());
+  REQUIRE(!unknown);
+  CHECK(
+      (unknown.error().code == Errc::object_not_found || unknown.error().code == Errc::bad_state));
+  for (const bool restarted : {false, true}) {
+    INFO((restarted ? "after a restart" : "at once"));
+    SetStory set{world.provider()};
+    REQUIRE(set.add(a));
+    set.run(0, SetStory::kHold + 3);
+    CHECK(!set.provider.complete_set(set.id));  // Not prepared for good.
+    const std::vector<SnapshotId> members{set.snapshots[0], SnapshotId::random()};
+    REQUIRE(set.provider.post_commit_snapshots(set.id, members));
+    set.run(SetStory::kConfirm - 2, SetStory::kConfirm);
+    if (restarted && !world.restart()) return;
+    CHECK(fate_of(world, set.id) == SetFate::prepared);
+    REQUIRE(world.provider().complete_set(set.id));
+    REQUIRE(world.provider().complete_set(set.id));  // It may repeat.
+    CHECK(fate_of(world, set.id) == SetFate::created);
+    CHECK(shown(world.provider(), set.snapshots[0]));
+  }
+}
+
+// The facts of management are for those who offer it.
+DiffAreaManagement* managed(ProviderWorld& world) {
+  DiffAreaManagement* management = world.provider().management();
+  if (management == nullptr) WARN("skipped: this provider offers no management");
+  return management;
+}
+
+class Unwatched final : public OperationMonitor {
+ public:
+  bool progress(std::uint64_t, std::uint64_t) override { return true; }
+  void say(std::string) override {}
+  void fact(std::string, std::string) override {}
+};
+
+void diff_areas_are_described(ProviderWorld& world) {
+  const auto a = world.add_volume("a");
+  auto* management = managed(world);
+  if (management == nullptr) return;
+  SetStory first{world.provider()};
+  REQUIRE(first.add(a));
+  first.create();
+  SetStory second{world.provider()};
+  REQUIRE(second.add(a));
+  second.create();
+  const auto areas = management->query_diff_areas_for_volume(a);
+  REQUIRE(areas);
+  REQUIRE(areas->size() == 1);
+  const DiffAreaProp& area = areas->front();
+  CHECK(area.volume_id == *a.id);
+  CHECK(area.used_bytes <= area.allocated_bytes);
+  CHECK(area.snapshots == 2);
+  const auto of_copy = management->query_diff_areas_for_snapshot(first.snapshots[0]);
+  REQUIRE(of_copy);
+  CHECK(of_copy->at(0).volume_id == *a.id);
+  const auto copies = management->query_snapshots_by_volume(a);
+  REQUIRE(copies);
+  REQUIRE(copies->size() == 2);
+  CHECK(copies->at(0).snapshot_id == first.snapshots[0]);
+  const auto supported = management->query_volumes_supported_for_snapshots(context::kAppRollback);
+  REQUIRE(supported);
+  CHECK(supported->size() == 1);
+  VolumeRef nobody;
+  nobody.id = VolumeId::random();
+  CHECK(management->query_diff_areas_for_volume(nobody).error().code == Errc::object_not_found);
+  CHECK(management->query_snapshots_by_volume(nobody).error().code == Errc::object_not_found);
+  CHECK(management->query_diff_areas_for_snapshot(SnapshotId::random()).error().code ==
+        Errc::object_not_found);
+}
+
+void associations_have_rules(ProviderWorld& world) {
+  const auto a = world.add_volume("a");
+  auto* management = managed(world);
+  if (management == nullptr) return;
+  Unwatched monitor;
+  const auto change = [&](std::int64_t bytes, bool is_volatile = false) {
+    return management->change_diff_area_maximum_size({a, ""}, bytes, is_volatile, monitor);
+  };
+  const auto least = management->get_min_diff_area_size();
+  REQUIRE(least);
+  const auto enough = static_cast<std::int64_t>(*least);
+  CHECK(management->add_diff_area({a, ""}, 512).error().code == Errc::invalid_argument);
+  CHECK(management->add_diff_area({a, ""}, kAssocRemove).error().code == Errc::invalid_argument);
+  REQUIRE(management->add_diff_area({a, ""}, 64 * enough));
+  CHECK(management->add_diff_area({a, ""}, 64 * enough).error().code ==
+        Errc::object_already_exists);
+  CHECK(change(512).error().code == Errc::invalid_argument);
+  CHECK(change(kAssocRemove, true).error().code == Errc::invalid_argument);
+  REQUIRE(change(32 * enough));
+  CHECK(management->query_diff_areas_for_volume(a)->at(0).maximum_bytes == 32 * enough);
+  REQUIRE(change(kAssocNoMaxSpace));
+  CHECK(management->query_diff_areas_for_volume(a)->at(0).maximum_bytes == kAssocNoMaxSpace);
+  SetStory set{world.provider()};
+  REQUIRE(set.add(a));
+  set.create();
+  CHECK(change(kAssocRemove).error().code == Errc::volume_in_use);
+  CHECK(set.provider.delete_snapshots(set.id, ObjectType::snapshot_set, false).status);
+  REQUIRE(change(kAssocRemove));
+  CHECK(!management->query_diff_areas_for_volume(a)->at(0).explicit_association);
+  CHECK(management->set_snapshot_priority(SnapshotId::random(), 1).error().code ==
+        Errc::not_implemented);
+}
+
 void too_many_volumes_are_refused(ProviderWorld& world) {
   constexpr std::size_t kMax = 64;
   SetStory set{world.provider()};
@@ -569,6 +703,11 @@ constexpr std::array kFacts{
     ProviderFact{"a restart leaves no half set", a_restart_leaves_no_half_set},
     ProviderFact{"created persistent copies survive a restart", created_copies_survive_a_restart},
     ProviderFact{"a prepared copy waits for members elsewhere", members_elsewhere_are_waited_for},
+    ProviderFact{"a set's fate is told at every step", sets_tell_their_fate},
+    ProviderFact{"a set that was prepared for good is completed, also after a restart",
+                 prepared_sets_are_completed},
+    ProviderFact{"diff areas are described, by volume and by copy", diff_areas_are_described},
+    ProviderFact{"associations follow VSS's rules", associations_have_rules},
     ProviderFact{"the 65th volume is refused", too_many_volumes_are_refused},
 };
 

@@ -112,6 +112,62 @@ def exec_runs_and_releases(world):
     world.umbra("detach", "db")
 
 
+def storage_is_resized(world):
+    """What copies may take: shown, lowered with the oldest copies going, and told as events."""
+    require_fuse_and_loop()
+    world.start_daemons()
+    mebi = 1 << 20
+    volume = world.attach("db", 32, "--expose", "nbd")
+    (area,) = world.umbra("list", "shadowstorage")["diff_areas"]
+    expect(area["volume"] == "db" and area["maximum_bytes"] is None, f"area: {area}")
+    expect(not area["explicit"] and area["diff_volume"], f"area: {area}")
+    on = world.umbra("list", "shadowstorage", "--on", os.path.dirname(area["diff_area_path"]))
+    expect(len(on["diff_areas"]) == 1, f"on: {on}")
+    (supported,) = world.umbra("list", "volumes", "--supported")["volumes"]
+    expect(supported["volume_id"] == volume["volume_id"], f"supported: {supported}")
+    expect_failure(world, 14, "E_INVALIDARG", "resize", "shadowstorage", "--for", "db", "--max", "1M")
+    expect(world.umbra("add", "shadowstorage", "--for", "db", "--max", "300M")["maximum_bytes"] == 300 * mebi, "add")
+    expect_failure(world, 14, "VSS_E_OBJECT_ALREADY_EXISTS", "add", "shadowstorage", "--for", "db")
+
+    copies = []
+    for number in range(3):
+        made = world.umbra("create", "shadow", "db", "--context", "nas-rollback")
+        copies.append(made["snapshots"][0]["snapshot_id"])
+        write_all(volume["nbd_uri"], number)
+    used = world.umbra("list", "shadowstorage")["diff_areas"][0]["used_bytes"]
+    expect(used > 64 * mebi, f"used: {used}")
+    resized = world.umbra("resize", "shadowstorage", "--for", "db", "--max", "64M")
+    gone = resized["deleted_snapshots"]
+    expect(gone and gone == copies[: len(gone)] and len(gone) < 3, f"deleted: {resized}")
+    left = {one["snapshot_id"] for one in world.umbra("list", "shadows")["snapshots"]}
+    expect(left == set(copies[len(gone) :]), f"left: {left}")
+    (area,) = world.umbra("list", "shadowstorage")["diff_areas"]
+    expect(area["maximum_bytes"] == 64 * mebi and area["used_bytes"] <= 64 * mebi, f"area: {area}")
+    expect(area["explicit"], f"area: {area}")
+    (operation,) = world.umbra("operations")["operations"][-1:]
+    expect(operation["status"] == "VSS_S_ASYNC_FINISHED", f"operation: {operation}")
+
+    told = [one["snapshot_id"] for one in world.umbra("list", "events")["events"] if one["event_id"] == 33]
+    expect(told == gone, f"events: {told}")
+    expect_failure(world, 11, "VSS_E_VOLUME_IN_USE", "delete", "shadowstorage", "--for", "db")
+    world.umbra("delete", "shadows", "--all")
+    world.umbra("delete", "shadowstorage", "--for", "db")
+    expect(world.umbra("list", "shadowstorage")["diff_areas"][0]["maximum_bytes"] is None, "deleted")
+    world.umbra("detach", "db")
+
+
+def write_all(uri, number):
+    """Every chunk of the volume is overwritten."""
+    image = os.path.join(os.environ.get("TMPDIR", "/tmp"), f"umbra-e2e-{os.getpid()}.raw")
+    try:
+        with open(image, "wb") as file:
+            for _ in range(32):
+                file.write(os.urandom(1) * (1 << 20))
+        run_command("nbdcopy", image, uri)
+    finally:
+        os.unlink(image)
+
+
 if __name__ == "__main__":
     sys.exit(
         harness.run(
@@ -120,6 +176,7 @@ if __name__ == "__main__":
                 "without_provider": without_provider,
                 "life_of_a_copy": life_of_a_copy,
                 "exec_runs_and_releases": exec_runs_and_releases,
+                "storage_is_resized": storage_is_resized,
             }
         )
     )

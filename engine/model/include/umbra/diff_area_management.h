@@ -165,8 +165,8 @@ class DiffAreaManagement {
   /// until the volume is attached the next time. kAssocRemove: the association is automatic again
   /// and has no bound. Errors: object_not_found; invalid_argument (below the minimum; kAssocRemove
   /// with is_volatile); volume_in_use (kAssocRemove while there are copies); insufficient_storage
-  /// (copies that must stay need more); async_cancelled. On failure the old maximum holds; what was
-  /// deleted stays deleted.
+  /// (copies that must stay need more); async_cancelled. After a failure the call may be repeated;
+  /// what was deleted stays deleted.
   [[nodiscard]] virtual Status change_diff_area_maximum_size(const DiffAreaRef& area,
                                                              std::int64_t maximum_bytes,
                                                              bool is_volatile,

@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Private to the system provider: management of the diff areas of its volumes.
+//
+// Rules, as VSS has them: a volume has one association, made when it is attached. It becomes
+// explicit by add_diff_area(), which a volume with copies or with an explicit association refuses,
+// and by any change of the maximum; kAssocRemove makes it automatic again, without a bound, and is
+// refused while there are copies. A maximum is at least the minimum. What has to go when it is
+// lowered goes oldest first, mounted or not: an administrator has said so.
+
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "provider/contract/system_provider_state.h"
+#include "umbra/diff_area_management.h"
+
+namespace umbra::contract {
+
+class SystemProvider::Management final : public DiffAreaManagement {
+ public:
+  explicit Management(SystemProvider& provider) : provider_(provider) {}
+
+  [[nodiscard]] Result<std::vector<VolumeProp>> query_volumes_supported_for_snapshots(
+      std::uint32_t context) override;
+  [[nodiscard]] Result<std::vector<SnapshotProperties>> query_snapshots_by_volume(
+      const VolumeRef& volume) override;
+  [[nodiscard]] Result<std::uint64_t> get_min_diff_area_size() override;
+  [[nodiscard]] Status add_diff_area(const DiffAreaRef& area, std::int64_t maximum_bytes) override;
+  [[nodiscard]] Status change_diff_area_maximum_size(const DiffAreaRef& area,
+                                                     std::int64_t maximum_bytes, bool is_volatile,
+                                                     OperationMonitor& monitor) override;
+  [[nodiscard]] Result<std::vector<DiffVolumeProp>> query_volumes_supported_for_diff_areas(
+      const VolumeRef& original_volume) override;
+  [[nodiscard]] Result<std::vector<DiffAreaProp>> query_diff_areas_for_volume(
+      const VolumeRef& volume) override;
+  [[nodiscard]] Result<std::vector<DiffAreaProp>> query_diff_areas_on_volume(
+      const std::string& diff_volume) override;
+  [[nodiscard]] Result<std::vector<DiffAreaProp>> query_diff_areas_for_snapshot(
+      const SnapshotId& snapshot) override;
+
+ private:
+  [[nodiscard]] Result<std::vector<EntryPtr>> entries_of(const VolumeRef& volume) const;
+  [[nodiscard]] DiffAreaProp describe(const Entry& entry) const;  // mutex_ of the provider
+  [[nodiscard]] std::vector<DiffAreaProp> describe_all(const std::vector<EntryPtr>& entries) const;
+  [[nodiscard]] Status check_place(const Entry& entry, const std::string& diff_volume) const;
+  [[nodiscard]] Status check_maximum(const Entry& entry, std::int64_t bytes) const;
+  [[nodiscard]] std::uint64_t minimum_of(const Entry& entry) const;
+  [[nodiscard]] Result<EntryPtr> find(const DiffAreaRef& area) const;
+
+  SystemProvider& provider_;
+};
+
+}  // namespace umbra::contract

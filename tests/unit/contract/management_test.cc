@@ -1,0 +1,247 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Management of diff areas over doubles: VSS's rules of associations and maxima.
+#include <algorithm>
+
+#include "provider/contract/system_provider.h"
+#include "tests/support/catch.h"
+#include "tests/support/contract_doubles.h"
+#include "tests/support/fake_volume.h"
+#include "umbra/diff_area_management.h"
+
+namespace {
+
+using namespace umbra;
+using namespace umbra::contract;
+using namespace umbra::test;
+
+constexpr std::uint64_t kDevice = 0x701;
+constexpr std::int64_t kMiB = 1 << 20;
+
+// "/var..." lies on /var, "/own..." on the volume itself, everything else on /.
+class FakeDiffVolumes final : public DiffVolumes {
+ public:
+  Result<DiffVolume> of(const std::string& path) const override {
+    if (path.empty() || path.front() != '/') return fail(Errc::invalid_argument, "a path");
+    for (const auto& volume : places_) {
+      const auto& mount = volume.properties.diff_volume;
+      if (mount != "/" && path.rfind(mount, 0) == 0) return volume;
+    }
+    return places_.front();
+  }
+  Result<std::vector<DiffVolume>> all() const override { return places_; }
+
+ private:
+  std::vector<DiffVolume> places_{{{"/", "/ (ext4)", 10, 100}, {0x800}},
+                                  {{"/var", "/var (xfs)", 50, 200}, {0x801}},
+                                  {{"/own", "/own (ext4)", 90, 100}, {kDevice}}};
+};
+
+class NotingMonitor final : public OperationMonitor {
+ public:
+  bool progress(std::uint64_t, std::uint64_t) override { return true; }
+  void say(std::string) override {}
+  void fact(std::string name, std::string value) override {
+    facts.push_back({std::move(name), std::move(value)});
+  }
+  std::vector<OperationFact> facts;
+};
+
+struct World {
+  explicit World(std::uint32_t client_accessible_max = kClientAccessibleMaxDefault) {
+    options.machine_name = "host";
+    options.diff_volumes = &places;
+    options.diff_bytes_min = 1 << 20;
+    options.client_accessible_max = client_accessible_max;
+    options.on_event = [this](ProviderEvent event) { told.push_back(std::move(event)); };
+    provider =
+        std::make_unique<SystemProvider>(freezer, surfaces, null_log(), system_clock(), options);
+    VolumeDescription description;
+    description.name = "db";
+    description.diff_area_path = "/var/db.diff";
+    description.device = kDevice;
+    REQUIRE(provider->add_volume(disk.open(), std::move(description)));
+    volume.id = disk.id;
+  }
+  Result<SnapshotId> try_to_take(std::uint32_t attributes = context::kAppRollback) {
+    const auto set = SnapshotSetId::random();
+    const auto id = SnapshotId::random();
+    auto status =
+        provider->begin_prepare_snapshot({set, id, volume, attributes, SessionId::random()});
+    if (status) status = provider->end_prepare_snapshots(set);
+    if (status) status = provider->pre_commit_snapshots(set);
+    if (status) status = provider->flush_commit_release(set, {}).map([](const HoldReport&) {});
+    if (status) status = provider->post_commit_snapshots(set, {id});
+    if (status) status = provider->pre_final_commit_snapshots(set);
+    if (status) status = provider->post_final_commit_snapshots(set);
+    if (status) status = provider->confirm_set(set);
+    if (!status) return fail(status.error());
+    return id;
+  }
+  SnapshotId take(std::uint32_t attributes = context::kAppRollback) {
+    const auto id = try_to_take(attributes);
+    INFO((id ? std::string() : id.error().to_string()));
+    REQUIRE(id);
+    return *id;
+  }
+  DiffAreaManagement& management() { return *provider->management(); }
+  Status change(std::int64_t maximum, bool is_volatile = false) {
+    return management().change_diff_area_maximum_size({volume, ""}, maximum, is_volatile, monitor);
+  }
+  DiffAreaProp area() {
+    const auto areas = management().query_diff_areas_for_volume(volume);
+    REQUIRE(areas);
+    REQUIRE(areas->size() == 1);
+    return areas->front();
+  }
+  std::vector<SnapshotId> copies() {
+    const auto list = management().query_snapshots_by_volume(volume);
+    REQUIRE(list);
+    std::vector<SnapshotId> ids;
+    for (const auto& snapshot : *list) ids.push_back(snapshot.snapshot_id);
+    return ids;
+  }
+
+  Events events;
+  FakeFreezer freezer{events};
+  FakeSurfaces surfaces{events};
+  FakeDisk disk{"db", &events};
+  FakeDiffVolumes places;
+  SystemProviderOptions options;
+  std::unique_ptr<SystemProvider> provider;
+  VolumeRef volume;
+  NotingMonitor monitor;
+  std::vector<ProviderEvent> told;
+};
+
+TEST_CASE("a diff area is described by volume, by place and by copy", "[contract]") {
+  World world;
+  const auto copy = world.take();
+  const auto area = world.area();
+  CHECK(area.volume_name == "db");
+  CHECK(area.diff_volume == "/var");
+  CHECK(area.maximum_bytes == kAssocNoMaxSpace);
+  CHECK(area.used_bytes == world.disk.copy_bytes);
+  CHECK(area.snapshots == 1);
+  CHECK_FALSE(area.explicit_association);
+  auto& management = world.management();
+  CHECK(management.query_diff_areas_on_volume("/var/lib")->size() == 1);
+  CHECK(management.query_diff_areas_on_volume("/home")->empty());
+  CHECK(management.query_diff_areas_for_snapshot(copy)->size() == 1);
+  CHECK(management.query_diff_areas_for_snapshot(SnapshotId::random()).error().code ==
+        Errc::object_not_found);
+  CHECK(management.query_diff_areas_for_volume({})->size() == 1);
+  VolumeRef other;
+  other.name = "other";
+  CHECK(management.query_diff_areas_for_volume(other).error().code == Errc::object_not_found);
+}
+
+TEST_CASE("what a diff area may lie on: roomiest first, never the volume itself", "[contract]") {
+  World world;
+  const auto places = world.management().query_volumes_supported_for_diff_areas(world.volume);
+  REQUIRE(places);
+  REQUIRE(places->size() == 2);
+  CHECK(places->at(0).diff_volume == "/var");
+  CHECK(places->at(1).diff_volume == "/");
+}
+
+TEST_CASE("volumes that can be copied depend on the context", "[contract]") {
+  World world;
+  auto& management = world.management();
+  CHECK(management.query_volumes_supported_for_snapshots(context::kAppRollback)->size() == 1);
+  CHECK(
+      management
+          .query_volumes_supported_for_snapshots(context::kAppRollback | attribute::kTransportable)
+          ->empty());
+}
+
+TEST_CASE("an association is added once, to a volume without copies", "[contract]") {
+  World world;
+  auto& management = world.management();
+  CHECK(management.add_diff_area({world.volume, "/home"}, 5 * kMiB).error().code ==
+        Errc::volume_not_supported);
+  CHECK(management.add_diff_area({world.volume, ""}, kMiB - 1).error().code ==
+        Errc::invalid_argument);
+  CHECK(management.add_diff_area({world.volume, ""}, kAssocRemove).error().code ==
+        Errc::invalid_argument);
+  CHECK(management.add_diff_area({world.volume, ""}, -2).error().code == Errc::invalid_argument);
+  REQUIRE(management.add_diff_area({world.volume, "/var/lib"}, 5 * kMiB));
+  CHECK(world.area().maximum_bytes == 5 * kMiB);
+  CHECK(world.area().explicit_association);
+  CHECK(management.add_diff_area({world.volume, ""}, 5 * kMiB).error().code ==
+        Errc::object_already_exists);
+}
+
+TEST_CASE("an association cannot be added to a volume with copies", "[contract]") {
+  World world;
+  (void)world.take();
+  CHECK(world.management().add_diff_area({world.volume, ""}, 5 * kMiB).error().code ==
+        Errc::object_already_exists);
+}
+
+TEST_CASE("a lowered maximum deletes the oldest first, and tells", "[contract]") {
+  World world;
+  std::vector<SnapshotId> ids;
+  for (int i = 0; i < 4; ++i) ids.push_back(world.take());
+  REQUIRE(world.change(2 * kMiB));
+  CHECK(world.copies() == std::vector<SnapshotId>{ids[2], ids[3]});
+  REQUIRE(world.monitor.facts.size() == 2);
+  CHECK(world.monitor.facts[0].name == "deleted_snapshot");
+  CHECK(world.monitor.facts[0].value == ids[0].to_string());
+  REQUIRE(world.told.size() == 1);  // The store tells what it deletes.
+  CHECK(world.told[0].name == "diff_area_maximum_changed");
+  CHECK(world.told[0].volume == "db");
+  CHECK(world.told[0].limit_bytes == 2 * kMiB);
+  CHECK(world.area().explicit_association);
+  // Nobody is given what is gone.
+  CHECK(world.provider->query_snapshots(false)->size() == 2);
+}
+
+TEST_CASE("an association is removed only without copies, and never for a time", "[contract]") {
+  World world;
+  const auto copy = world.take();
+  REQUIRE(world.change(7 * kMiB));
+  CHECK(world.change(kAssocRemove).error().code == Errc::volume_in_use);
+  CHECK(world.provider->delete_snapshots(copy, ObjectType::snapshot, false).status);
+  CHECK(world.change(kAssocRemove, true).error().code == Errc::invalid_argument);
+  REQUIRE(world.change(kAssocRemove));
+  CHECK(world.area().maximum_bytes == kAssocNoMaxSpace);
+  CHECK_FALSE(world.area().explicit_association);
+  REQUIRE(world.management().add_diff_area({world.volume, ""}, 5 * kMiB));
+}
+
+TEST_CASE("maxima have a least, and may be volatile", "[contract]") {
+  World world;
+  CHECK(*world.management().get_min_diff_area_size() == 1U << 20U);
+  CHECK(world.change(kMiB - 4096).error().code == Errc::invalid_argument);
+  REQUIRE(world.change(3 * kMiB, true));
+  CHECK(world.area().volatile_maximum);
+  CHECK_FALSE(world.area().explicit_association);
+  REQUIRE(world.change(kAssocNoMaxSpace));
+  CHECK_FALSE(world.area().volatile_maximum);
+}
+
+TEST_CASE("a change at another place than the area's is refused", "[contract]") {
+  World world;
+  const auto changed = world.management().change_diff_area_maximum_size(
+      {world.volume, "/home"}, 5 * kMiB, false, world.monitor);
+  REQUIRE_FALSE(changed);
+  CHECK(changed.error().code == Errc::object_not_found);
+}
+
+TEST_CASE("what VSS reserves is not offered", "[contract]") {
+  World world;
+  CHECK(world.management().set_snapshot_priority(SnapshotId::random(), 1).error().code ==
+        Errc::not_implemented);
+}
+
+TEST_CASE("one client-accessible copy more than may be costs the oldest, mounted ones stay",
+          "[contract]") {
+  World world(2);
+  const auto rollback = world.take();
+  std::vector<SnapshotId> ids;
+  for (int i = 0; i < 3; ++i) ids.push_back(world.take(context::kClientAccessible));
+  CHECK(world.copies() == std::vector<SnapshotId>{rollback, ids[1], ids[2]});
+}
+
+}  // namespace
