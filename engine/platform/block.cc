@@ -11,15 +11,14 @@ namespace {
 struct Waiter {
   std::mutex mutex;
   std::condition_variable done_changed;
-  bool done = false;
+  std::size_t left = 1;
 };
 
 void wake(Request& request) noexcept {
   auto& waiter = *static_cast<Waiter*>(request.owner);
   // Notified under the lock: the waiter may be gone the moment it is released.
   const std::lock_guard lock(waiter.mutex);
-  waiter.done = true;
-  waiter.done_changed.notify_one();
+  if (--waiter.left == 0) waiter.done_changed.notify_one();
 }
 
 }  // namespace
@@ -54,15 +53,23 @@ int check(const Geometry& geometry, const Request& request) noexcept {
 }
 
 int run(Device& device, Request& request) noexcept {
-  Waiter waiter;
-  request.complete = wake;
-  request.owner = &waiter;
-  request.next = nullptr;
-  request.error = 0;
-  device.submit(request);
-  std::unique_lock lock(waiter.mutex);
-  waiter.done_changed.wait(lock, [&] { return waiter.done; });
+  run_all(device, {&request, 1});
   return request.error;
+}
+
+void run_all(Device& device, std::span<Request> requests) noexcept {
+  if (requests.empty()) return;
+  Waiter waiter;
+  waiter.left = requests.size();
+  for (std::size_t i = 0; i < requests.size(); ++i) {
+    requests[i].complete = wake;
+    requests[i].owner = &waiter;
+    requests[i].next = i + 1 < requests.size() ? &requests[i + 1] : nullptr;
+    requests[i].error = 0;
+  }
+  device.submit(requests.front());
+  std::unique_lock lock(waiter.mutex);
+  waiter.done_changed.wait(lock, [&] { return waiter.left == 0; });
 }
 
 }  // namespace umbra::block

@@ -125,4 +125,7 @@ inline void finish(Request& request, int error) noexcept {
 /// Submits and waits; for control paths and tests, never for the hot path. Returns 0 or errno.
 [[nodiscard]] int run(Device& device, Request& request) noexcept;
 
+/// The same for several at once; each has its own error afterwards.
+void run_all(Device& device, std::span<Request> requests) noexcept;
+
 }  // namespace umbra::block

@@ -16,6 +16,8 @@
 
 #pragma once
 
+#include <array>
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -78,6 +80,13 @@ class FileDevice : public block::ResizableDevice {
  public:
   [[nodiscard]] virtual const std::string& path() const noexcept = 0;
   [[nodiscard]] virtual FileIdentity identity() const noexcept = 0;
+  /// What stays with the file as long as it is that one, of whatever content; for a block device
+  /// nothing that would survive a restart of the machine.
+  [[nodiscard]] virtual std::array<std::byte, 32> lasting_identity() const noexcept = 0;
+  /// Of a file: when it was last written, in ns since 1970, durable as told. Blocks: writes the
+  /// file's pages back. 0: a block device, apart, or not to
+  /// be found out.
+  [[nodiscard]] virtual std::int64_t settled_change_time() noexcept = 0;
   /// The engine in use: "threads" or "io_uring".
   [[nodiscard]] virtual const char* engine_name() const noexcept = 0;
   /// For people: the engine, why it is not the one that `automatic` prefers, and O_DIRECT or page

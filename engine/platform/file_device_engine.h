@@ -20,6 +20,7 @@ struct OpenFile {
   FileIdentity identity;
   block::Geometry geometry;
   bool direct = false;           // O_DIRECT.
+  bool apart = false;            // See FileDeviceOptions.
   FileFaults* faults = nullptr;  // See FileDeviceOptions.
   std::string engine_note{};     // Why it is not the engine that would be preferred.
 };
@@ -36,6 +37,8 @@ class Base : public FileDevice {
                                     std::span<block::Extent> out) const noexcept override;
   [[nodiscard]] const std::string& path() const noexcept final { return file_.path; }
   [[nodiscard]] FileIdentity identity() const noexcept final { return file_.identity; }
+  [[nodiscard]] std::array<std::byte, 32> lasting_identity() const noexcept final;
+  [[nodiscard]] std::int64_t settled_change_time() noexcept final;
   [[nodiscard]] std::string io_text() const final;
 
  protected:
@@ -87,6 +90,8 @@ struct DirectAlignment {
   std::uint32_t memory_bytes = 0;
 };
 [[nodiscard]] DirectAlignment direct_alignment(int fd) noexcept;
+/// Of the inode: another file that gets its number has another one. 0: the file system has none.
+[[nodiscard]] std::uint32_t file_generation(int fd) noexcept;
 /// Makes the range read as zeroes without writing it. 0, or errno (EOPNOTSUPP: write zeroes).
 [[nodiscard]] int zero_range(int fd, const block::Request& request) noexcept;
 /// 0, or errno; EOPNOTSUPP is no failure of a hint.

@@ -46,6 +46,12 @@ DirectAlignment direct_alignment(int fd) noexcept {
   return {};
 }
 
+std::uint32_t file_generation(int fd) noexcept {
+  int generation = 0;
+  if (::ioctl(fd, FS_IOC_GETVERSION, &generation) != 0) return 0;
+  return static_cast<std::uint32_t>(generation);
+}
+
 int zero_range(int fd, const block::Request& request) noexcept {
   const auto offset = static_cast<off_t>(request.offset_bytes);
   const auto size = static_cast<off_t>(request.size_bytes);

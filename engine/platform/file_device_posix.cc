@@ -239,6 +239,36 @@ Base::Base(OpenFile file)
       in_memory_(lies_in_memory(file_.fd.get()) && !file_.direct),
       size_bytes_(file_.geometry.size_bytes) {}
 
+std::array<std::byte, 32> Base::lasting_identity() const noexcept {
+  struct {
+    std::uint32_t kind;
+    std::uint32_t generation;
+    std::uint64_t inode;
+    std::uint64_t unused[2];
+  } facts{is_block_device() ? 2U : 1U, 0, 0, {0, 0}};
+  if (!is_block_device()) {
+    facts.generation = file_generation(fd());
+    facts.inode = file_.identity.inode;
+  }
+  std::array<std::byte, 32> bytes{};
+  static_assert(sizeof facts == sizeof bytes);
+  std::memcpy(bytes.data(), &facts, sizeof facts);
+  return bytes;
+}
+
+std::int64_t Base::settled_change_time() noexcept {
+  struct stat status {};
+  if (is_block_device() || file_.apart || flush() != 0) return 0;
+  // The time is not written back with the data alone.
+  if (const std::lock_guard lock(flush_mutex_); ::fsync(fd()) != 0) {
+    note_flush(EIO);
+    return 0;
+  }
+  if (::fstat(fd(), &status) != 0) return 0;
+  constexpr std::int64_t kNsPerSecond = 1'000'000'000;
+  return std::int64_t{status.st_mtim.tv_sec} * kNsPerSecond + status.st_mtim.tv_nsec;
+}
+
 std::string Base::io_text() const {
   std::string text = engine_name();
   if (!file_.engine_note.empty()) text += " (" + file_.engine_note + ")";
@@ -444,6 +474,7 @@ Result<std::unique_ptr<FileDevice>> open_file_device(const std::string& path,
   OpenFile file;
   file.path = path;
   file.direct = options.direct || is_block;
+  file.apart = options.apart;
   file.faults = options.faults;
   file.fd.reset(::open(path.c_str(), flags, file_device::kCreateMode));
   if (!file.fd && errno == EINVAL && options.direct && !is_block) {

@@ -438,6 +438,11 @@ Status Volume::Impl::confirm(const SnapshotId& id) {
   if (!snapshot) return fail(snapshot.error());
   format::SnapshotSlot slot = slot_of(**snapshot);
   if (slot.state == SlotState::created) return {};
+  // Not earlier: writers wait for post_commit(). Auto-release copies are not worth two flushes.
+  if (slot.persistent && !slot.lost) {
+    take_fingerprint(false);
+    if (Status written = write_superblock(false); !written) return written;
+  }
   slot.state = SlotState::created;
   if (Status written = write_slot(slot); !written) return written;
   const std::lock_guard lock(mutex_);
@@ -574,6 +579,7 @@ Status Volume::Impl::close() {
     }
   }
   superblock_.trusted_sequence = completed_sequence_;
+  take_fingerprint(true);
   return write_superblock(true);
 }
 
@@ -588,6 +594,7 @@ void Volume::Impl::shut_down() noexcept {
     waiting.append(overlay_queue_);
     if (revert_ != nullptr) waiting.append(revert_->waiters);
     waiting.append(unnoted_);
+    waiting.append(mount_waiters_);
     for (Copy& copy : copies_) waiting.append(copy.waiters);
   }
   own_executor_.reset();

@@ -64,6 +64,7 @@
 #include "provider/cow/change_log.h"
 #include "provider/cow/check.h"
 #include "provider/cow/chunk_map.h"
+#include "provider/cow/fingerprint.h"
 #include "provider/cow/index_scan.h"
 #include "provider/cow/movable_device.h"
 #include "provider/cow/overlay.h"
@@ -488,6 +489,27 @@ class Volume::Impl : public std::enable_shared_from_this<Volume::Impl> {
   void use_bits() noexcept;             // mutex_
   [[nodiscard]] Status load_changes();  // table_mutex_; open()
 
+  // --- origin_watch.cc -----------------------------------------------------------------------
+
+  /// The origin's start, filled up with zeroes; empty if it cannot be read.
+  [[nodiscard]] std::span<const std::byte> read_origin_head(std::uint64_t size_bytes,
+                                                            AlignedBuffer& buffer);
+  void watch_mounts(const Fingerprint& known);
+  void read_samples(Fingerprint& into, const std::bitset<kSamplesMax>& wanted);
+  /// No live write went to the chunk since a snapshot of this epoch, which is live.
+  [[nodiscard]] bool unwritten_since(std::uint64_t chunk, std::uint64_t epoch) const;
+  [[nodiscard]] std::uint64_t guarded_epoch(std::uint64_t limit) const noexcept;
+  /// Into superblock_, not to the disk. `clean`: nobody writes any more.
+  void take_fingerprint(bool clean);  // table_mutex_
+  /// True: the write waits until what it says of mounting is noted, or for the gate.
+  [[nodiscard]] bool waits_for_mount(block::Request& request) noexcept;
+  void note_mount();
+  /// What differs, for people; empty: nothing.
+  [[nodiscard]] std::string what_changed(const Fingerprint& known);
+  /// At open. Errors: origin_changed, io_error.
+  [[nodiscard]] Status check_origin();  // table_mutex_
+  [[nodiscard]] Status lose_all();      // table_mutex_
+
   // --- recovery.cc ---------------------------------------------------------------------------
 
   struct Scan;
@@ -618,6 +640,14 @@ class Volume::Impl : public std::enable_shared_from_this<Volume::Impl> {
   std::uint64_t durable_sequence_ = 0;          // mutex_
   std::vector<std::uint64_t> completed_ahead_;  // mutex_; sorted, at most kGroupsInFlightMax
   bool sequence_stuck_ = false;  // mutex_; a group failed: no later one is vouched for
+
+  std::array<std::byte, kMountBytes> mount_start_{};  // mutex_; as our writes have left it
+  MountIdentity mount_now_{};                         // mutex_; of mount_start_
+  MountIdentity mount_before_{};                      // mutex_
+  MountIdentity mount_wanted_{};                      // mutex_; of a write that waits
+  RequestQueue mount_waiters_;                        // mutex_
+  bool mount_guarded_ = false;  // mutex_; changes are noted before they happen
+  bool noting_mount_ = false;   // mutex_
 
   sync::Mutex table_mutex_;
   AlignedBuffer table_buffer_;  // table_mutex_

@@ -99,6 +99,15 @@ Volume::Impl::Verdict Volume::Impl::admit_write(block::Request& request) noexcep
         return Verdict::handled;
       }
     }
+    if (request.offset_bytes < kMountBytes) {
+      // What a superblock says is known from what was written; after a discard it would not be.
+      const bool ignored = request.op == block::Op::discard && bits_.load() != nullptr;
+      if (ignored || waits_for_mount(request)) {
+        leave(shard);
+        if (ignored) block::finish(request, 0);
+        return Verdict::handled;
+      }
+    }
     const Bits* bits = bits_.load(std::memory_order_acquire);
     if (bits == nullptr || all_done(*bits, request)) {
       request.passed = {request.complete, request.owner, shard};
@@ -181,7 +190,8 @@ bool Volume::Impl::quiesce(Duration limit) noexcept {
   // Nobody claims a copy behind a shut gate. What was claimed before and has not begun counts, and
   // so do jobs that were posted.
   return idle_.wait_for(lock, limit, [this] {
-    return busy_ == 0 && claimed_.head == nullptr && !growing_ && !settling_ && !noting_;
+    return busy_ == 0 && claimed_.head == nullptr && !growing_ && !settling_ && !noting_ &&
+           !noting_mount_;
   });
 }
 

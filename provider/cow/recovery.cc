@@ -60,6 +60,7 @@ Status Volume::Impl::recover() {
   }
   if (Status loaded = load_changes(); !loaded) return loaded;
   load(scan);
+  if (Status same = check_origin(); !same) return same;
   superblock_.boot_id = options_.boot_id;
   ++superblock_.open_count;
   superblock_.trusted_sequence = completed_sequence_;

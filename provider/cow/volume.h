@@ -19,7 +19,9 @@
 
 #pragma once
 
+#include <array>
 #include <chrono>
+#include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -135,6 +137,14 @@ struct OpenOptions {
   HostSpace* host_space = nullptr;  // Null: growth is tried, and fails when the host is full.
   EventSink* events = nullptr;      // Null: none are told. Outlives the volume.
   const Clock* clock = nullptr;     // Null: the machine's. Outlives the volume.
+
+  /// Which file the origin is (FileDevice::lasting_identity()); all zeroes: not to be compared.
+  std::array<std::byte, 32> origin_identity{};
+  /// When the origin was last written, by whomever; 0: unknown. Called by open() and close(). Null:
+  /// unknown.
+  std::function<std::int64_t()> origin_change_time;
+  /// An origin that was changed while it was detached: mark its snapshots lost and go on.
+  bool accept_changed_origin = false;
 };
 
 /// How far a snapshot is. Only `created` ones are for everybody's eyes.
@@ -247,7 +257,8 @@ class Volume {
   /// Metadata that exists twice and is damaged once is written anew. Auto-release snapshots
   /// of another boot, and prepared ones, are deleted; committed ones are listed, and the caller
   /// confirms or removes them. Errors: diff_area_foreign, diff_area_version, diff_area_corrupt,
-  /// diff_area_wrong_origin (volume id or size), io_error. On failure nothing is changed that a
+  /// diff_area_wrong_origin (volume id or size), origin_changed (see accept_changed_origin),
+  /// io_error. On failure nothing is changed that a
   /// later open() needs.
   [[nodiscard]] static Result<std::unique_ptr<Volume>> open(block::Device& origin,
                                                             block::ResizableDevice& diff,

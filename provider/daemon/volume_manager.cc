@@ -380,6 +380,7 @@ Result<rpc::AttachedVolume> VolumeManager::attach(const rpc::AttachVolume& reque
   open.diff_area_path = volume->config.diff_area_path;
   open.may_format = true;
   open.force = request.force;
+  open.accept_changed_origin = request.accept_changed_origin;
   open.chunk_bytes = request.chunk_bytes;
   if (request.diff_initial_bytes != 0) {
     open.diff_initial_bytes = request.diff_initial_bytes;

@@ -105,6 +105,9 @@ void add_volume_commands(Parser& parser) {
       ->add_option("--cache", attaching->cache,
                    "An origin that is a file: buffered (default), or none, which is O_DIRECT")
       ->check(CLI::IsMember({"buffered", "none"}));
+  attach_app->add_flag("--accept-changed-origin", attaching->accept_changed_origin,
+                       "Go on if the origin was written while it was detached; its copies are "
+                       "marked lost");
   attach_app->add_flag("--force", attaching->force, "Overwrite what is in the diff area's place");
   attach_app->callback([&parser, attaching, chunk] {
     parser.invocation.command = [attaching, chunk](Service& service, Output& output) {

@@ -11,7 +11,18 @@ import sys
 
 import harness
 from coordinator import Refused
-from cowd import attach, kill_cowd, kill_under_load, read_file, refused, start, stop_clean, write_file
+from cowd import (
+    attach,
+    kill_cowd,
+    kill_everything,
+    kill_under_load,
+    read_file,
+    refused,
+    start,
+    start_cowd,
+    stop_clean,
+    write_file,
+)
 from freezes import StallingDisk
 from harness import (
     expect,
@@ -227,6 +238,76 @@ def wrong_pairs(world):
     stop_clean(world, guardian)
 
 
+def touch_directly(world, origin, kind):
+    """Somebody mounts the origin without Umbra and writes a file."""
+    directory = world.path("direct")
+    os.makedirs(directory, exist_ok=True)
+    options = ["-o", "loop"] if os.path.isfile(origin) else []
+    # A killed process's ring keeps a block device for a moment longer than the process lives.
+    wait_until(
+        lambda: run_command("mount", "-t", kind, *options, origin, directory, check=False).returncode == 0,
+        "the origin can be mounted",
+    )
+    write_file(f"{directory}/foreign", b"foreign" * 1000)
+    run_command("umount", directory)
+    wait_until(lambda: origin not in loop_devices(), "mount's loop device goes")
+
+
+def changed_while_detached(world):
+    """An origin that was mounted and written behind our back is found out, after an orderly detach and
+    after a crash; the same without anybody's writing is not."""
+    require_fuse_and_loop()
+    require_programs("mkfs.xfs")
+    coordinator, guardian = start(world)
+    disk = loop_over(world, world.make_image("disk.img", 384 * MIB))
+    origins = {"ext4": world.make_image("file.img", 64 * MIB), "xfs": disk}
+    for kind, origin in origins.items():
+        area = world.path(f"{kind}.diff")
+        volume = coordinator.attach(origin, area, kind)
+        directory = world.path(f"mnt-{kind}")
+        os.mkdir(directory)
+        run_command(f"mkfs.{kind}", "-q", volume["device_path"])
+        run_command("mount", volume["device_path"], directory)
+        write_file(f"{directory}/file", b"one" * 100000)
+        (snapshot,) = coordinator.snapshot(kind)
+        write_file(f"{directory}/file", b"two" * 100000)
+        run_command("umount", directory)
+        coordinator.detach(kind)
+
+        coordinator.attach(origin, area, kind)
+        expect([s["lost"] for s in coordinator.snapshots()] == [False], "a copy is lost for nothing")
+        coordinator.detach(kind)
+
+        touch_directly(world, origin, kind)
+        why = refused("0xA0040307", coordinator.attach, origin, area, kind)
+        expect("--accept-changed-origin" in why, why)
+        refused("0xA0040307", coordinator.attach, origin, area, kind)
+        coordinator.attach(origin, area, kind, accept_changed_origin=True)
+        expect([s["lost"] for s in coordinator.snapshots()] == [True], "the copy is not lost")
+        coordinator.delete(snapshot["snapshot_id"])
+        # A new one, for the crash.
+        run_command("mount", coordinator.volumes()[kind]["device_path"], directory)
+        (snapshot,) = coordinator.snapshot(kind)
+        write_file(f"{directory}/file", b"three" * 100000)
+        run_command("umount", directory)
+
+        kill_everything(world, guardian)
+        before = coordinator.registrations
+        guardian = start_cowd(world)
+        wait_until(lambda: coordinator.registrations > before, "umbra-cowd registers")
+        expect(coordinator.volumes()[kind]["state"] == "ok", f"{coordinator.volumes()}")
+        kill_everything(world, guardian)
+        touch_directly(world, origin, kind)
+        before = coordinator.registrations
+        guardian = start_cowd(world)
+        wait_until(lambda: coordinator.registrations > before, "umbra-cowd registers")
+        state = coordinator.volumes()[kind]["state"]
+        expect("not attached" in state and "changed" in state, state)
+        coordinator.detach(kind)
+    drop(world, world.path("disk.img"), disk)
+    stop_clean(world, guardian)
+
+
 CASES = {
     case.__name__: case
     for case in (
@@ -236,6 +317,7 @@ CASES = {
         successor_waits_for_what_is_in_flight,
         no_io_uring,
         wrong_pairs,
+        changed_while_detached,
     )
 }
 

@@ -6,6 +6,7 @@
 
 #include <cerrno>
 #include <cstring>
+#include <functional>
 #include <list>
 #include <map>
 #include <memory>
@@ -118,6 +119,7 @@ class CowWorld {
     open.clock = &clock;
     open.events = events;
     open.host_space = host_space;
+    if (adjust) adjust(open);
     return open;
   }
   [[nodiscard]] Status try_open() {
@@ -303,7 +305,8 @@ class CowWorld {
     Image bytes;
     bool completed = false;
   };
-  std::list<Posted> unanswered;  // Outlives the volume, which may still answer.
+  std::list<Posted> unanswered;                   // Outlives the volume, which may still answer.
+  std::function<void(cow::OpenOptions&)> adjust;  // Of open_options().
   std::unique_ptr<cow::Volume> volume;
   Image twin;
   Image buffer;

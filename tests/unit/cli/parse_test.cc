@@ -188,9 +188,26 @@ TEST_CASE("global options may stand anywhere before --", "[cli]") {
 
 TEST_CASE("attach passes everything on, with absolute paths", "[cli]") {
   auto state = without_error();
-  REQUIRE(umbra(state, {"attach", "images/db.img", "--diff", "/diff/db", "--name", "db", "--chunk",
-                        "64K", "--diff-size", "1G", "--diff-max", "20G", "--snapshots-max", "512",
-                        "--expose", "nbd", "--cache", "none", "--force"})
+  REQUIRE(umbra(state, {"attach",
+                        "images/db.img",
+                        "--diff",
+                        "/diff/db",
+                        "--name",
+                        "db",
+                        "--chunk",
+                        "64K",
+                        "--diff-size",
+                        "1G",
+                        "--diff-max",
+                        "20G",
+                        "--snapshots-max",
+                        "512",
+                        "--expose",
+                        "nbd",
+                        "--cache",
+                        "none",
+                        "--accept-changed-origin",
+                        "--force"})
               .status == 0);
   CHECK(state.attached.origin_path.front() == '/');
   CHECK(state.attached.origin_path.ends_with("/images/db.img"));
@@ -202,6 +219,7 @@ TEST_CASE("attach passes everything on, with absolute paths", "[cli]") {
   CHECK(state.attached.snapshots_max == 512);
   CHECK(state.attached.expose == "nbd");
   CHECK(state.attached.cache == "none");
+  CHECK(state.attached.accept_changed_origin);
   CHECK(state.attached.force);
 }
 

@@ -396,6 +396,7 @@ TEST_CASE("sizes and force reach the store", "[cowd]") {
   wanted.chunk_bytes = 4096;
   wanted.diff_maximum_bytes = 16U << 20U;
   wanted.snapshots_max = 512;
+  wanted.accept_changed_origin = true;
   REQUIRE(bench.manager.attach(wanted));
   CHECK(bench.world.last_open.force);
   CHECK(bench.world.last_open.chunk_bytes == 4096);
@@ -403,6 +404,7 @@ TEST_CASE("sizes and force reach the store", "[cowd]") {
   CHECK(bench.world.last_open.diff_initial_bytes == 16U << 20U);
   CHECK(bench.world.last_open.snapshots_max == 512);
   CHECK_FALSE(bench.world.last_open.direct);
+  CHECK(bench.world.last_open.accept_changed_origin);
 }
 
 TEST_CASE("how a file is cached reaches the store, also after a restart", "[cowd]") {
