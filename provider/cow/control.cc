@@ -50,6 +50,7 @@ namespace {
   record.lost = slot.lost;
   record.creation_filetime = slot.creation_filetime;
   record.epoch = slot.epoch;
+  record.retain_until_filetime = slot.retain_until_filetime;
   record.members = slot.members;
   return record;
 }
@@ -198,6 +199,10 @@ Status Volume::Impl::flush_origin() {
 
 Status Volume::Impl::write_superblock(bool clean) {
   superblock_.clean = clean;
+  {
+    const std::lock_guard lock(mutex_);
+    superblock_.settings.highest_filetime = trusted_now();
+  }
   for (int place = 0; place < 2; ++place) {
     ++superblock_.sequence;
     format::encode(superblock_, format::Block(table_buffer_.get(), format::kBlockBytes));
@@ -310,7 +315,7 @@ Status Volume::Impl::grow_table() {
   return {};
 }
 
-Status Volume::Impl::check_new(const PrepareRequest& request) const {
+Status Volume::Impl::check_new(const PrepareRequest& request) {
   if (closed_.load()) return fail(Errc::bad_state, "the volume is closed");
   if (prepared_) {
     return fail(Errc::bad_state,
@@ -342,6 +347,15 @@ Status Volume::Impl::check_new(const PrepareRequest& request) const {
     return fail(Errc::diff_area_corrupt, "its epochs are used up, which nothing but damage can do");
   }
   if (segments_.count() == 0) return fail(Errc::insufficient_storage, "no room in the diff area");
+  if (faulted_.load()) {
+    return fail(Errc::bad_state, "the volume is faulted to protect its copies; clear that first");
+  }
+  if (const std::uint64_t limit = space_limit(); limit != 0 && retention_reserve_bytes_ != 0 &&
+                                                 first_retained() != nullptr &&
+                                                 used_bytes() + retention_reserve_bytes_ > limit) {
+    return fail(Errc::insufficient_storage,
+                "what is left of the diff area is reserved for copies under retention lock");
+  }
   return {};
 }
 
@@ -475,6 +489,7 @@ Status Volume::Impl::remove(const SnapshotId& id, bool force, const RemovalCause
       return fail(Errc::volume_in_use, "snapshot " + id.to_string() + " is open");
     }
     slot = snapshot->slot;
+    if (Status unlocked = check_not_retained(slot); !unlocked) return unlocked;
   }
   // Durable before its space is reused: otherwise a crash could bring the snapshot back over
   // segments that hold something else.

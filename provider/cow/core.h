@@ -8,6 +8,8 @@
 //   recovery*.cc   open
 //   blobs.cc       named pieces of metadata, kept in the snapshot table
 //   losses.cc      when a copy fails: who is lost, durably, before the write goes through
+//   policy.cc      protection level and faults, retention locks
+//   resize.cc      another maximum
 //   space.cc       growing ahead, the oldest go when it is full, thresholds, events
 //   reclaim.cc     the space of what went: looking at its records, giving it back to the host
 //   overlay.cc     writes to a snapshot in its recovery window
@@ -52,6 +54,8 @@
 
 #include <array>
 #include <atomic>
+#include <functional>
+#include <limits>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -165,13 +169,18 @@ class Volume::Impl : public std::enable_shared_from_this<Volume::Impl> {
   [[nodiscard]] Status post_commit(const SnapshotId& id, const std::vector<SnapshotId>& members);
   [[nodiscard]] Status confirm(const SnapshotId& id);
   [[nodiscard]] Status remove(const SnapshotId& id, bool force, const RemovalCause& cause);
-  [[nodiscard]] Result<MaximumChange> set_diff_maximum(std::uint64_t bytes);  // maximum.cc
   [[nodiscard]] Status keep_association(const Association& association);      // association.cc
   [[nodiscard]] Association kept_association() const;
   [[nodiscard]] std::vector<SnapshotRecord> list() const;
   [[nodiscard]] std::optional<SnapshotRecord> find(const SnapshotId& id) const;
   [[nodiscard]] std::size_t count() const;
   [[nodiscard]] Statistics statistics() const;
+  [[nodiscard]] Protection protection() const;
+  [[nodiscard]] Status set_protection_level(ProtectionLevel level);
+  [[nodiscard]] Status clear_protection_fault();
+  [[nodiscard]] Status set_retention(const RetentionPolicy& policy);
+  [[nodiscard]] Status retain(const SnapshotId& id, std::int64_t until_filetime);
+  [[nodiscard]] Result<MaximumChange> set_diff_maximum(std::uint64_t bytes);
   [[nodiscard]] Status close();
   [[nodiscard]] Result<MigrateReport> migrate(
       block::ResizableDevice& target, const MigrateOptions& options,
@@ -325,7 +334,7 @@ class Volume::Impl : public std::enable_shared_from_this<Volume::Impl> {
   [[nodiscard]] std::uint64_t grow_step_bytes() const noexcept;
   [[nodiscard]] std::uint64_t space_limit() const noexcept;  // mutex_; 0: none is known
   /// The snapshot that goes first when it is full. Null: none may.
-  [[nodiscard]] std::shared_ptr<Snapshot> evictable() const noexcept;  // mutex_
+  [[nodiscard]] std::shared_ptr<Snapshot> evictable() noexcept;  // mutex_
   void evict();
   /// Notes an event for the sink.
   void tell(Event event) noexcept;  // mutex_
@@ -336,6 +345,37 @@ class Volume::Impl : public std::enable_shared_from_this<Volume::Impl> {
   void flush_events() noexcept;
   void post_tick() noexcept;  // mutex_
   void tick();
+  /// I/O to the diff area failed: it is looked at with every tick until it answers.
+  void suspect_diff() noexcept;  // mutex_
+  void look_after();
+
+  // --- policy.cc, resize.cc ------------------------------------------------------------------
+
+  /// Changes and writes the settings; as before if that fails.
+  [[nodiscard]] Status change_settings(
+      const std::function<void(format::Settings&)>& change);  // table_mutex_
+  /// Takes over what the superblock says. By open().
+  void adopt_settings();  // table_mutex_
+  /// Rather the volume fails than that these are lost.
+  [[nodiscard]] bool must_protect(
+      const std::vector<std::shared_ptr<Snapshot>>& victims) noexcept;  // mutex_
+  void raise_fault(Fault fault);
+  void save_fault();
+  [[nodiscard]] std::int64_t trusted_now() noexcept;                          // mutex_
+  [[nodiscard]] bool is_retained(const format::SnapshotSlot& slot) noexcept;  // mutex_
+  [[nodiscard]] std::shared_ptr<Snapshot> first_retained() noexcept;          // mutex_
+  /// Errors: access_denied.
+  [[nodiscard]] Status check_not_retained(const format::SnapshotSlot& slot) noexcept;  // mutex_
+  [[nodiscard]] Status check_maximum(std::uint64_t bytes);
+  /// The next to go, as long as more than `bytes` are in use. Null: it fits, or none is left.
+  [[nodiscard]] std::shared_ptr<Snapshot> too_much_for(std::uint64_t bytes) const;
+  void shrink_to_fit();
+  [[nodiscard]] bool over_maximum() const noexcept;              // mutex_
+  [[nodiscard]] bool allocated_below_maximum() const noexcept {  // mutex_
+    const std::uint64_t maximum = diff_maximum_.load();
+    return maximum == 0 ||
+           segments_.count() - segments_.bare_count() < layout_.segments_in(maximum);
+  }
 
   // --- reclaim.cc ----------------------------------------------------------------------------
 
@@ -455,7 +495,7 @@ class Volume::Impl : public std::enable_shared_from_this<Volume::Impl> {
   /// Errors: object_not_found; bad_state (prepared only).
   [[nodiscard]] Result<std::shared_ptr<Snapshot>> committed(const SnapshotId& id) const;
   /// What prepare() refuses before it writes anything.
-  [[nodiscard]] Status check_new(const PrepareRequest& request) const;  // mutex_
+  [[nodiscard]] Status check_new(const PrepareRequest& request);  // mutex_
   /// More slots for the snapshot table. Errors: insufficient_storage, io_error.
   [[nodiscard]] Status grow_table();  // table_mutex_
   /// A segment that will hold no records, never the last free one. `what`: for the error,
@@ -568,6 +608,7 @@ class Volume::Impl : public std::enable_shared_from_this<Volume::Impl> {
   sync::Atomic<Bits*> bits_ = nullptr;  // Null: no live snapshot, nothing to preserve.
   sync::Atomic<bool> gate_shut_ = false;
   sync::Atomic<bool> closed_ = false;
+  sync::Atomic<bool> faulted_ = false;  // Live I/O fails, to protect the copies.
   sync::Atomic<bool> origin_flush_failed_ = false;
   sync::Atomic<bool> diff_flush_failed_ = false;
   sync::Atomic<bool> reverting_ = false;  // Then reads and writes look at revert_.
@@ -662,9 +703,15 @@ class Volume::Impl : public std::enable_shared_from_this<Volume::Impl> {
   std::atomic<bool> explicit_association_ = false;  // superblock_'s.
   sync::Mutex grow_mutex_;
   sync::Mutex reclaim_mutex_;
-  std::optional<PruneWork> prune_work_;  // reclaim_mutex_
-  SpaceState space_;                     // mutex_
-  std::uint64_t epoch_last_ = 0;         // mutex_; highest ever given out
+  std::optional<PruneWork> prune_work_;        // reclaim_mutex_
+  SpaceState space_;                           // mutex_
+  sync::Atomic<bool> protects_ = false;        // Protection level "snapshot".
+  Fault fault_ = Fault::none;                  // mutex_
+  std::int64_t fault_filetime_ = 0;            // mutex_
+  bool fault_unsaved_ = false;                 // mutex_; not durable yet
+  std::int64_t highest_filetime_ = 0;          // mutex_; ever seen
+  std::uint64_t retention_reserve_bytes_ = 0;  // mutex_
+  std::uint64_t epoch_last_ = 0;               // mutex_; highest ever given out
 
   sync::Atomic<std::uint64_t> reads_ = 0;  // Of snapshots.
   std::atomic<std::uint64_t> chunks_preserved_ = 0;

@@ -37,8 +37,9 @@ void Volume::Impl::submit_live(block::Request& first) noexcept {
   for (block::Request* request = &first; request != nullptr;) {
     block::Request* const next = std::exchange(request->next, nullptr);
     request->error = 0;
-    const int error =
-        closed_.load(std::memory_order_relaxed) ? EIO : block::check(origin_geometry_, *request);
+    const bool refused =
+        closed_.load(std::memory_order_relaxed) || faulted_.load(std::memory_order_relaxed);
+    const int error = refused ? EIO : block::check(origin_geometry_, *request);
     if (error != 0) {
       block::finish(*request, error);
     } else if (request->op == block::Op::flush) {

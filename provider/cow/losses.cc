@@ -25,6 +25,7 @@ void Volume::Impl::fail_batch(Batch& batch, Fault fault) noexcept {
     // Its place in the index stays empty: recovery must not take it for a damaged group, so the
     // numbers that vouch for earlier groups stop here.
     sequence_stuck_ = true;
+    if (fault != Fault::cow_read_failure) suspect_diff();
     retire(batch);
     post_losses();
     list = form_batches();
@@ -42,6 +43,7 @@ void Volume::Impl::settle_losses() {
   for (;;) {
     CopyQueue failed;
     std::vector<std::shared_ptr<Snapshot>> victims;
+    Fault fault = Fault::none;  // Anything else: the copies are kept, and the volume fails.
     {
       const std::lock_guard lock(mutex_);
       if (failing_.head == nullptr) {
@@ -50,6 +52,12 @@ void Volume::Impl::settle_losses() {
       }
       failed = std::exchange(failing_, {});
       victims = victims_of(failed);
+      if (must_protect(victims)) fault = failing_fault_;
+    }
+    if (fault != Fault::none) {
+      raise_fault(fault);
+      let_through(failed, {});  // What waits gets EIO.
+      continue;
     }
     const Status recorded = victims.empty() ? Status{} : mark_lost(victims);
     if (!recorded) {

@@ -88,15 +88,21 @@ bool Volume::Impl::punch_one() {
   std::uint32_t segment = 0;
   {
     const std::lock_guard lock(mutex_);
-    if (space_.stopping || space_.no_punching || closed_.load()) return false;
+    if (space_.stopping || closed_.load()) return false;
+    if (space_.no_punching && !over_maximum()) return false;
     space_.punch_waits = holds_ > 0;
     if (space_.punch_waits) return false;
     const std::uint64_t keep =
         2 * std::max(space_.ahead_bytes, kSegmentsAhead * layout_.segment_bytes);
-    if (ready_bytes() <= keep) return false;
-    const auto taken = segments_.take_to_punch();
+    const bool initial = segments_.count() - segments_.bare_count() <= space_.initial_segments;
+    if (!over_maximum() && (initial || ready_bytes() <= keep)) return false;
+    const auto taken = segments_.take_to_punch(over_maximum());
     if (!taken) return false;
     segment = *taken;
+    if (space_.no_punching) {  // At least nothing more is written there.
+      segments_.put_bare(segment);
+      return true;
+    }
   }
   block::Request discard;
   discard.op = block::Op::discard;

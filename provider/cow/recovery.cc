@@ -43,6 +43,7 @@ constexpr unsigned kGenerationShift = 32;  // Opens above, segments taken into u
 
 Status Volume::Impl::recover() {
   const std::lock_guard table(table_mutex_);
+  adopt_settings();
   Scan scan;
   scan.same_boot = superblock_.boot_id == options_.boot_id;
   scan.trusted = superblock_.trusted_sequence;
@@ -65,6 +66,12 @@ Status Volume::Impl::recover() {
   ++superblock_.open_count;
   superblock_.trusted_sequence = completed_sequence_;
   segments_.start_generations(superblock_.open_count << kGenerationShift);
+  format::Settings& settings = superblock_.settings;
+  if (scan.lost_newly && settings.protection_level == 1 && settings.fault == 0) {
+    settings.fault = static_cast<std::uint32_t>(Fault::meta_data_corruption);
+    settings.fault_filetime = clock_.wall_filetime();
+    adopt_settings();
+  }
   if (Status written = write_superblock(false); !written) return written;
   {
     const std::lock_guard grow(grow_mutex_);
@@ -188,6 +195,7 @@ Status Volume::Impl::settle_stages(Scan& scan) {
     if (ended) slot.state = SlotState::free;
     if (newly_lost) {
       slot.lost = true;
+      scan.lost_newly = true;
       log_.error("snapshot lost: records of it are damaged or were never kept",
                  {{"volume", id().to_string()}, {"snapshot", slot.id.to_string()}});
     }

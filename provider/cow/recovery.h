@@ -20,6 +20,7 @@ struct Volume::Impl::Scan : IndexScan {
   std::uint64_t epoch_max = 0;
   std::uint64_t lost_up_to_epoch = 0;  // Snapshots up to here may have lost records.
   bool same_boot = false;
+  bool lost_newly = false;  // A snapshot was found lost that was not before.
 };
 
 }  // namespace umbra::cow

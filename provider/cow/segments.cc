@@ -117,9 +117,10 @@ bool Segments::drop(std::uint32_t segment) {
   return true;
 }
 
-std::optional<std::uint32_t> Segments::take_to_punch() {
-  const auto it = std::find_if(free_.begin(), free_.end(),
-                               [this](std::uint32_t segment) { return at(segment).punchable; });
+std::optional<std::uint32_t> Segments::take_to_punch(bool any) {
+  const auto it = std::find_if(free_.begin(), free_.end(), [this, any](std::uint32_t segment) {
+    return any || at(segment).punchable;
+  });
   if (it == free_.end()) return std::nullopt;
   const std::uint32_t segment = *it;
   free_.erase(it);
@@ -144,6 +145,15 @@ void Segments::put_bare(std::uint32_t segment) {
 void Segments::put_ready(std::uint32_t segment) {
   --taken_out_;
   free_.insert(free_.begin(), segment);  // So that the lowest of several is taken first.
+}
+
+std::uint64_t Segments::cut_free_end(std::uint64_t least) {
+  for (; count_ > least; --count_) {
+    const auto last = static_cast<std::uint32_t>(count_ - 1);
+    if (std::erase(free_, last) == 0 && bare_.erase(last) == 0) break;
+    at(last).punchable = false;
+  }
+  return count_;
 }
 
 std::optional<std::uint32_t> Segments::take_aside() {

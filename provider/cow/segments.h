@@ -67,14 +67,18 @@ class Segments {
   /// none.
   [[nodiscard]] bool pin(std::uint32_t segment) noexcept;
 
-  /// Takes a ready segment that has held records out, so that its data can be given back to the
-  /// host. Nothing: there is none. Afterwards it is put_bare() or put_ready().
-  [[nodiscard]] std::optional<std::uint32_t> take_to_punch();
+  /// Takes a ready segment that has held records (or `any`) out, so that its data can be given back
+  /// to the host. Nothing: there is none. Afterwards it is put_bare() or put_ready().
+  [[nodiscard]] std::optional<std::uint32_t> take_to_punch(bool any);
   /// Takes a bare segment out, so that its space can be allocated: the lowest. Nothing: there is
   /// none. Afterwards it is put_ready() or put_bare().
   [[nodiscard]] std::optional<std::uint32_t> take_bare();
   void put_bare(std::uint32_t segment);
   void put_ready(std::uint32_t segment);
+
+  /// Forgets free segments at the end, as long as there are more than `least`. How many there are
+  /// now. They may come back by grow_to().
+  std::uint64_t cut_free_end(std::uint64_t least);
 
   /// Takes a free segment out of use for records: it becomes a part of the snapshot table, for
   /// good, or holds blobs. Nothing: there is no free segment.

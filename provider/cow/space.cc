@@ -58,7 +58,8 @@ bool Volume::Impl::post_grow() noexcept {
   const std::uint64_t maximum = diff_maximum_.load();
   const bool may_be_larger = !space_.fixed_size && segments_.count() < kSegmentsMax &&
                              (maximum == 0 || layout_.segments_in(maximum) > segments_.count());
-  if (!may_be_larger && segments_.bare_count() == 0) return false;
+  const bool may_allocate = segments_.bare_count() > 0 && allocated_below_maximum();
+  if (!may_be_larger && !may_allocate) return false;
   if (!space_.growth.over(clock_.now())) {
     post_tick();
     return false;
@@ -156,6 +157,7 @@ bool Volume::Impl::allocate_bare(std::uint64_t least_bytes, std::uint64_t wanted
     {
       const std::lock_guard lock(mutex_);
       if (ready_bytes() >= wanted_bytes) return true;
+      if (!allocated_below_maximum()) return ready_bytes() >= least_bytes;
       const auto taken = segments_.take_bare();
       if (!taken) return ready_bytes() >= least_bytes;
       segment = *taken;
@@ -201,10 +203,11 @@ void Volume::Impl::out_of_space() noexcept {
   post_losses();
 }
 
-std::shared_ptr<Snapshot> Volume::Impl::evictable() const noexcept {
-  if (space_.eviction_failed) return nullptr;
+std::shared_ptr<Snapshot> Volume::Impl::evictable() noexcept {
+  if (space_.eviction_failed || protects_.load()) return nullptr;
   for (auto it = living_.begin(); it != living_.end() && std::next(it) != living_.end(); ++it) {
-    return snapshots_.at(*it);
+    const auto& snapshot = snapshots_.at(*it);
+    if (!is_retained(snapshot->slot)) return snapshot;
   }
   return nullptr;
 }
@@ -322,11 +325,43 @@ void Volume::Impl::tick() {
   const std::lock_guard lock(mutex_);
   space_.ticking = false;
   if (space_.stopping || closed_.load()) return;
-  const bool held = failing_.head != nullptr;
-  if (held && holds_ == 0) post_losses();
-  const bool retry = space_.growth.pending() && space_.growth.over(clock_.now());
-  if (retry && holds_ == 0) (void)post_grow();
-  if (held || (space_.growth.pending() && !growing_)) post_tick();
+  const bool growth_waits = space_.growth.pending() && !growing_;
+  if (holds_ == 0) {
+    if (space_.suspect || fault_unsaved_) post(&Impl::look_after);
+    if (failing_.head != nullptr) post_losses();
+    if (growth_waits && space_.growth.over(clock_.now())) (void)post_grow();
+  }
+  if (failing_.head != nullptr || growth_waits || space_.suspect || fault_unsaved_) post_tick();
+}
+
+void Volume::Impl::suspect_diff() noexcept {
+  space_.suspect = true;
+  post_tick();
+}
+
+// A read of a superblock says whether the device is there at all; what it holds is not looked at.
+void Volume::Impl::look_after() {
+  save_fault();
+  const AlignedBuffer block = make_aligned(format::kBlockBytes);
+  block::Request read;
+  read.op = block::Op::read;
+  read.offset_bytes = format::kSuperblockOffsets[0];
+  read.size_bytes = format::kBlockBytes;
+  read.buffer = block.get();
+  const int error = block::run(diff_, read);
+  const std::lock_guard lock(mutex_);
+  space_.suspect = error != 0;
+  const bool gone = error != 0;
+  if (gone == space_.gone) return;
+  space_.gone = gone;
+  Event event;
+  event.kind = gone ? EventKind::diff_area_gone : EventKind::diff_area_back;
+  if (gone) event.text = "errno " + std::to_string(error);
+  tell(std::move(event));
+  if (gone) return;
+  space_.growth.reset();
+  space_.eviction_failed = false;
+  if (failing_.head != nullptr) post_losses();
 }
 
 }  // namespace umbra::cow

@@ -29,6 +29,7 @@ struct SpaceState {
   // Filling up.
   WriteRate rate;
   Thresholds thresholds;
+  std::uint64_t initial_segments = 0;      // Not given back to the host.
   std::uint64_t ahead_bytes = 0;           // That should be ready, as of the last look.
   std::optional<TimePoint> starved_since;  // Since when some copy has waited for space.
   std::optional<std::uint64_t>
@@ -50,6 +51,8 @@ struct SpaceState {
   // Being told.
   std::deque<Event> events;
   std::uint64_t events_dropped = 0;
+  bool suspect = false;  // An I/O to the diff area failed: look whether it is there.
+  bool gone = false;     // It was not.
   bool telling = false;  // A job is posted or runs.
   bool ticking = false;  // A timer is set.
 };

@@ -174,6 +174,15 @@ std::optional<SnapshotRecord> Volume::find(const SnapshotId& snapshot) const {
 }
 std::size_t Volume::count() const { return impl_->count(); }
 Statistics Volume::statistics() const { return impl_->statistics(); }
+Protection Volume::protection() const { return impl_->protection(); }
+Status Volume::set_protection_level(ProtectionLevel level) {
+  return impl_->set_protection_level(level);
+}
+Status Volume::clear_protection_fault() { return impl_->clear_protection_fault(); }
+Status Volume::set_retention(const RetentionPolicy& policy) { return impl_->set_retention(policy); }
+Status Volume::retain(const SnapshotId& snapshot, std::int64_t until_filetime) {
+  return impl_->retain(snapshot, until_filetime);
+}
 Status Volume::close() { return impl_->close(); }
 Result<MigrateReport> Volume::migrate(block::ResizableDevice& target, const MigrateOptions& options,
                                       const OnMigrateProgress& on_progress) {

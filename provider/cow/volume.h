@@ -147,6 +147,33 @@ struct OpenOptions {
   bool accept_changed_origin = false;
 };
 
+/// VSS_PROTECTION_LEVEL.
+enum class ProtectionLevel : std::uint32_t {
+  original_volume = 0,  // A copy that cannot be made costs snapshots.
+  snapshot = 1,         // It costs the volume: live I/O fails until the fault is cleared.
+};
+
+/// VSS_VOLUME_PROTECTION_INFO.
+struct Protection {
+  ProtectionLevel level = ProtectionLevel::original_volume;
+  Fault fault = Fault::none;
+  std::int64_t fault_filetime = 0;
+  bool offline = false;  // All live I/O gets EIO.
+};
+
+struct RetentionPolicy {
+  std::int64_t longest_seconds = 0;  // Of a lock; 0: none can be set. Locks that exist stay.
+  /// While a copy is locked, none is made that would leave less than this of the maximum.
+  std::uint64_t reserve_bytes = 0;
+};
+
+/// What a new maximum has done.
+struct MaximumChange {
+  std::vector<SnapshotId> deleted;  // Oldest first.
+  std::uint64_t diff_bytes = 0;     // The diff area's size now.
+  std::uint64_t used_bytes = 0;
+};
+
 /// How far a snapshot is. Only `created` ones are for everybody's eyes.
 enum class Stage : std::uint8_t {
   prepared = 1,   // Has a durable place; no point in time yet. Does not survive reopening.
@@ -173,6 +200,7 @@ struct SnapshotRecord {
   std::int64_t creation_filetime = 0;
   std::uint64_t epoch = 0;          // Order of the points in time on this volume.
   std::vector<SnapshotId> members;  // Of the set, over all volumes; empty before post_commit().
+  std::int64_t retain_until_filetime = 0;  // Retention lock; 0: there was none.
 };
 
 // --- changes ---------------------------------------------------------------------------------
@@ -233,12 +261,6 @@ struct RevertStatus {
   std::uint64_t bytes_done = 0;
   bool stopped = false;  // It goes on at the next open(). Writes to what is not reverted give EIO.
   std::string trouble;   // Why it stopped.
-};
-
-struct MaximumChange {
-  std::vector<SnapshotId> deleted;  // Oldest first.
-  std::uint64_t diff_bytes = 0;     // The diff area's size now.
-  std::uint64_t used_bytes = 0;
 };
 
 /// What is kept about the diff area's maximum.
@@ -330,15 +352,10 @@ class Volume {
   /// background, in bounded steps, and what is more than the volume will soon need is given back to
   /// the host; a restart goes on with it. `cause` is for the audit.
   /// Open devices of it answer EIO. Errors: object_not_found; volume_in_use (open_snapshot()
-  /// devices exist, and not `force`); io_error (still there).
+  /// devices exist, and not `force`); access_denied (retention lock); io_error (still there).
   [[nodiscard]] Status remove(const SnapshotId& snapshot, bool force,
                               const RemovalCause& cause = {});
 
-  /// ChangeDiffAreaMaximumSize. 0: no bound. A larger one works at once. A smaller one deletes the
-  /// oldest snapshots until what is in use fits. Blocks; durable. Errors: insufficient_storage
-  /// (below diff_bytes_min(), or what is left cannot be deleted); io_error (some are deleted
-  /// already).
-  [[nodiscard]] Result<MaximumChange> set_diff_maximum(std::uint64_t bytes);
   /// What the next open() begins with; the maximum of now stays. Durable; as before on failure
   /// (io_error). Threads: any time.
   [[nodiscard]] Status keep_association(const Association& association);
@@ -418,6 +435,31 @@ class Volume {
   [[nodiscard]] Result<MigrateReport> migrate(
       block::ResizableDevice& target, const MigrateOptions& options,
       const std::function<bool(const MigrateProgress&)>& on_progress);
+
+  // --- space and policy: all durable on success, as before on failure; io_error ----------------
+
+  /// ChangeDiffAreaMaximumSize. 0: no bound. A larger one works at once. A smaller one deletes the
+  /// oldest snapshots until what is in use fits, cuts off the free end of the file, and gives free
+  /// space back to the host; on io_error some are deleted already. Blocks. Errors:
+  /// insufficient_storage (below diff_bytes_min()); access_denied (a locked snapshot would have to
+  /// go: nothing is changed).
+  [[nodiscard]] Result<MaximumChange> set_diff_maximum(std::uint64_t bytes);
+  /// GetVolumeProtectLevel. Threads: any time.
+  [[nodiscard]] Protection protection() const;
+  /// SetVolumeProtectLevel. The same level is no change. Errors: bad_state (lowered while faulted);
+  /// access_denied (lowered while a snapshot is locked).
+  [[nodiscard]] Status set_protection_level(ProtectionLevel level);
+  /// ClearVolumeProtectFault: live I/O works again. The caller has seen to it that nobody has it
+  /// mounted. Without a fault nothing happens. On io_error it stays faulted.
+  [[nodiscard]] Status clear_protection_fault();
+  /// Errors: invalid_argument.
+  [[nodiscard]] Status set_retention(const RetentionPolicy& policy);
+  /// Until then the snapshot cannot be deleted, lost or evicted, and the protection level not be
+  /// lowered; a write that would cost it faults the volume. Can be made longer, never shorter.
+  /// Errors: object_not_found; bad_state (prepared; no policy); snapshot_lost;
+  /// unsupported_context (not persistent); invalid_argument (in the past, shorter than it is, or
+  /// beyond the longest term).
+  [[nodiscard]] Status retain(const SnapshotId& snapshot, std::int64_t until_filetime);
 
   /// Waits for what is in flight, flushes both devices, marks the diff area clean. The caller has
   /// stopped submitting. Idempotent. Errors: io_error (it is as after a crash; nothing is lost that
