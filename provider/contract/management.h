@@ -39,6 +39,15 @@ class SystemProvider::Management final : public DiffAreaManagement {
       const std::string& diff_volume) override;
   [[nodiscard]] Result<std::vector<DiffAreaProp>> query_diff_areas_for_snapshot(
       const SnapshotId& snapshot) override;
+  // protection.cc
+  [[nodiscard]] Status set_volume_protect_level(const VolumeRef& volume,
+                                                ProtectionLevel level) override;
+  [[nodiscard]] Result<VolumeProtectionInfo> get_volume_protect_level(
+      const VolumeRef& volume) override;
+  [[nodiscard]] Status clear_volume_protect_fault(const VolumeRef& volume,
+                                                  OperationMonitor& monitor) override;
+  [[nodiscard]] Status retain_snapshot(const SnapshotId& snapshot,
+                                       std::int64_t until_filetime) override;
 
  private:
   [[nodiscard]] Result<std::vector<EntryPtr>> entries_of(const VolumeRef& volume) const;

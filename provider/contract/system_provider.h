@@ -93,6 +93,12 @@ struct SystemProviderOptions {
   /// Client-accessible copies of a volume: when one more is created, the oldest goes. VSS's
   /// MaxShadowCopies.
   std::uint32_t client_accessible_max = kClientAccessibleMaxDefault;
+  /// Longest term of a retention lock, and what it keeps free: retain_snapshot() makes it the
+  /// volume's policy. 0 s: locks are refused.
+  cow::RetentionPolicy retention;
+  /// Who uses the live volume, one line each. May be null: nobody is known. Called with nothing
+  /// locked.
+  std::function<std::vector<std::string>(const VolumeId&)> live_users;
   /// Told what happens to copies and diff areas. May be null. Called with nothing locked, from any
   /// thread; must return quickly.
   std::function<void(ProviderEvent)> on_event;

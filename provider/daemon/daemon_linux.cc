@@ -9,6 +9,7 @@
 #include "engine/platform/clock.h"
 #include "engine/rpc/provider_server.h"
 #include "provider/contract/system_provider.h"
+#include "provider/daemon/audit_posix.h"
 #include "provider/daemon/diff_volumes_linux.h"
 #include "provider/daemon/file_stores.h"
 #include "provider/daemon/front_ends_linux.h"
@@ -26,6 +27,7 @@ namespace {
 constexpr const char* kVersion = UMBRA_VERSION;
 constexpr std::chrono::seconds kStartPatience{30};  // For the locks of a process that was killed.
 constexpr std::chrono::minutes kLastFlushLimit{5};  // Of one volume, at the end.
+constexpr std::chrono::milliseconds kAuditPatience{100};  // For a line that is being written.
 
 // The provider's registry as the volume manager wants it.
 class ProviderRegistry final : public Registry {
@@ -74,6 +76,7 @@ struct Daemon::Parts {
   LinuxDiffVolumes diff_volumes{{}};
   rpc::EventLog events;
   StoreEvents store_events{[this](ProviderEvent event) { events.add(std::move(event)); }};
+  std::unique_ptr<AuditLog> audit;  // The stores tell it, and it tells store_events.
   std::unique_ptr<contract::SystemProvider> provider;
   std::unique_ptr<rpc::OperationTable> operations;  // Ends before the provider.
   std::unique_ptr<ProviderRegistry> registry;
@@ -123,17 +126,30 @@ Status Daemon::Parts::open_outside(const DaemonOptions& options) {
 Status Daemon::Parts::open_volumes(const DaemonOptions& options) {
   const auto boot = read_boot_id();
   if (!boot) return fail(boot.error());
+  audit =
+      std::make_unique<AuditLog>(options.state_dir + "/audit.log", sink,
+                                 [this](const cow::Event& event) { store_events.on_event(event); });
   contract::SystemProviderOptions provider_options;
   provider_options.machine_name = machine_name();
   provider_options.version = kVersion;
   provider_options.drill_hold = options.drill_hold;
-  provider_options.before_freeze = [this] { sink.hold(); };
-  provider_options.after_thaw = [this] { sink.release(); };
+  provider_options.before_freeze = [this] {
+    sink.hold();
+    audit->hold(kAuditPatience);
+  };
+  provider_options.after_thaw = [this] {
+    audit->release();
+    sink.release();
+  };
   provider_options.absent_volumes = [this] { return volumes->not_attached(); };
   diff_volumes = LinuxDiffVolumes(options.run_dir);
   provider_options.diff_volumes = &diff_volumes;
   provider_options.diff_bytes_min = options.diff_bytes_min;
   provider_options.client_accessible_max = options.client_accessible_max;
+  provider_options.retention = options.retention;
+  provider_options.live_users = [this](const VolumeId& volume) {
+    return front_ends->users(volume);
+  };
   provider_options.on_event = [this](ProviderEvent event) { events.add(std::move(event)); };
   provider = std::make_unique<contract::SystemProvider>(*guardian, *front_ends, sink,
                                                         system_clock(), provider_options);
@@ -145,7 +161,7 @@ Status Daemon::Parts::open_volumes(const DaemonOptions& options) {
   store_options.boot_id = *boot;
   store_options.lost_store = state.get();
   store_options.log = &sink;
-  store_options.events = &store_events;
+  store_options.events = audit.get();
   store_options.engine = options.io_engine;
   stores = std::make_unique<FileStores>(store_options);
   volumes = std::make_unique<VolumeManager>(

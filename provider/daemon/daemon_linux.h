@@ -17,6 +17,7 @@
 
 #include "engine/platform/file_device.h"
 #include "engine/platform/log_spdlog.h"
+#include "provider/cow/volume.h"
 #include "umbra/result.h"
 
 namespace umbra::cowd {
@@ -29,6 +30,7 @@ struct DaemonOptions {
   std::chrono::milliseconds drill_hold{0};
   std::uint64_t diff_bytes_min = 0;  // 0: the store's own.
   std::uint32_t client_accessible_max = 64;
+  cow::RetentionPolicy retention;
   FileEngine io_engine = FileEngine::automatic;
 };
 

@@ -5,6 +5,7 @@
 #include <array>
 #include <filesystem>
 
+#include "provider/daemon/host_space_posix.h"
 #include "provider/daemon/patience.h"
 #include "provider/format/diff_area.h"
 
@@ -17,6 +18,7 @@ namespace fs = std::filesystem;
 struct Parts {
   std::unique_ptr<FileDevice> origin;
   std::unique_ptr<FileDevice> diff;
+  std::unique_ptr<FileHostSpace> host_space;
   std::unique_ptr<cow::Volume> volume;
 };
 
@@ -153,12 +155,18 @@ Result<OpenedStore> open_parts(const OpenStore& request, const FileStoresOptions
   }
   const auto formatted = format_if_needed(request, *origin, *diff);
   if (!formatted) return fail(formatted.error());
+  // What lies on a volume of ours is not asked: the answer may wait for ourselves.
+  std::unique_ptr<FileHostSpace> host_space;
+  if (!request.apart && !diff->identity().block_device) {
+    host_space = std::make_unique<FileHostSpace>(request.diff_area_path, request.origin_path);
+  }
   cow::OpenOptions open;
   open.volume_id = request.volume_id;
   open.boot_id = options.boot_id;
   open.log = options.log;
   open.lost_store = options.lost_store;
   open.events = options.events;
+  open.host_space = host_space.get();
   open.snapshots_max = request.snapshots_max;
   open.origin_identity = origin->lasting_identity();
   open.origin_change_time = [device = origin.get()] { return device->settled_change_time(); };
@@ -168,6 +176,7 @@ Result<OpenedStore> open_parts(const OpenStore& request, const FileStoresOptions
   auto parts = std::make_shared<Parts>();
   parts->origin = std::move(origin);
   parts->diff = std::move(diff);
+  parts->host_space = std::move(host_space);
   parts->volume = std::move(*volume);
   OpenedStore opened;
   opened.store = std::make_unique<FileStore>(std::move(parts));

@@ -29,6 +29,7 @@ using namespace umbra::cowd;
 constexpr const char* kSystemRunDir = "/run/umbra";
 constexpr const char* kSystemStateDir = "/var/lib/umbra";
 constexpr int kDrillHoldMsMax = 60'000;
+constexpr std::int64_t kRetentionSecondsMax = std::int64_t{100} * 365 * 86'400;
 constexpr std::uint64_t kDiffMibMinMax = 50 * 1024;  // As VSS has it: 50 GB.
 
 struct Arguments {
@@ -41,6 +42,7 @@ struct Arguments {
   int drill_hold_ms = 0;
   std::uint64_t diff_mib_min = 0;
   std::uint32_t client_accessible_max = contract::kClientAccessibleMaxDefault;
+  cow::RetentionPolicy retention;
   FileEngine io_engine = FileEngine::automatic;
 };
 
@@ -101,6 +103,7 @@ int serve(const Arguments& arguments, LogLevel level) {
   options.io_engine = arguments.io_engine;
   options.diff_bytes_min = arguments.diff_mib_min << 20U;
   options.client_accessible_max = arguments.client_accessible_max;
+  options.retention = arguments.retention;
   options.drill_hold = std::chrono::milliseconds(arguments.drill_hold_ms);
   if (arguments.drill_hold_ms > 0) {
     log.warning("every write hold is stretched, for a drill", {{"ms", arguments.drill_hold_ms}});
@@ -152,6 +155,12 @@ int main(int argc, char** argv) {
   app.add_option("--max-shadow-copies", arguments.client_accessible_max,
                  "Client-accessible copies of a volume; one more costs the oldest (64)")
       ->check(CLI::Range(std::uint32_t{1}, contract::kClientAccessibleMaxMax));
+  app.add_option("--retention-longest", arguments.retention.longest_seconds,
+                 "Longest term of a retention lock, in seconds (0: locks are refused)")
+      ->check(CLI::Range(std::int64_t{0}, kRetentionSecondsMax));
+  app.add_option("--retention-reserve", arguments.retention.reserve_bytes,
+                 "While a copy is locked, bytes of the diff area's maximum that new copies leave "
+                 "free (0)");
   app.add_option("--guardian-fd", arguments.guardian_fd,
                  "Given by umbra-guardian; without it umbra-cowd starts one and becomes its child");
   app.add_option("--drill-hold-ms", arguments.drill_hold_ms,

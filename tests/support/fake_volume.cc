@@ -282,6 +282,43 @@ Association Volume::kept_association() const {
   return impl_->disk.kept_;
 }
 
+Protection Volume::protection() const {
+  const std::lock_guard lock(impl_->disk.mutex_);
+  return impl_->disk.protection;
+}
+
+Status Volume::set_protection_level(ProtectionLevel level) {
+  auto& disk = impl_->disk;
+  if (auto status = disk.step("set_protection_level"); !status) return status;
+  const std::lock_guard lock(disk.mutex_);
+  disk.protection.level = level;
+  return {};
+}
+
+Status Volume::clear_protection_fault() {
+  auto& disk = impl_->disk;
+  if (auto status = disk.step("clear_protection_fault"); !status) return status;
+  const std::lock_guard lock(disk.mutex_);
+  disk.protection = {disk.protection.level, Fault::none, 0, false};
+  return {};
+}
+
+Status Volume::set_retention(const RetentionPolicy& policy) {
+  const std::lock_guard lock(impl_->disk.mutex_);
+  impl_->disk.longest_retention_seconds = policy.longest_seconds;
+  return {};
+}
+
+Status Volume::retain(const SnapshotId& snapshot, std::int64_t until_filetime) {
+  auto& disk = impl_->disk;
+  if (auto status = disk.step("retain"); !status) return status;
+  const std::lock_guard lock(disk.mutex_);
+  auto* stored = disk.find(snapshot);
+  if (stored == nullptr) return fail(Errc::object_not_found, "");
+  stored->record.retain_until_filetime = until_filetime;
+  return {};
+}
+
 Statistics Volume::statistics() const {
   Statistics statistics;
   {

@@ -48,6 +48,9 @@ class FakeDisk final : public block::ResizableDevice {
 
   /// What statistics() and set_diff_maximum() know: each copy takes `copy_bytes`.
   std::uint64_t copy_bytes = 1U << 20U;
+  /// What protection() says; set_protection_level() and clear_protection_fault() change it.
+  cow::Protection protection;
+  std::int64_t longest_retention_seconds = 0;  // As set_retention() left it.
 
   const std::string name;
   const VolumeId id = VolumeId::random();

@@ -48,7 +48,10 @@ class NotingMonitor final : public OperationMonitor {
 };
 
 struct World {
-  explicit World(std::uint32_t client_accessible_max = kClientAccessibleMaxDefault) {
+  explicit World(std::uint32_t client_accessible_max = kClientAccessibleMaxDefault,
+                 std::int64_t longest_retention_seconds = 0) {
+    options.retention.longest_seconds = longest_retention_seconds;
+    options.live_users = [this](const VolumeId&) { return users; };
     options.machine_name = "host";
     options.diff_volumes = &places;
     options.diff_bytes_min = 1 << 20;
@@ -111,6 +114,7 @@ struct World {
   std::unique_ptr<SystemProvider> provider;
   VolumeRef volume;
   NotingMonitor monitor;
+  std::vector<std::string> users;
   std::vector<ProviderEvent> told;
 };
 
@@ -219,6 +223,67 @@ TEST_CASE("maxima have a least, and may be volatile", "[contract]") {
   CHECK_FALSE(world.area().explicit_association);
   REQUIRE(world.change(kAssocNoMaxSpace));
   CHECK_FALSE(world.area().volatile_maximum);
+}
+
+TEST_CASE("copies are protected once the association is explicit", "[contract]") {
+  World world;
+  auto& management = world.management();
+  CHECK(management.set_volume_protect_level(world.volume, ProtectionLevel::snapshot).error().code ==
+        Errc::volume_not_supported);
+  REQUIRE(management.set_volume_protect_level(world.volume, ProtectionLevel::original_volume));
+  REQUIRE(world.change(7 * kMiB));
+  REQUIRE(management.set_volume_protect_level(world.volume, ProtectionLevel::snapshot));
+  CHECK(world.disk.protection.level == cow::ProtectionLevel::snapshot);
+  const auto info = management.get_volume_protect_level(world.volume);
+  REQUIRE(info);
+  CHECK(info->level == ProtectionLevel::snapshot);
+  CHECK(info->fault == ProtectionFault::none);
+  CHECK_FALSE(info->volume_is_offline);
+  REQUIRE(management.set_volume_protect_level(world.volume, ProtectionLevel::original_volume));
+  CHECK(world.disk.protection.level == cow::ProtectionLevel::original_volume);
+}
+
+TEST_CASE("a fault is shown, and cleared only when nobody uses the volume", "[contract]") {
+  World world;
+  auto& management = world.management();
+  REQUIRE(management.clear_volume_protect_fault(world.volume, world.monitor));  // None.
+  world.disk.protection = {cow::ProtectionLevel::snapshot, cow::Fault::diff_area_full, 77, true};
+  const auto info = management.get_volume_protect_level(world.volume);
+  REQUIRE(info);
+  CHECK(info->fault == ProtectionFault::diff_area_full);
+  CHECK(info->fault_filetime == 77);
+  CHECK(info->volume_is_offline);
+  CHECK(info->failure == Errc::io_error);
+  CHECK(management.set_volume_protect_level(world.volume, ProtectionLevel::original_volume)
+            .error()
+            .code == Errc::volume_in_use);
+  world.users = {"mounted at /srv"};
+  const auto refused = management.clear_volume_protect_fault(world.volume, world.monitor);
+  REQUIRE_FALSE(refused);
+  CHECK(refused.error().code == Errc::volume_in_use);
+  CHECK(refused.error().context.find("mounted at /srv") != std::string::npos);
+  CHECK(world.disk.protection.offline);
+  world.users.clear();
+  REQUIRE(management.clear_volume_protect_fault(world.volume, world.monitor));
+  CHECK_FALSE(world.disk.protection.offline);
+  CHECK(world.disk.protection.level == cow::ProtectionLevel::snapshot);
+}
+
+TEST_CASE("retention locks need a longest term", "[contract]") {
+  const auto policy = GENERATE(std::int64_t{0}, std::int64_t{3600});
+  World world(kClientAccessibleMaxDefault, policy);
+  const auto copy = world.take();
+  const auto kept = world.management().retain_snapshot(copy, 1234);
+  if (policy == 0) {
+    REQUIRE_FALSE(kept);
+    CHECK(kept.error().code == Errc::access_denied);
+    CHECK(world.disk.longest_retention_seconds == 0);
+  } else {
+    REQUIRE(kept);
+    CHECK(world.disk.longest_retention_seconds == 3600);
+    CHECK(world.management().retain_snapshot(SnapshotId::random(), 1234).error().code ==
+          Errc::object_not_found);
+  }
 }
 
 TEST_CASE("a change at another place than the area's is refused", "[contract]") {
