@@ -26,10 +26,15 @@ constexpr std::chrono::minutes kLongFlushLimit{10};
 
 // What a caller may ask for. The copies are differential whether asked or not; only what was asked
 // for is shown.
-constexpr std::uint32_t kAttributesOffered = attribute::kPersistent | attribute::kNoAutorecovery |
-                                             attribute::kClientAccessible |
-                                             attribute::kNoAutoRelease | attribute::kNoWriters |
-                                             attribute::kNotSurfaced | attribute::kDifferential;
+constexpr std::uint32_t kAttributesOffered =
+    attribute::kPersistent | attribute::kNoAutorecovery | attribute::kClientAccessible |
+    attribute::kNoAutoRelease | attribute::kNoWriters | attribute::kNotSurfaced |
+    attribute::kDifferential | attribute::kAutorecover | attribute::kRollbackRecovery |
+    attribute::kTxfRecovery;
+// Each of them asks for a copy that writers may change before it is read-only for ever. Which kind
+// of recovery they do is their affair.
+constexpr std::uint32_t kRecoveries =
+    attribute::kAutorecover | attribute::kRollbackRecovery | attribute::kTxfRecovery;
 
 constexpr std::array<std::uint32_t, 6> kContexts = {
     context::kBackup,      context::kFileShareBackup,  context::kNasRollback,
@@ -41,10 +46,17 @@ Status check_attributes(std::uint32_t attributes) {
     return fail(Errc::unsupported_context, "the attributes are those of no context");
   }
   if ((attributes & ~kAttributesOffered) != 0) {
-    return fail(Errc::unsupported_context,
-                "auto-recovery, transport and clones are not offered by this provider");
+    return fail(Errc::unsupported_context, "transport and clones are not offered by this provider");
+  }
+  if ((attributes & attribute::kNoAutorecovery) != 0 && (attributes & kRecoveries) != 0) {
+    return fail(Errc::unsupported_context, "recovery of the copy is asked for and ruled out");
   }
   return {};
+}
+
+// A copy that nobody can reach cannot be recovered by anybody.
+bool has_recovery_window(std::uint32_t attributes) {
+  return (attributes & kRecoveries) != 0 && (attributes & attribute::kNotSurfaced) == 0;
 }
 
 Error aborted_error() { return {Errc::bad_state, "the set was aborted"}; }
@@ -68,6 +80,8 @@ tl::unexpected<Error> provider_error(const Error& error) {
     case Errc::nested_volume_limit:
     case Errc::snapshot_lost:
     case Errc::volume_in_use:
+    case Errc::autorecovery_failed:
+    case Errc::revert_in_progress:
     case Errc::provider_veto: return fail(error);
     default: return fail(Errc::provider_veto, error.to_string());
   }
@@ -503,8 +517,11 @@ Status SystemProvider::pre_final_commit_snapshots(const SnapshotSetId& id) {
   const auto set = enter(id, State::postcommitted, "pre_final_commit_snapshots");
   if (!set) return fail(set.error());
   Status status = for_each_member(*set, [this](cow::Volume& volume, const PrepareSnapshot& copy) {
-    return (copy.attributes & attribute::kNotSurfaced) != 0 ? Status{}
-                                                            : surface(volume, copy.snapshot_id);
+    const SnapshotId& snapshot = copy.snapshot_id;
+    if ((copy.attributes & attribute::kNotSurfaced) != 0) return Status{};
+    if (!has_recovery_window(copy.attributes)) return surface(volume, snapshot);
+    if (Status begun = volume.begin_recovery(snapshot); !begun) return begun;
+    return surface(snapshot, volume.open_for_recovery(snapshot));
   });
   return leave(*set, std::move(status), State::prefinal);
 }
@@ -512,7 +529,16 @@ Status SystemProvider::pre_final_commit_snapshots(const SnapshotSetId& id) {
 Status SystemProvider::post_final_commit_snapshots(const SnapshotSetId& id) {
   const auto set = enter(id, State::prefinal, "post_final_commit_snapshots");
   if (!set) return fail(set.error());
-  return leave(*set, {}, State::final);
+  Status status = for_each_member(*set, [this](cow::Volume& volume, const PrepareSnapshot& copy) {
+    if (!has_recovery_window(copy.attributes)) return Status{};
+    // Taken away first: what a mount or a client still has to write would be lost.
+    if (const Status closed = withdraw(copy.snapshot_id, false); !closed) {
+      return Status(fail(closed.error(), "a writer still uses the copy that it recovered"));
+    }
+    if (Status ended = volume.end_recovery(copy.snapshot_id); !ended) return ended;
+    return surface(volume, copy.snapshot_id);
+  });
+  return leave(*set, std::move(status), State::final);
 }
 
 Status SystemProvider::confirm_set(const SnapshotSetId& id) {

@@ -214,6 +214,8 @@ class SystemProvider final : public Provider {
   void log_hold(const SnapshotSetId& set, std::size_t volumes, const GateTimes& gates) const;
 
   [[nodiscard]] Status surface(cow::Volume& volume, const SnapshotId& snapshot);
+  [[nodiscard]] Status surface(const SnapshotId& snapshot,
+                               Result<std::shared_ptr<block::Device>> device);
   void resurface(cow::Volume& volume, const SnapshotId& snapshot);
   [[nodiscard]] Status withdraw(const SnapshotId& snapshot, bool force);
   [[nodiscard]] Status remove_copy(const Copy& copy, bool force,

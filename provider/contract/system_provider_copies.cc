@@ -222,7 +222,11 @@ SnapshotProperties SystemProvider::describe(const Copy& copy) const {
 }
 
 Status SystemProvider::surface(cow::Volume& volume, const SnapshotId& snapshot) {
-  auto device = volume.open_snapshot(snapshot);
+  return surface(snapshot, volume.open_snapshot(snapshot));
+}
+
+Status SystemProvider::surface(const SnapshotId& snapshot,
+                               Result<std::shared_ptr<block::Device>> device) {
   if (!device) return fail(device.error());
   auto where = surfaces_.surface(snapshot, std::move(*device));
   if (!where) return fail(where.error(), "surfacing");

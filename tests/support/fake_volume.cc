@@ -231,6 +231,19 @@ Result<std::shared_ptr<block::Device>> Volume::open_snapshot(const SnapshotId& s
   return std::make_shared<test::FixedDevice>(stored->bytes, stored->open);
 }
 
+Status Volume::begin_recovery(const SnapshotId& snapshot) {
+  auto& disk = impl_->disk;
+  if (auto status = disk.step("begin_recovery"); !status) return status;
+  const std::lock_guard lock(disk.mutex_);
+  return disk.find(snapshot) != nullptr ? Status{} : Status(fail(Errc::object_not_found, ""));
+}
+
+Result<std::shared_ptr<block::Device>> Volume::open_for_recovery(const SnapshotId& snapshot) {
+  return open_snapshot(snapshot);
+}
+
+Status Volume::end_recovery(const SnapshotId&) { return impl_->disk.step("end_recovery"); }
+
 std::vector<SnapshotRecord> Volume::list() const {
   auto& disk = impl_->disk;
   const std::lock_guard lock(disk.mutex_);

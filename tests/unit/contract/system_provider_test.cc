@@ -85,6 +85,7 @@ struct Story {
   }
   static constexpr int kSteps = 7;
   static constexpr int kHold = 2;
+  static constexpr int kPreFinal = 4;
   Status step(int number) {
     auto& provider = *world.provider;
     switch (number) {
@@ -511,15 +512,59 @@ TEST_CASE("attributes that are not offered are refused", "[contract]") {
   VolumeRef volume;
   volume.id = world.a.id;
   for (const std::uint32_t attributes :
-       {context::kAppRollback | attribute::kAutorecover, context::kBackup | attribute::kPlex,
-        context::kBackup | attribute::kTransportable, attribute::kPersistent,
-        context::kBackup | attribute::kExposedLocally}) {
+       {context::kAppRollback | attribute::kAutorecover | attribute::kNoAutorecovery,
+        context::kBackup | attribute::kPlex, context::kBackup | attribute::kTransportable,
+        attribute::kPersistent, context::kBackup | attribute::kExposedLocally}) {
     INFO(std::hex << attributes);
     CHECK(*world.provider->is_volume_supported(volume, attributes) == false);
     Story set{world, attributes};
     CHECK(set.add(world.a).error().code == Errc::unsupported_context);
   }
   CHECK(*world.provider->is_volume_supported(volume, context::kNasRollback));
+}
+
+TEST_CASE("a copy that is to be recovered takes writes between the final commits", "[contract]") {
+  const std::uint32_t recovery =
+      GENERATE(attribute::kAutorecover, attribute::kRollbackRecovery, attribute::kTxfRecovery);
+  World world;
+  Story set{world, context::kAppRollback | recovery};
+  set.begin();
+  set.run(0, Story::kPreFinal + 1);
+  CHECK(world.surfaces.count() == 2);
+  CHECK(world.events.contains("a.begin_recovery"));
+  CHECK_FALSE(world.events.contains("a.end_recovery"));
+  set.run(Story::kPreFinal + 1, Story::kSteps);
+  CHECK(world.events.contains("a.end_recovery"));
+  CHECK(world.events.contains("b.end_recovery"));
+  CHECK(world.surfaces.count() == 2);
+  CHECK(world.copies() == 2);
+}
+
+TEST_CASE("a copy that a writer leaves mounted, or that cannot be kept, fails its set",
+          "[contract]") {
+  const bool mounted = GENERATE(true, false);
+  World world;
+  Story set{world, context::kAppRollback | attribute::kAutorecover};
+  set.begin();
+  set.run(0, Story::kPreFinal + 1);
+  if (mounted) world.surfaces.set_mounted(set.snapshots[0], true);
+  if (!mounted) world.a.fail_next("end_recovery", Errc::autorecovery_failed);
+  const Status status = world.provider->post_final_commit_snapshots(set.id);
+  REQUIRE_FALSE(status);
+  CHECK(status.error().code == (mounted ? Errc::volume_in_use : Errc::autorecovery_failed));
+  CHECK(world.on_disk() == 0);
+  CHECK(world.surfaces.count() == 0);
+}
+
+TEST_CASE("a copy without recovery, or that nobody sees, has no window", "[contract]") {
+  const std::uint32_t attributes =
+      GENERATE(context::kAppRollback, context::kAppRollback | attribute::kNoAutorecovery,
+               context::kAppRollback | attribute::kAutorecover | attribute::kNotSurfaced);
+  World world;
+  Story set{world, attributes};
+  set.create();
+  CHECK_FALSE(world.events.contains("a.begin_recovery"));
+  CHECK(world.copies() == 2);
 }
 
 TEST_CASE("a copy that shall not be surfaced is not", "[contract]") {
