@@ -295,7 +295,8 @@ void members(V& v, Ref<V, AttachVolume> m) {
   v("diff_initial_bytes", decimal(m.diff_initial_bytes));
   v("diff_maximum_bytes", decimal(m.diff_maximum_bytes));
   v("snapshots_max", m.snapshots_max), v("expose", m.expose), v("cache", m.cache);
-  v("accept_changed_origin", m.accept_changed_origin), v("force", m.force);
+  v("accept_changed_origin", m.accept_changed_origin), v("origin_moved", m.origin_moved),
+      v("force", m.force);
 }
 template <class V>
 void members(V& v, Ref<V, VolumeProperties> m) {

@@ -186,9 +186,10 @@ void Volume::Impl::note_mount() {
 // --- comparing it --------------------------------------------------------------------------------
 
 std::string Volume::Impl::what_changed(const Fingerprint& known) {
-  if (options_.origin_identity != decltype(known.identity){} &&
+  if (!options_.origin_moved && options_.origin_identity != decltype(known.identity){} &&
       known.identity != options_.origin_identity) {
-    return "it is another file than the one that the snapshots were made of";
+    return "it is another file than the one that the snapshots were made of (a faithful copy of it "
+           "is attached with --origin-moved)";
   }
   const std::uint64_t guarded = guarded_epoch(known.epoch);
   if (guarded != 0 && known.mount != mount_now_ && known.mount_before != mount_now_) {
@@ -201,7 +202,7 @@ std::string Volume::Impl::what_changed(const Fingerprint& known) {
       return "its first 128 KiB are not what they were";
     }
     const std::int64_t now = options_.origin_change_time ? options_.origin_change_time() : 0;
-    if (known.change_time != 0 && now != 0 && now != known.change_time) {
+    if (!options_.origin_moved && known.change_time != 0 && now != 0 && now != known.change_time) {
       return "the file was written after it had been detached";
     }
   }
@@ -244,6 +245,7 @@ Status Volume::Impl::check_origin() {
   Fingerprint kept = known;
   if (!guards || !change.empty()) kept = {};  // The next snapshot makes a new one.
   kept.clean = false;
+  if (options_.origin_moved) kept.identity = options_.origin_identity;
   {
     const std::lock_guard lock(mutex_);
     mount_guarded_ = kept.present;

@@ -145,6 +145,9 @@ struct OpenOptions {
   std::function<std::int64_t()> origin_change_time;
   /// An origin that was changed while it was detached: mark its snapshots lost and go on.
   bool accept_changed_origin = false;
+  /// The origin is a faithful copy in another file or device: its identity and the time of its last
+  /// write are not compared, its content is.
+  bool origin_moved = false;
 };
 
 /// VSS_PROTECTION_LEVEL.

@@ -171,6 +171,7 @@ Result<OpenedStore> open_parts(const OpenStore& request, const FileStoresOptions
   open.origin_identity = origin->lasting_identity();
   open.origin_change_time = [device = origin.get()] { return device->settled_change_time(); };
   open.accept_changed_origin = request.accept_changed_origin;
+  open.origin_moved = request.origin_moved;
   auto volume = cow::Volume::open(*origin, *diff, open);
   if (!volume) return fail(volume.error(), "the diff area " + request.diff_area_path);
   auto parts = std::make_shared<Parts>();

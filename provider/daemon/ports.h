@@ -73,6 +73,7 @@ struct OpenStore {
   std::optional<VolumeId> volume_id;  // Re-attaching: the diff area must be this volume's.
   bool may_format = false;            // Attaching: an absent or empty diff area is made.
   bool accept_changed_origin = false;
+  bool origin_moved = false;
   bool force = false;  // Attaching: whatever is there is overwritten.
   std::uint32_t chunk_bytes = cow::kChunkBytesDefault;
   std::uint64_t diff_initial_bytes = cow::kDiffBytesInitialDefault;

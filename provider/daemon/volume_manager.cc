@@ -381,6 +381,7 @@ Result<rpc::AttachedVolume> VolumeManager::attach(const rpc::AttachVolume& reque
   open.may_format = true;
   open.force = request.force;
   open.accept_changed_origin = request.accept_changed_origin;
+  open.origin_moved = request.origin_moved;
   open.chunk_bytes = request.chunk_bytes;
   if (request.diff_initial_bytes != 0) {
     open.diff_initial_bytes = request.diff_initial_bytes;

@@ -108,6 +108,9 @@ void add_volume_commands(Parser& parser) {
   attach_app->add_flag("--accept-changed-origin", attaching->accept_changed_origin,
                        "Go on if the origin was written while it was detached; its copies are "
                        "marked lost");
+  attach_app->add_flag("--origin-moved", attaching->origin_moved,
+                       "The origin is a faithful copy in another file or device: compare only what "
+                       "it holds");
   attach_app->add_flag("--force", attaching->force, "Overwrite what is in the diff area's place");
   attach_app->callback([&parser, attaching, chunk] {
     parser.invocation.command = [attaching, chunk](Service& service, Output& output) {

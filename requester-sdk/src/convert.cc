@@ -114,6 +114,7 @@ rpc::AttachVolume to_wire(const AttachOptions& options) {
   message.expose = options.expose;
   message.cache = options.cache;
   message.accept_changed_origin = options.accept_changed_origin;
+  message.origin_moved = options.origin_moved;
   message.force = options.force;
   return message;
 }

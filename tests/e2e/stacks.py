@@ -193,7 +193,14 @@ def sets_of_both_are_of_one_instant(world):
     coordinator.close()
     world.run_dir, world.state_dir = world.path("run2"), world.path("state2")
     coordinator, guardian = start(world)
-    volume = coordinator.attach(f"{inner}/guest.img", f"{inner}/guest.diff", "guest")
+    try:
+        coordinator.attach(f"{inner}/guest.img", f"{inner}/guest.diff", "guest")
+        expect(False, "the origin is another file, and nobody has said that it is a faithful copy")
+    except Refused as refusal:
+        expect("--origin-moved" in str(refusal), str(refusal))
+    volume = coordinator.attach(
+        f"{inner}/guest.img", f"{inner}/guest.diff", "guest", origin_moved=True
+    )
     recovered = {s["snapshot_id"]: s for s in coordinator.snapshots()}
     # Sets whose other members are nowhere are not shown as whole; the copies are there all the same.
     ids = {snapshots["guest"]["snapshot_id"] for snapshots in kept[:-1]}

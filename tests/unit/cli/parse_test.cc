@@ -207,6 +207,7 @@ TEST_CASE("attach passes everything on, with absolute paths", "[cli]") {
                         "--cache",
                         "none",
                         "--accept-changed-origin",
+                        "--origin-moved",
                         "--force"})
               .status == 0);
   CHECK(state.attached.origin_path.front() == '/');
@@ -220,6 +221,7 @@ TEST_CASE("attach passes everything on, with absolute paths", "[cli]") {
   CHECK(state.attached.expose == "nbd");
   CHECK(state.attached.cache == "none");
   CHECK(state.attached.accept_changed_origin);
+  CHECK(state.attached.origin_moved);
   CHECK(state.attached.force);
 }
 

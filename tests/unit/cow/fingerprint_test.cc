@@ -39,6 +39,7 @@ struct Watched {
       options.origin_identity[0] = identity;
       options.origin_change_time = [this] { return change_time; };
       options.accept_changed_origin = accept;
+      options.origin_moved = moved;
     };
     world.open();
   }
@@ -103,6 +104,7 @@ struct Watched {
   std::byte identity{1};
   std::int64_t change_time = 100;
   bool accept = false;
+  bool moved = false;
 };
 
 }  // namespace
@@ -182,6 +184,35 @@ TEST_CASE("an origin that nobody touched is as good as before", "[cow][fingerpri
       watched.accepted();
       REQUIRE(watched.world.write(static_cast<std::uint64_t>(7 + round) * kChunk, kChunk) == 0);
     }
+  }
+}
+
+TEST_CASE("an origin that was moved is compared by what it holds", "[cow][fingerprint]") {
+  Watched watched;
+  watched.world.take(true);
+  REQUIRE(watched.world.write(0, 3 * kChunk) == 0);
+  const bool orderly = GENERATE(true, false);
+  if (orderly) {
+    watched.close();
+  } else {
+    watched.kill();
+  }
+  watched.identity = std::byte{2};
+  watched.change_time = 101;
+  watched.refused("--origin-moved");
+  SECTION("its snapshots are there, and it is known by its new place") {
+    watched.moved = true;
+    watched.accepted();
+    watched.moved = false;
+    watched.kill();
+    watched.accepted();
+  }
+  SECTION("but not if it holds something else") {
+    for (std::uint64_t at = 128U << 10U; at < watched.world.options.origin_bytes; at += 4096) {
+      watched.tamper(at);
+    }
+    watched.moved = true;
+    watched.refused("its content at");
   }
 }
 
