@@ -169,7 +169,7 @@ class Volume::Impl : public std::enable_shared_from_this<Volume::Impl> {
   [[nodiscard]] Status post_commit(const SnapshotId& id, const std::vector<SnapshotId>& members);
   [[nodiscard]] Status confirm(const SnapshotId& id);
   [[nodiscard]] Status remove(const SnapshotId& id, bool force, const RemovalCause& cause);
-  [[nodiscard]] Status keep_association(const Association& association);      // association.cc
+  [[nodiscard]] Status keep_association(const Association& association);  // association.cc
   [[nodiscard]] Association kept_association() const;
   [[nodiscard]] std::vector<SnapshotRecord> list() const;
   [[nodiscard]] std::optional<SnapshotRecord> find(const SnapshotId& id) const;

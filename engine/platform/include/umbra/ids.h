@@ -47,7 +47,7 @@ using SessionId = Id<struct SessionTag>;          // One backup or restore sessi
 using WriterClassId =
     Id<struct WriterClassTag>;  // A kind of writer; constant, chosen by its author.
 using WriterInstanceId = Id<struct WriterInstanceTag>;  // One start of a writer process.
-using ProviderId = Id<struct ProviderTag>;  // Constant, chosen by the provider's author.
+using ProviderId = Id<struct ProviderTag>;    // Constant, chosen by the provider's author.
 using OperationId = Id<struct OperationTag>;  // One long call to a provider's management.
 
 }  // namespace umbra
