@@ -48,6 +48,9 @@ class SystemProvider::Management final : public DiffAreaManagement {
                                                   OperationMonitor& monitor) override;
   [[nodiscard]] Status retain_snapshot(const SnapshotId& snapshot,
                                        std::int64_t until_filetime) override;
+  [[nodiscard]] Result<SnapshotDelta> query_snapshot_delta_bitmap(
+      const SnapshotId& older, const SnapshotId& younger,
+      std::uint64_t first_block) override;  // delta.cc
 
  private:
   [[nodiscard]] Result<std::vector<EntryPtr>> entries_of(const VolumeRef& volume) const;

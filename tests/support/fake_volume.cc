@@ -332,6 +332,16 @@ Status Volume::retain(const SnapshotId& snapshot, std::int64_t until_filetime) {
   return {};
 }
 
+Status Volume::changed_blocks(const Guid&, const std::optional<SnapshotId>&,
+                              const ChangedSink& sink, std::uint64_t begin_bytes) {
+  std::vector<ChangedRange> wanted;
+  for (const ChangedRange& range : impl_->disk.changed) {
+    if (range.offset_bytes >= begin_bytes) wanted.push_back(range);
+  }
+  (void)sink(wanted);
+  return {};
+}
+
 Statistics Volume::statistics() const {
   Statistics statistics;
   {

@@ -53,6 +53,9 @@ class FakeDisk final : public block::ResizableDevice {
   cow::Protection protection;
   std::int64_t longest_retention_seconds = 0;  // As set_retention() left it.
 
+  /// What changed_blocks() tells, whatever it is asked, from where it is asked.
+  std::vector<cow::ChangedRange> changed;
+
   const std::string name;
   const VolumeId id = VolumeId::random();
   static constexpr std::size_t kBytes = 64 * 1024;

@@ -286,6 +286,39 @@ TEST_CASE("retention locks need a longest term", "[contract]") {
   }
 }
 
+TEST_CASE("what differs between two copies comes in parts", "[contract]") {
+  World world;
+  const auto older = world.take();
+  const auto younger = world.take();
+  constexpr std::uint64_t kChunk = cow::kChunkBytesDefault;
+  auto& management = world.management();
+  world.disk.changed = {{kChunk, 2 * kChunk}, {FakeDisk::kBytes - 512, 512}};
+  const auto delta = management.query_snapshot_delta_bitmap(older, younger, 0);
+  REQUIRE(delta);
+  CHECK(delta->block_bytes == kChunk);
+  CHECK(delta->volume_blocks == FakeDisk::kBytes / kChunk);
+  REQUIRE(delta->runs.size() == 2);
+  CHECK(delta->runs[0].first_block == 1);
+  CHECK(delta->runs[0].blocks == 2);
+  CHECK(delta->runs[1].first_block == 3);
+  CHECK(delta->runs[1].blocks == 1);
+  CHECK(delta->next_block == delta->volume_blocks);
+
+  world.disk.changed.clear();
+  for (std::uint64_t i = 0; i <= kDeltaRunsMax; ++i) {
+    world.disk.changed.push_back({2 * i * kChunk, kChunk});
+  }
+  const auto first = management.query_snapshot_delta_bitmap(older, younger, 0);
+  REQUIRE(first);
+  CHECK(first->runs.size() == kDeltaRunsMax);
+  CHECK(first->next_block == 2 * kDeltaRunsMax);
+  CHECK(management.query_snapshot_delta_bitmap(older, younger, delta->volume_blocks + 1)
+            .error()
+            .code == Errc::invalid_argument);
+  CHECK(management.query_snapshot_delta_bitmap(older, SnapshotId::random(), 0).error().code ==
+        Errc::object_not_found);
+}
+
 TEST_CASE("a change at another place than the area's is refused", "[contract]") {
   World world;
   const auto changed = world.management().change_diff_area_maximum_size(

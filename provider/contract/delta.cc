@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// QuerySnapshotDeltaBitmap: what differs between two copies of a volume, as runs of its chunks, in
+// parts that fit into a line of the wire.
+#include "provider/contract/management.h"
+
+namespace umbra::contract {
+
+Result<SnapshotDelta> SystemProvider::Management::query_snapshot_delta_bitmap(
+    const SnapshotId& older, const SnapshotId& younger, std::uint64_t first_block) {
+  const auto from = provider_.copy_of(older);
+  const auto to = provider_.copy_of(younger);
+  for (const auto& [copies, id] : {std::pair{&from, &older}, std::pair{&to, &younger}}) {
+    if (copies->empty() || copies->front().record.stage != cow::Stage::created) {
+      return fail(Errc::object_not_found, "no such shadow copy: " + id->to_string());
+    }
+  }
+  if (from.front().entry != to.front().entry) {
+    return fail(Errc::invalid_argument, "the two are copies of different volumes");
+  }
+  std::shared_ptr<cow::Volume> volume;
+  {
+    const std::lock_guard lock(provider_.mutex_);
+    volume = from.front().entry->volume;
+  }
+  if (volume == nullptr) return fail(Errc::object_not_found, "the volume was detached");
+
+  SnapshotDelta delta;
+  delta.block_bytes = static_cast<std::uint32_t>(volume->statistics().chunk_bytes);
+  const std::uint64_t size_bytes = volume->live().geometry().size_bytes;
+  delta.volume_blocks = (size_bytes + delta.block_bytes - 1) / delta.block_bytes;
+  if (first_block > delta.volume_blocks) {
+    return fail(Errc::invalid_argument, "the volume has " + std::to_string(delta.volume_blocks) +
+                                            " blocks, none at " + std::to_string(first_block));
+  }
+  delta.next_block = delta.volume_blocks;
+  const Status told = volume->changed_blocks(
+      older, younger,
+      [&](std::span<const cow::ChangedRange> ranges) {
+        for (const auto& range : ranges) {
+          const std::uint64_t first = range.offset_bytes / delta.block_bytes;
+          if (delta.runs.size() == kDeltaRunsMax) {
+            delta.next_block = first;
+            return false;
+          }
+          const std::uint64_t end = range.offset_bytes + range.size_bytes;
+          delta.runs.push_back({first, (end + delta.block_bytes - 1) / delta.block_bytes - first});
+        }
+        return true;
+      },
+      first_block * delta.block_bytes);
+  if (!told) return fail(told.error());
+  return delta;
+}
+
+}  // namespace umbra::contract
