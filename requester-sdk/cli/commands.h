@@ -145,6 +145,14 @@ struct Retain {
 };
 ExitCode retain(Service& service, Output& output, const Retain& arguments);
 
+// cmd_changed.cc
+struct Changed {
+  SnapshotId older;
+  SnapshotId younger;
+  bool raw = false;
+};
+ExitCode changed(Service& service, Output& output, const Changed& arguments);
+
 // cmd_operations.cc
 struct Operations {
   std::optional<OperationId> wait;

@@ -51,6 +51,9 @@ class Service {
   [[nodiscard]] virtual Status set_protection(const VolumeRef& volume, ProtectionLevel level) = 0;
   [[nodiscard]] virtual Result<OperationId> clear_fault(const VolumeRef& volume) = 0;
   [[nodiscard]] virtual Status retain(const SnapshotId& snapshot, std::int64_t until_filetime) = 0;
+  [[nodiscard]] virtual Result<SnapshotDelta> changed(const SnapshotId& older,
+                                                      const SnapshotId& younger,
+                                                      std::uint64_t first_block) = 0;
   [[nodiscard]] virtual Result<std::vector<OperationInfo>> operations() = 0;
   [[nodiscard]] virtual Result<OperationInfo> wait_operation(const OperationId& operation,
                                                              std::chrono::milliseconds limit) = 0;

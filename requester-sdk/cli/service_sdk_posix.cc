@@ -141,6 +141,12 @@ class SdkService final : public Service {
   Status retain(const SnapshotId& snapshot, std::int64_t until_filetime) override {
     return manage(true, [&](Management m) { return m.retain_snapshot(snapshot, until_filetime); });
   }
+  Result<SnapshotDelta> changed(const SnapshotId& older, const SnapshotId& younger,
+                                std::uint64_t first_block) override {
+    return manage(false, [&](Management m) {
+      return m.query_snapshot_delta_bitmap(older, younger, first_block);
+    });
+  }
   Result<std::vector<OperationInfo>> operations() override {
     return manage(false, [](Management m) { return m.list_operations(); });
   }

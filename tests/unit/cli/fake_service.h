@@ -35,6 +35,7 @@ struct FakeState {
   std::vector<DiffAreaProp> areas;
   std::vector<DiffVolumeProp> hosts;
   VolumeProtectionInfo protection;
+  std::uint64_t delta_step = 50;
   std::vector<OperationInfo> operations;  // wait_operation() gives the first, and then the next.
   std::vector<requester::EventPage> pages;
 
@@ -128,6 +129,18 @@ class FakeService final : public Service {
   }
   Status retain(const SnapshotId& snapshot, std::int64_t until_filetime) override {
     return done("retain " + snapshot.to_string() + " " + std::to_string(until_filetime));
+  }
+  Result<SnapshotDelta> changed(const SnapshotId& older, const SnapshotId& younger,
+                                std::uint64_t first_block) override {
+    SnapshotDelta part;
+    part.block_bytes = 4096;
+    part.volume_blocks = 100;
+    if (first_block == 0) part.runs = {{3, 2}};
+    if (first_block == 50) part.runs = {{60, 1}};
+    part.next_block = first_block + state_.delta_step;
+    return answer("changed " + older.to_string() + " " + younger.to_string() + " " +
+                      std::to_string(first_block),
+                  part);
   }
   Result<std::vector<OperationInfo>> operations() override {
     return answer("operations", state_.operations);
