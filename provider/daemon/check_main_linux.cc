@@ -172,10 +172,8 @@ int run(const Arguments& arguments) {
   device_options.read_only = !arguments.repair;
   auto device = open_file_device(arguments.path, device_options);
   if (!device && device.error().code == Errc::volume_attached) {
-    return complain(
-        arguments,
-        Error{Errc::volume_attached,
-              arguments.path + " is in use: detach its volume first, or use umbra scrub"});
+    return complain(arguments, Error{Errc::volume_attached,
+                                     arguments.path + " is in use: detach its volume first"});
   }
   if (!device) return complain(arguments, device.error());
   Pace pace(arguments.rate);

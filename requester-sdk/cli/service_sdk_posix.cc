@@ -163,8 +163,9 @@ class SdkService final : public Service {
   std::int64_t now() override {
     using Ticks = std::chrono::duration<std::int64_t, std::ratio<1, 10'000'000>>;
     constexpr std::chrono::seconds kFrom1601To1970{11'644'473'600};
-    const auto since = std::chrono::system_clock::now().time_since_epoch() + kFrom1601To1970;
-    return std::chrono::duration_cast<Ticks>(since).count();
+    // In ticks before they are added: in nanoseconds the sum is more than 64 bits hold.
+    const auto since_1970 = std::chrono::system_clock::now().time_since_epoch();
+    return (std::chrono::duration_cast<Ticks>(since_1970) + Ticks(kFrom1601To1970)).count();
   }
 
   Result<requester::SnapshotSetInfo> create(const requester::CreateOptions& options,
