@@ -121,10 +121,11 @@ forget() {
 }
 
 # run SECONDS NAME COMMAND...: the same, and waits for its end. Its exit status; 124 after the seconds.
-# A signal to this script is heeded at once.
+# A signal to this script is heeded at once. A command that is to end has time for it on a slow
+# machine: a killed initdb leaves shared memory behind.
 run() {
   local status=0
-  start "$2" timeout -k 5 "$1" "${@:3}"
+  start "$2" timeout -k 30 "$1" "${@:3}"
   wait "$started" || status=$?
   forget "$started"
   return $status
@@ -273,7 +274,7 @@ force_end() {
   local name pid
   stop "${umbra_pid:-}" 15 # It undoes a creation under way.
   for pid in $(printf '%s\n' "${pids[@]}" | tac); do
-    [ "$pid" = "${umbrad_pid:-}" ] || [ "$pid" = "${cowd_pid:-}" ] || stop "$pid" 10 "${end_signal[$pid]:-TERM}"
+    [ "$pid" = "${umbrad_pid:-}" ] || [ "$pid" = "${cowd_pid:-}" ] || stop "$pid" 40 "${end_signal[$pid]:-TERM}"
   done
   wait_for 5 eval '[ -z "$(working_in_it)" ]'
   for name in $(own_mounts); do
