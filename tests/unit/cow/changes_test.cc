@@ -46,10 +46,11 @@ int write_and_settle(CowWorld& world, std::uint64_t offset_bytes, std::uint64_t 
 
 Ranges changed(cow::Volume& volume, const Guid& from, const std::optional<SnapshotId>& to) {
   Ranges all;
-  const Status listed = volume.changed_blocks(from, to, [&](std::span<const auto> ranges) {
-    all.insert(all.end(), ranges.begin(), ranges.end());
-    return true;
-  });
+  const Status listed =
+      volume.changed_blocks(from, to, [&](std::span<const cow::ChangedRange> ranges) {
+        all.insert(all.end(), ranges.begin(), ranges.end());
+        return true;
+      });
   INFO((listed ? std::string() : listed.error().to_string()));
   REQUIRE(listed);
   return all;
