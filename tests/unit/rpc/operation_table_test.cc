@@ -72,9 +72,11 @@ TEST_CASE("an operation says how far it is and what came of it") {
   World world;
   Door said;
   Door go_on;
+  // Catch2's assertions are for the main thread only.
+  bool wanted = false;
   const auto id = world.table.start("scrub", "data", [&](OperationMonitor& monitor) -> Status {
     monitor.say("reading");
-    CHECK(monitor.progress(3, 10));
+    wanted = monitor.progress(3, 10);
     said.open();
     go_on.wait();
     monitor.fact("damaged_bytes", "4096");
@@ -82,6 +84,7 @@ TEST_CASE("an operation says how far it is and what came of it") {
   });
   REQUIRE(id);
   said.wait();
+  CHECK(wanted);
   const auto running = world.table.query(*id);
   REQUIRE(running);
   CHECK(running->status == Errc::async_pending);
@@ -114,8 +117,9 @@ TEST_CASE("a cancelled operation hears of it and stays cancelled") {
   World world;
   Door running;
   Door cancelled;
+  bool wanted = false;
   const auto id = world.table.start("migrate", "data", [&](OperationMonitor& monitor) -> Status {
-    CHECK(monitor.progress(0, 0));
+    wanted = monitor.progress(0, 0);
     running.open();
     cancelled.wait();
     if (monitor.progress(1, 2)) return {};
@@ -123,6 +127,7 @@ TEST_CASE("a cancelled operation hears of it and stays cancelled") {
   });
   REQUIRE(id);
   running.wait();
+  CHECK(wanted);
   const auto asked = world.table.cancel(*id);
   REQUIRE(asked);
   CHECK(asked->cancelling);
