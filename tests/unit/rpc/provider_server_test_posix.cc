@@ -334,8 +334,8 @@ TEST_CASE("a provider that stops ends its operations") {
 }
 
 TEST_CASE("events reach umbrad from where it has them, also what came while it was away") {
+  EventLog log;  // Before the server, which stops listening to it at its end.
   World world;
-  EventLog log;
   ProviderEvent event;
   event.name = "before";
   log.add(event);
