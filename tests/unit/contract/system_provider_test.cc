@@ -558,7 +558,8 @@ TEST_CASE("a copy that a writer leaves mounted, or that cannot be kept, fails it
 
 TEST_CASE("a copy without recovery, or that nobody sees, has no window", "[contract]") {
   const std::uint32_t attributes =
-      GENERATE(context::kAppRollback, context::kAppRollback | attribute::kNoAutorecovery,
+      GENERATE(as<std::uint32_t>{}, context::kAppRollback,
+               context::kAppRollback | attribute::kNoAutorecovery,
                context::kAppRollback | attribute::kAutorecover | attribute::kNotSurfaced);
   World world;
   Story set{world, attributes};
