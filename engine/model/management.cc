@@ -40,5 +40,28 @@ Result<SnapshotDelta> DiffAreaManagement::query_snapshot_delta_bitmap(const Snap
 Status DiffAreaManagement::retain_snapshot(const SnapshotId&, std::int64_t) {
   return not_offered("retain_snapshot");
 }
+Status DiffAreaManagement::revert_to_snapshot(const SnapshotId&, bool, OperationMonitor&) {
+  return not_offered("revert_to_snapshot");
+}
+Result<std::vector<RevertInfo>> DiffAreaManagement::query_revert_status(const VolumeRef&) {
+  return not_offered("query_revert_status");
+}
+Status DiffAreaManagement::abandon_revert(const VolumeRef&) {
+  return not_offered("abandon_revert");
+}
+Result<CheckpointProp> DiffAreaManagement::create_checkpoint(const SnapshotId&,
+                                                             const std::string&) {
+  return not_offered("create_checkpoint");
+}
+Result<std::vector<CheckpointProp>> DiffAreaManagement::query_checkpoints(const VolumeRef&) {
+  return not_offered("query_checkpoints");
+}
+Status DiffAreaManagement::delete_checkpoint(const CheckpointId&) {
+  return not_offered("delete_checkpoint");
+}
+Result<SnapshotDelta> DiffAreaManagement::query_changes(const Guid&, const SnapshotId&,
+                                                        std::uint64_t) {
+  return not_offered("query_changes");
+}
 
 }  // namespace umbra

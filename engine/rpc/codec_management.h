@@ -43,6 +43,44 @@ void members(V& v, Ref<V, QueryDelta> m) {
   v("first_block", decimal(m.first_block));
 }
 template <class V>
+void members(V& v, Ref<V, RevertToSnapshot> m) {
+  v("provider_id", m.provider_id), v("snapshot_id", m.snapshot_id);
+  v("force_dismount", m.force_dismount);
+}
+template <class V>
+void members(V& v, Ref<V, RevertInfo> m) {
+  v("volume_id", m.volume_id), v("volume_name", m.volume_name), v("snapshot_id", m.snapshot_id);
+  v("total_bytes", decimal(m.total_bytes)), v("done_bytes", decimal(m.done_bytes));
+  v("stopped", m.stopped), v("trouble", m.trouble);
+}
+template <class V>
+void members(V& v, Ref<V, RevertList> m) {
+  v("reverts", m.reverts);
+}
+template <class V>
+void members(V& v, Ref<V, CreateCheckpoint> m) {
+  v("provider_id", m.provider_id), v("snapshot_id", m.snapshot_id), v("name", m.name);
+}
+template <class V>
+void members(V& v, Ref<V, DeleteCheckpoint> m) {
+  v("provider_id", m.provider_id), v("checkpoint_id", m.checkpoint_id);
+}
+template <class V>
+void members(V& v, Ref<V, QueryChanges> m) {
+  v("provider_id", m.provider_id), v("since", m.since), v("until", m.until);
+  v("first_block", decimal(m.first_block));
+}
+template <class V>
+void members(V& v, Ref<V, CheckpointProp> m) {
+  v("checkpoint_id", m.checkpoint_id), v("volume_id", m.volume_id);
+  v("volume_name", m.volume_name), v("name", m.name), v("snapshot_id", m.snapshot_id);
+  v("creation_filetime", decimal(m.creation_filetime)), v("lost", m.lost);
+}
+template <class V>
+void members(V& v, Ref<V, CheckpointList> m) {
+  v("checkpoints", m.checkpoints);
+}
+template <class V>
 void members(V& v, Ref<V, ProviderOperation> m) {
   v("provider_id", m.provider_id), v("operation_id", m.operation_id);
   v("time_limit_ms", m.time_limit_ms);

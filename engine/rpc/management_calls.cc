@@ -134,6 +134,35 @@ Result<Json> retain(const Served& at, const ManagementSnapshot& request) {
   return nothing_or(at.management.retain_snapshot(request.snapshot_id, request.until_filetime));
 }
 
+// --- revert, checkpoints ------------------------------------------------------------------------
+
+Result<Json> revert(const Served& at, const RevertToSnapshot& request) {
+  return started(at.operations.start(
+      "revert_to_snapshot", request.snapshot_id.to_string(),
+      [&management = at.management, request](OperationMonitor& monitor) {
+        return management.revert_to_snapshot(request.snapshot_id, request.force_dismount, monitor);
+      }));
+}
+Result<Json> revert_status(const Served& at, const ManagementVolume& request) {
+  return reply<RevertList>(at.management.query_revert_status(request.volume));
+}
+Result<Json> abandon(const Served& at, const ManagementVolume& request) {
+  return nothing_or(at.management.abandon_revert(request.volume));
+}
+Result<Json> make_checkpoint(const Served& at, const CreateCheckpoint& request) {
+  return reply_itself(at.management.create_checkpoint(request.snapshot_id, request.name));
+}
+Result<Json> checkpoints(const Served& at, const ManagementVolume& request) {
+  return reply<CheckpointList>(at.management.query_checkpoints(request.volume));
+}
+Result<Json> remove_checkpoint(const Served& at, const DeleteCheckpoint& request) {
+  return nothing_or(at.management.delete_checkpoint(request.checkpoint_id));
+}
+Result<Json> changes(const Served& at, const QueryChanges& request) {
+  return reply_itself(
+      at.management.query_changes(request.since, request.until, request.first_block));
+}
+
 struct Entry {
   std::string_view member;  // After "management.".
   bool query;
@@ -159,6 +188,13 @@ constexpr std::array kMembers{
     Entry{"delete_unused_diff_areas", false, served<ManagementDiffVolume, delete_unused>},
     Entry{"query_snapshot_delta_bitmap", true, served<QueryDelta, delta>},
     Entry{"retain_snapshot", false, served<ManagementSnapshot, retain>},
+    Entry{"revert_to_snapshot", false, served<RevertToSnapshot, revert>},
+    Entry{"query_revert_status", true, served<ManagementVolume, revert_status>},
+    Entry{"abandon_revert", false, served<ManagementVolume, abandon>},
+    Entry{"create_checkpoint", false, served<CreateCheckpoint, make_checkpoint>},
+    Entry{"query_checkpoints", true, served<ManagementVolume, checkpoints>},
+    Entry{"delete_checkpoint", false, served<DeleteCheckpoint, remove_checkpoint>},
+    Entry{"query_changes", true, served<QueryChanges, changes>},
 };
 
 // --- operations: also of a provider that offers no management -----------------------------------

@@ -27,7 +27,8 @@ struct ManagementQuery {
   std::uint32_t context = 0;
 };
 // query_snapshots_by_volume, query_volumes_supported_for_diff_areas, query_diff_areas_for_volume,
-// get_volume_protect_level, clear_volume_protect_fault (long)
+// get_volume_protect_level, clear_volume_protect_fault (long), query_revert_status,
+// abandon_revert, query_checkpoints
 struct ManagementVolume {
   ProviderId provider_id;
   VolumeRef volume;
@@ -66,6 +67,26 @@ struct QueryDelta {  // query_snapshot_delta_bitmap -> SnapshotDelta
   SnapshotId younger;
   std::uint64_t first_block = 0;
 };
+struct RevertToSnapshot {  // revert_to_snapshot (long)
+  ProviderId provider_id;
+  SnapshotId snapshot_id;
+  bool force_dismount = false;
+};
+struct CreateCheckpoint {  // create_checkpoint -> CheckpointProp
+  ProviderId provider_id;
+  SnapshotId snapshot_id;
+  std::string name;
+};
+struct DeleteCheckpoint {  // delete_checkpoint
+  ProviderId provider_id;
+  CheckpointId checkpoint_id;
+};
+struct QueryChanges {  // query_changes -> SnapshotDelta
+  ProviderId provider_id;
+  Guid since;        // A checkpoint or a copy.
+  SnapshotId until;  // Nil: to now.
+  std::uint64_t first_block = 0;
+};
 struct ProviderOperation {  // wait_operation, cancel_operation -> OperationInfo
   ProviderId provider_id;
   OperationId operation_id;
@@ -98,6 +119,12 @@ struct DiffAreaList {
 struct MinDiffAreaSize {
   std::uint64_t minimum_bytes = 0;
 };
+struct RevertList {
+  std::vector<RevertInfo> reverts;
+};
+struct CheckpointList {
+  std::vector<CheckpointProp> checkpoints;
+};
 struct StartedProviderOperation {
   OperationId operation_id;
 };
@@ -111,7 +138,9 @@ struct OperationList {  // operations ->
   X(ManagementDiffArea) X(SetProtectLevel) X(QueryDelta) X(ProviderOperation) X(VolumeProp) \
   X(DiffVolumeProp) X(DiffAreaProp) X(VolumeProtectionInfo) X(SnapshotDelta) X(OperationInfo) \
   X(VolumePropList) X(DiffVolumeList) X(DiffAreaList) X(MinDiffAreaSize) \
-  X(StartedProviderOperation) X(OperationList) X(ProviderEvent) X(QueryEvents) X(EventList)
+  X(StartedProviderOperation) X(OperationList) X(ProviderEvent) X(QueryEvents) X(EventList) \
+  X(RevertToSnapshot) X(RevertInfo) X(RevertList) X(CreateCheckpoint) X(DeleteCheckpoint) \
+  X(QueryChanges) X(CheckpointProp) X(CheckpointList)
 // clang-format on
 
 }  // namespace umbra::rpc

@@ -243,6 +243,47 @@ class NotingManagement final : public DiffAreaManagement {
   Result<std::vector<DiffAreaProp>> query_diff_areas_for_snapshot(const SnapshotId&) override {
     return std::vector<DiffAreaProp>{};
   }
+  Status revert_to_snapshot(const SnapshotId& snapshot, bool force_dismount,
+                            OperationMonitor& monitor) override {
+    monitor.fact("started", snapshot.to_string() + (force_dismount ? " by force" : ""));
+    return {};
+  }
+  Result<std::vector<RevertInfo>> query_revert_status(const VolumeRef& volume) override {
+    if (volume.name != "data") return fail(Errc::object_not_found, "not being reverted");
+    RevertInfo info;
+    info.volume_name = "data";
+    info.total_bytes = std::uint64_t{1} << 60U;
+    info.stopped = true;
+    info.trouble = "the origin fails";
+    return std::vector{info};
+  }
+  Status abandon_revert(const VolumeRef& volume) override {
+    added = "abandoned " + volume.name;
+    return {};
+  }
+  Result<CheckpointProp> create_checkpoint(const SnapshotId& snapshot,
+                                           const std::string& name) override {
+    CheckpointProp checkpoint;
+    checkpoint.snapshot_id = snapshot;
+    checkpoint.name = name;
+    checkpoint.creation_filetime = std::int64_t{1} << 60U;
+    checkpoint.lost = true;
+    return checkpoint;
+  }
+  Result<std::vector<CheckpointProp>> query_checkpoints(const VolumeRef&) override {
+    return std::vector{*create_checkpoint({}, "one")};
+  }
+  Status delete_checkpoint(const CheckpointId& checkpoint) override {
+    added = "deleted " + checkpoint.to_string();
+    return {};
+  }
+  Result<SnapshotDelta> query_changes(const Guid& since, const SnapshotId& until,
+                                      std::uint64_t first_block) override {
+    added = since.to_string() + " " + until.to_string();
+    SnapshotDelta delta;
+    delta.next_block = first_block + 1;
+    return delta;
+  }
 
   std::string added;
 };
@@ -273,6 +314,67 @@ TEST_CASE("management is served, and what is not offered says so") {
                            "query_snapshot_delta_bitmap", "no_such_call"}) {
     INFO(call);
     CHECK(umbrad.call(std::string("management.") + call, {}).error().code == Errc::not_implemented);
+  }
+}
+
+TEST_CASE("reverts and checkpoints are served") {
+  World world;
+  NotingManagement management;
+  world.provider.set_management(&management);
+  world.start();
+  auto& umbrad = world.coordinator;
+  const auto snapshot = SnapshotId::random();
+  const auto begun =
+      umbrad.call("management.revert_to_snapshot", encode(RevertToSnapshot{{}, snapshot, true}));
+  REQUIRE(begun);
+  ProviderOperation operation;
+  operation.operation_id = decode<StartedProviderOperation>(*begun)->operation_id;
+  operation.time_limit_ms = 60'000;
+  const auto waited = umbrad.call("management.wait_operation", encode(operation));
+  REQUIRE(waited);
+  const auto ended = decode<OperationInfo>(*waited);
+  CHECK(ended->status == Errc::async_finished);
+  CHECK(ended->kind == "revert_to_snapshot");
+  CHECK(ended->subject == snapshot.to_string());
+  CHECK(ended->facts.at(0).value == snapshot.to_string() + " by force");
+
+  ManagementVolume volume;
+  CHECK(umbrad.call("management.query_revert_status", encode(volume)).error().code ==
+        Errc::object_not_found);
+  volume.volume.name = "data";
+  const auto status = umbrad.call("management.query_revert_status", encode(volume));
+  REQUIRE(status);
+  const auto reverts = decode<RevertList>(*status);
+  REQUIRE(reverts);
+  CHECK(reverts->reverts.at(0).total_bytes == std::uint64_t{1} << 60U);
+  CHECK(reverts->reverts.at(0).stopped);
+  CHECK(reverts->reverts.at(0).trouble == "the origin fails");
+  REQUIRE(umbrad.call("management.abandon_revert", encode(volume)));
+  CHECK(management.added == "abandoned data");
+
+  const auto made =
+      umbrad.call("management.create_checkpoint", encode(CreateCheckpoint{{}, snapshot, "one"}));
+  REQUIRE(made);
+  const auto checkpoint = decode<CheckpointProp>(*made);
+  CHECK(checkpoint->snapshot_id == snapshot);
+  CHECK(checkpoint->name == "one");
+  CHECK(checkpoint->creation_filetime == std::int64_t{1} << 60U);
+  const auto list = umbrad.call("management.query_checkpoints", {});
+  REQUIRE(list);
+  CHECK(decode<CheckpointList>(*list)->checkpoints.at(0).lost);
+  const auto id = CheckpointId::random();
+  REQUIRE(umbrad.call("management.delete_checkpoint", encode(DeleteCheckpoint{{}, id})));
+  CHECK(management.added == "deleted " + id.to_string());
+  const auto part =
+      umbrad.call("management.query_changes", encode(QueryChanges{{}, id, snapshot, 5}));
+  REQUIRE(part);
+  CHECK(decode<SnapshotDelta>(*part)->next_block == 6);
+  CHECK(management.added == id.to_string() + " " + snapshot.to_string());
+  // What is no message of theirs.
+  for (const char* call : {"revert_to_snapshot", "create_checkpoint", "query_changes"}) {
+    INFO(call);
+    CHECK(umbrad.call(std::string("management.") + call, Json(5)).error().code ==
+          Errc::invalid_argument);
   }
 }
 

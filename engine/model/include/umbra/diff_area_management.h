@@ -97,6 +97,29 @@ struct SnapshotDelta {
 /// Runs in one part, so that a part fits into a line of the wire.
 inline constexpr std::size_t kDeltaRunsMax = 65'536;
 
+/// A revert that is under way.
+struct RevertInfo {
+  VolumeId volume_id{};
+  std::string volume_name{};
+  SnapshotId snapshot_id{};       ///< What the volume becomes.
+  std::uint64_t total_bytes = 0;  ///< To be copied back, since it began or was resumed.
+  std::uint64_t done_bytes = 0;
+  bool stopped = false;   ///< It failed; see abandon_revert().
+  std::string trouble{};  ///< Why it stopped.
+};
+
+/// A point in time from which changes are known although its copy may be gone.
+struct CheckpointProp {
+  CheckpointId checkpoint_id{};
+  VolumeId volume_id{};
+  std::string volume_name{};
+  std::string name{};
+  SnapshotId snapshot_id{};            ///< At whose point in time.
+  std::int64_t creation_filetime = 0;  ///< Of that copy.
+  /// What changed since then could not be noted: only a full backup is right, and a new checkpoint.
+  bool lost = false;
+};
+
 /// What a long call says while it runs. Threads: that of the call.
 class OperationMonitor {
  public:
@@ -231,6 +254,31 @@ class DiffAreaManagement {
   [[nodiscard]] virtual Result<SnapshotDelta> query_snapshot_delta_bitmap(
       const SnapshotId& older, const SnapshotId& younger, std::uint64_t first_block);
 
+  // --- revert: of IVssSoftwareSnapshotProvider in VSS, here since it is an operation
+  // --------------
+
+  /// RevertToSnapshot: the live volume becomes what a persistent copy shows, and all copies that
+  /// are younger are deleted. Says the fact "started" once nobody sees the former content any more,
+  /// and returns when everything is copied back; goes on over restarts, and cannot be cancelled or
+  /// undone. `force_dismount`: unmounts the volume and disconnects whoever has it open, and takes
+  /// younger copies from their users. Errors before it has started, when nothing has changed:
+  /// object_not_found; unsupported_context (not persistent); snapshot_lost; volume_in_use (says who
+  /// has it); access_denied (a younger copy is under a retention lock); snapshot_set_in_progress;
+  /// revert_in_progress; bad_state (offline to protect its copies). After: io_error (it has
+  /// stopped, see abandon_revert()); revert_volume_lost (detached; it goes on when attached again).
+  [[nodiscard]] virtual Status revert_to_snapshot(const SnapshotId& snapshot, bool force_dismount,
+                                                  OperationMonitor& monitor);
+
+  /// QueryRevertStatus: reverts that are under way. Errors: object_not_found (no such volume, or it
+  /// is not being reverted, which is also the answer once it has finished).
+  [[nodiscard]] virtual Result<std::vector<RevertInfo>> query_revert_status(
+      const VolumeRef& volume);
+
+  /// Umbra's own: gives up a revert that has stopped; the volume stays the mix that it is. The way
+  /// back is another revert, or to attach the volume again, which tries this one once more.
+  /// Durable. Errors: object_not_found (as above); bad_state (it goes on).
+  [[nodiscard]] virtual Status abandon_revert(const VolumeRef& volume);
+
   // --- Umbra's own ------------------------------------------------------------------------------
 
   /// Retention lock: until then (FILETIME) the copy is deleted by nobody, whatever the reason. It
@@ -238,6 +286,24 @@ class DiffAreaManagement {
   /// shorter than before, or beyond the longest term that was configured); not_implemented.
   [[nodiscard]] virtual Status retain_snapshot(const SnapshotId& snapshot,
                                                std::int64_t until_filetime);
+
+  /// Remembers the point in time of a created copy, so that what changed since can be asked for
+  /// after the copy is gone. Durable. Errors: object_not_found; snapshot_lost; invalid_argument
+  /// (the name: 1 to 255 bytes); object_already_exists (the name, on this volume); limit_reached;
+  /// insufficient_storage; not_implemented.
+  [[nodiscard]] virtual Result<CheckpointProp> create_checkpoint(const SnapshotId& snapshot,
+                                                                 const std::string& name);
+  /// By point in time. Errors: object_not_found; not_implemented.
+  [[nodiscard]] virtual Result<std::vector<CheckpointProp>> query_checkpoints(
+      const VolumeRef& volume);
+  /// Durable. Errors: object_not_found; insufficient_storage (still there); not_implemented.
+  [[nodiscard]] virtual Status delete_checkpoint(const CheckpointId& checkpoint);
+  /// What changed from `since`, a checkpoint or a copy, to the copy `until`, or to now if that is
+  /// nil, from `first_block` on. Errors: object_not_found; invalid_argument (of two volumes, or
+  /// `until` is the older); snapshot_lost; changes_unknown (of this checkpoint); not_implemented.
+  [[nodiscard]] virtual Result<SnapshotDelta> query_changes(const Guid& since,
+                                                            const SnapshotId& until,
+                                                            std::uint64_t first_block);
 };
 
 }  // namespace umbra

@@ -134,6 +134,8 @@ enum class Remedy : std::uint8_t {
     "this diff area belongs to another volume")                                                    \
   X(origin_changed, 0xA0040307U, "UMBRA_E_ORIGIN_CHANGED", give_up,                                \
     "the origin was written while it was detached; its snapshots are no longer true")              \
+  X(changes_unknown, 0xA0040308U, "UMBRA_E_CHANGES_UNKNOWN", fix_the_call,                         \
+    "what changed since then is not known any more; make a full backup and a new checkpoint")      \
   X(freeze_failed, 0xA0040401U, "UMBRA_E_FREEZE_FAILED", retry_later,                              \
     "a file system could not be frozen")                                                           \
   X(missing_privilege, 0xA0040402U, "UMBRA_E_MISSING_PRIVILEGE", fix_the_call, "this needs root")  \
