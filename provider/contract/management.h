@@ -51,8 +51,34 @@ class SystemProvider::Management final : public DiffAreaManagement {
   [[nodiscard]] Result<SnapshotDelta> query_snapshot_delta_bitmap(
       const SnapshotId& older, const SnapshotId& younger,
       std::uint64_t first_block) override;  // delta.cc
+  [[nodiscard]] Result<SnapshotDelta> query_changes(const Guid& since, const SnapshotId& until,
+                                                    std::uint64_t first_block) override;
+  // revert.cc
+  [[nodiscard]] Status revert_to_snapshot(const SnapshotId& snapshot, bool force_dismount,
+                                          OperationMonitor& monitor) override;
+  [[nodiscard]] Result<std::vector<RevertInfo>> query_revert_status(
+      const VolumeRef& volume) override;
+  [[nodiscard]] Status abandon_revert(const VolumeRef& volume) override;
+  // checkpoints.cc
+  [[nodiscard]] Result<CheckpointProp> create_checkpoint(const SnapshotId& snapshot,
+                                                         const std::string& name) override;
+  [[nodiscard]] Result<std::vector<CheckpointProp>> query_checkpoints(
+      const VolumeRef& volume) override;
+  [[nodiscard]] Status delete_checkpoint(const CheckpointId& checkpoint) override;
 
  private:
+  [[nodiscard]] Status check_no_set(const EntryPtr& entry) const;
+  [[nodiscard]] Status check_nothing_on(const Entry& entry) const;
+  [[nodiscard]] Status begin_revert(const EntryPtr& entry, const cow::SnapshotRecord& target,
+                                    bool force_dismount);
+  [[nodiscard]] Status withdraw_younger(cow::Volume& volume,
+                                        const std::vector<cow::SnapshotRecord>& younger,
+                                        bool force);
+  struct CheckpointEntry {
+    EntryPtr entry;
+    cow::CheckpointRecord record;
+  };
+  [[nodiscard]] std::optional<CheckpointEntry> find_checkpoint(const Guid& id) const;
   [[nodiscard]] Result<std::vector<EntryPtr>> entries_of(const VolumeRef& volume) const;
   [[nodiscard]] DiffAreaProp describe(const Entry& entry) const;  // mutex_ of the provider
   [[nodiscard]] std::vector<DiffAreaProp> describe_all(const std::vector<EntryPtr>& entries) const;

@@ -214,6 +214,10 @@ Status SystemProvider::check_new_member(const PrepareSnapshot& request, const En
   if (set == nullptr && has_set(request.set_id)) {
     return fail(Errc::object_already_exists, "a set with this id exists");
   }
+  if (const auto revert = entry->volume->revert_status(); revert.under_way) {
+    return fail(Errc::revert_in_progress,
+                "volume '" + entry->description.name + "' to " + revert.snapshot.to_string());
+  }
   if (entry->volume->count() >= cow::kSnapshotsMax) {
     return fail(Errc::maximum_number_of_snapshots_reached,
                 "volume '" + entry->description.name + "'");

@@ -99,6 +99,14 @@ struct SystemProviderOptions {
   /// Who uses the live volume, one line each. May be null: nobody is known. Called with nothing
   /// locked.
   std::function<std::vector<std::string>(const VolumeId&)> live_users;
+  /// Makes the live volume's block device ours: as long as the answer lives nobody can mount it,
+  /// and what the kernel had cached of it is forgotten, now and when the answer goes. `dismount`:
+  /// from whoever has it mounted or open over the network. May be null: then nobody is asked.
+  /// Called with nothing locked. Errors: volume_in_use (says who has it); io_error.
+  std::function<Result<std::shared_ptr<void>>(const VolumeId&, bool dismount)> claim_live;
+  /// A volume that was attached is being reverted: somebody should wait_for_revert(). May be null.
+  /// Called with nothing locked.
+  std::function<void(const VolumeId& volume, const SnapshotId& target)> on_reverting;
   /// Told what happens to copies and diff areas. May be null. Called with nothing locked, from any
   /// thread; must return quickly.
   std::function<void(ProviderEvent)> on_event;
@@ -131,6 +139,12 @@ class SystemProvider final : public Provider {
   /// object_not_found; volume_in_use (in an unfinished set, whether `force` or not; or a copy is
   /// mounted or open, unless `force`). On failure everything is as before.
   [[nodiscard]] Status remove_volume(const VolumeId& volume, bool force);
+
+  /// Returns when the volume is not being reverted any more. Errors: as revert_to_snapshot() has
+  /// after its start; object_not_found (no such volume); async_cancelled (stop_waiting()).
+  [[nodiscard]] Status wait_for_revert(const VolumeId& volume, OperationMonitor& monitor);
+  /// Calls that wait for a revert return; the reverts go on. For the end of the process.
+  void stop_waiting() noexcept;
 
   /// The store gave up a copy by itself: it is withdrawn from whoever was shown it. One that is
   /// there stays. Blocks for the front ends.
@@ -225,6 +239,7 @@ class SystemProvider final : public Provider {
   void remove_released(const std::function<bool(const SessionId&)>& is_over) noexcept;
   void recover_sets();
   void surface_created();
+  void surface_created_of(cow::Volume& volume);  // With its turn.
 
   Freezer& freezer_;
   Surfaces& surfaces_;
@@ -241,6 +256,7 @@ class SystemProvider final : public Provider {
   CopyIndex index_;
   SetPtr current_;
   bool all_attached_ = false;
+  bool stopping_ = false;
 
   const std::unique_ptr<Management> management_;
 };

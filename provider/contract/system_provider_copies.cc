@@ -53,6 +53,13 @@ Status SystemProvider::add_volume(std::shared_ptr<cow::Volume> volume,
   }
   recover_sets();
   surface_created();
+  if (!options_.on_reverting) return {};
+  cow::RevertStatus revert;
+  {
+    const std::lock_guard lock(mutex_);
+    if (entry->volume != nullptr) revert = entry->volume->revert_status();
+  }
+  if (revert.under_way) options_.on_reverting(entry->id, revert.snapshot);
   return {};
 }
 
@@ -81,6 +88,12 @@ Status SystemProvider::remove_volume(const VolumeId& volume, bool force) {
     if (current_ != nullptr && current_->is_unfinished() &&
         std::find(members.begin(), members.end(), entry) != members.end()) {
       return fail(Errc::volume_in_use, "a snapshot set that contains it is being created");
+    }
+    // The origin is a mix of before and after. One that has stopped is helped by attaching anew.
+    if (const auto revert = entry->volume->revert_status(); revert.under_way && !revert.stopped) {
+      return fail(Errc::revert_in_progress, "volume '" + entry->description.name + "' to " +
+                                                revert.snapshot.to_string() +
+                                                "; `umbra query revert` says how far it is");
     }
     for (const auto& record : entry->volume->list()) {
       if (surfaced_.count(record.id) != 0) copies.push_back(record.id);
@@ -134,6 +147,11 @@ VolumeProperties SystemProvider::describe(const Entry& entry) const {
   properties.diff_maximum_bytes = statistics.diff_bytes_max;
   properties.snapshot_count = statistics.snapshots;
   properties.state = statistics.state;
+  if (const auto revert = entry.volume->revert_status(); revert.stopped) {
+    properties.state = "its revert has stopped: " + revert.trouble;
+  } else if (revert.under_way) {
+    properties.state = "being reverted";
+  }
   return properties;
 }
 
@@ -506,6 +524,18 @@ void SystemProvider::surface_created() {
     const Turn turn = take_turn({copy.entry});
     if (copy.entry->volume == nullptr) continue;
     resurface(*copy.entry->volume, copy.record.id);
+  }
+}
+
+void SystemProvider::surface_created_of(cow::Volume& volume) {
+  for (const auto& record : volume.list()) {
+    if (record.stage != cow::Stage::created) continue;
+    if ((record.attributes & attribute::kNotSurfaced) != 0) continue;
+    {
+      const std::lock_guard lock(mutex_);
+      if (surfaced_.count(record.id) != 0) continue;
+    }
+    resurface(volume, record.id);
   }
 }
 

@@ -89,6 +89,7 @@ struct Daemon::Parts {
   Status open_outside(const DaemonOptions& options);
   Status open_volumes(const DaemonOptions& options);
   void serve(const DaemonOptions& options);
+  void watch_revert(const VolumeId& volume, const SnapshotId& target);
   void flush_what_is_used();
 };
 
@@ -150,6 +151,12 @@ Status Daemon::Parts::open_volumes(const DaemonOptions& options) {
   provider_options.live_users = [this](const VolumeId& volume) {
     return front_ends->users(volume);
   };
+  provider_options.claim_live = [this](const VolumeId& volume, bool dismount) {
+    return front_ends->claim(volume, dismount);
+  };
+  provider_options.on_reverting = [this](const VolumeId& volume, const SnapshotId& target) {
+    watch_revert(volume, target);
+  };
   provider_options.on_event = [this](ProviderEvent event) { events.add(std::move(event)); };
   provider = std::make_unique<contract::SystemProvider>(*guardian, *front_ends, sink,
                                                         system_clock(), provider_options);
@@ -171,6 +178,17 @@ Status Daemon::Parts::open_volumes(const DaemonOptions& options) {
   // A guardian that has gone restarts nobody: it shows at the first freeze.
   (void)guardian->serving();
   return attached;
+}
+
+// One that a restart interrupted is an operation again.
+void Daemon::Parts::watch_revert(const VolumeId& volume, const SnapshotId& target) {
+  const auto begun = operations->start("revert_to_snapshot", target.to_string(),
+                                       [this, volume](OperationMonitor& monitor) {
+                                         return provider->wait_for_revert(volume, monitor);
+                                       });
+  if (begun) return;
+  log.warning("a revert goes on, but is not shown among the operations",
+              {{"volume", volume.to_string()}, {"reason", begun.error().to_string()}});
 }
 
 void Daemon::Parts::serve(const DaemonOptions& options) {
@@ -240,6 +258,7 @@ void Daemon::Parts::flush_what_is_used() {
 
 Daemon::~Daemon() {
   Parts& parts = *parts_;
+  if (parts.provider) parts.provider->stop_waiting();
   parts.server.reset();
   parts.operations.reset();
   if (parts.volumes) parts.flush_what_is_used();

@@ -306,6 +306,7 @@ Result<Exposed> SystemFrontEnds::expose(const VolumeId& volume, const std::strin
     }
   }
   live.number = exposed.device;
+  live.device_path = exposed.device_path;
   const std::lock_guard lock(mutex_);
   live_[volume] = std::move(live);
   return exposed;

@@ -68,6 +68,13 @@ class SystemFrontEnds final : public FrontEnds, public contract::Surfaces {
   [[nodiscard]] Status conceal(const VolumeId& volume) override;
   void cut_off(const VolumeId& volume) override;
 
+  /// Makes the live volume's block device ours as long as the answer lives: nobody can mount it, in
+  /// whatever namespace, and the kernel's cache of it is empty now and at the end. `dismount`:
+  /// unmounts it first, and disconnects its NBD clients. Blocks: up to kHelperLimit, the answer's
+  /// end as well. What was unmounted before a failure stays so. Errors: volume_in_use (says who has
+  /// it); io_error. Threads: any.
+  [[nodiscard]] Result<std::shared_ptr<void>> claim(const VolumeId& volume, bool dismount);
+
   // contract::Surfaces
   [[nodiscard]] Result<contract::Surfaced> surface(const SnapshotId& snapshot,
                                                    std::shared_ptr<block::Device> device) override;
@@ -91,6 +98,7 @@ class SystemFrontEnds final : public FrontEnds, public contract::Surfaces {
     std::shared_ptr<block::Device> device;
     std::unique_ptr<fuse::Session> session;  // Null: NBD only.
     std::uint64_t number = 0;
+    std::string device_path;  // Empty without a block device.
   };
 
   [[nodiscard]] std::string volume_file(const VolumeId& volume) const;
@@ -115,6 +123,8 @@ class SystemFrontEnds final : public FrontEnds, public contract::Surfaces {
   [[nodiscard]] Status unmount_all(const SnapshotId& snapshot, bool lazily);
   [[nodiscard]] Status remove_file_of(const std::string& name, bool force);
   void end_live(const VolumeId& volume, Live& live);
+  [[nodiscard]] Status dismount(const std::string& name,
+                                const std::shared_ptr<block::Device>& device, std::uint64_t number);
 
   Options options_;
   Logger log_;

@@ -12,6 +12,7 @@
 #include <charconv>
 #include <mutex>
 #include <system_error>
+#include <utility>
 
 #include "engine/platform/clock.h"
 #include "engine/platform/unique_fd.h"
@@ -47,7 +48,8 @@ Abandoned& abandoned() {
   return processes;
 }
 
-Result<pid_t> spawn(const std::vector<std::string>& words, int answer_fd) {
+// `hold_fd` is its standard input, or -1: an empty one.
+Result<pid_t> spawn(const std::vector<std::string>& words, int answer_fd, int hold_fd = -1) {
   std::vector<std::string> storage = {kHelperName};
   storage.insert(storage.end(), words.begin(), words.end());
   std::vector<char*> argv;
@@ -58,7 +60,11 @@ Result<pid_t> spawn(const std::vector<std::string>& words, int answer_fd) {
   posix_spawnattr_t attributes;
   (void)posix_spawn_file_actions_init(&actions);
   (void)posix_spawnattr_init(&attributes);
-  (void)posix_spawn_file_actions_addopen(&actions, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
+  if (hold_fd >= 0) {
+    (void)posix_spawn_file_actions_adddup2(&actions, hold_fd, STDIN_FILENO);
+  } else {
+    (void)posix_spawn_file_actions_addopen(&actions, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
+  }
   (void)posix_spawn_file_actions_adddup2(&actions, answer_fd, STDOUT_FILENO);
   sigset_t none;
   (void)sigemptyset(&none);
@@ -73,8 +79,11 @@ Result<pid_t> spawn(const std::vector<std::string>& words, int answer_fd) {
   return pid;
 }
 
-// What came until end of file. False: not within the limit.
-bool read_answer(int fd, TimePoint deadline, std::string& answer) {
+// What a step that goes on says when it has begun.
+constexpr const char* kGoesOn = "0\n";
+
+// What came until end of file, or until it is `enough`. False: not within the limit.
+bool read_answer(int fd, TimePoint deadline, std::string& answer, const char* enough = nullptr) {
   while (true) {
     const auto left =
         std::chrono::duration_cast<std::chrono::milliseconds>(deadline - system_clock().now());
@@ -88,6 +97,7 @@ bool read_answer(int fd, TimePoint deadline, std::string& answer) {
     if (got < 0 && errno == EINTR) continue;
     if (got <= 0) return got == 0;
     if (answer.size() < kAnswerBytesMax) answer.append(buffer, static_cast<std::size_t>(got));
+    if (enough != nullptr && answer == enough) return true;
   }
 }
 
@@ -105,6 +115,47 @@ Result<std::string> parse_answer(const std::string& answer, const std::string& s
 }
 
 }  // namespace
+
+Result<std::unique_ptr<HelperClaim>> HelperClaim::take(const std::vector<std::string>& words) {
+  abandoned().reap();
+  int answers[2];
+  int holds[2];
+  if (::pipe2(answers, O_CLOEXEC) != 0) return fail(Errc::io_error, "pipe: " + reason(errno));
+  UniqueFd read_end(answers[0]);
+  UniqueFd write_end(answers[1]);
+  if (::pipe2(holds, O_CLOEXEC) != 0) return fail(Errc::io_error, "pipe: " + reason(errno));
+  UniqueFd held(holds[0]);
+  UniqueFd hold(holds[1]);
+  const auto pid = spawn(words, write_end.get(), held.get());
+  write_end.reset();
+  held.reset();
+  if (!pid) return fail(pid.error());
+  std::unique_ptr<HelperClaim> claim(new HelperClaim(*pid, std::move(hold), std::move(read_end)));
+  std::string answer;
+  const TimePoint deadline = system_clock().now() + kHelperLimit;
+  if (!read_answer(claim->answer_.get(), deadline, answer, kGoesOn)) {
+    (void)::kill(*pid, SIGKILL);
+    return fail(Errc::io_error,
+                words.front() + " took longer than " + std::to_string(kHelperLimit.count()) + " s");
+  }
+  if (answer == kGoesOn) return claim;
+  return fail(parse_answer(answer, words.front()).error());
+}
+
+HelperClaim::HelperClaim(pid_t process, UniqueFd hold, UniqueFd answer)
+    : process_(process), hold_(std::move(hold)), answer_(std::move(answer)) {}
+
+HelperClaim::~HelperClaim() {
+  hold_.reset();
+  std::string rest;
+  if (!read_answer(answer_.get(), system_clock().now() + kHelperLimit, rest)) {
+    (void)::kill(process_, SIGKILL);
+    abandoned().add(process_);
+    return;
+  }
+  while (::waitpid(process_, nullptr, 0) < 0 && errno == EINTR) {
+  }
+}
 
 Result<std::string> run_helper(const std::vector<std::string>& words) {
   abandoned().reap();

@@ -8,10 +8,14 @@
 
 #pragma once
 
+#include <sys/types.h>
+
 #include <chrono>
+#include <memory>
 #include <string>
 #include <vector>
 
+#include "engine/platform/unique_fd.h"
 #include "umbra/result.h"
 
 namespace umbra::cowd {
@@ -25,6 +29,24 @@ inline constexpr std::chrono::seconds kHelperLimit{60};
 /// or did not answer in time); what the step says. Threads: any.
 [[nodiscard]] Result<std::string> run_helper(const std::vector<std::string>& words);
 
+/// A step that goes on until it is let go, or this process is gone.
+class HelperClaim {
+ public:
+  /// As run_helper(), but the step has answered and goes on.
+  [[nodiscard]] static Result<std::unique_ptr<HelperClaim>> take(
+      const std::vector<std::string>& words);
+  /// Blocks at most kHelperLimit.
+  ~HelperClaim();
+  HelperClaim(const HelperClaim&) = delete;
+  HelperClaim& operator=(const HelperClaim&) = delete;
+
+ private:
+  HelperClaim(pid_t process, UniqueFd hold, UniqueFd answer);
+  pid_t process_;
+  UniqueFd hold_;    // The step ends when this is closed.
+  UniqueFd answer_;  // At its end when the step has ended.
+};
+
 /// main() of the helper; `words` without the program's name. Steps and their answers:
 ///   attach-loop FILE BLOCK_BYTES SESSION   the device: "/dev/loop3"; LoopOptions::session
 ///   detach-loop FILE SESSION       errors: volume_in_use
@@ -35,6 +57,9 @@ inline constexpr std::chrono::seconds kHelperLimit{60};
 ///                                  file system, or one that has no read-only copies)
 ///   unmount DIRECTORY FILE         errors: volume_in_use
 ///   detach-mount DIRECTORY         also in use: it is gone for new users at once
+///   dismount DIRECTORY             the topmost mount there; errors: volume_in_use
+///   claim DEVICE                   goes on: nobody can mount it, and the kernel has none of it in
+///                                  its cache at begin and end; errors: volume_in_use
 int helper_main(const std::vector<std::string>& words);
 
 }  // namespace umbra::cowd

@@ -10,7 +10,9 @@
 
 #include <blkid.h>
 #include <fcntl.h>
+#include <linux/fs.h>
 #include <linux/loop.h>
+#include <poll.h>
 #include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
@@ -34,6 +36,9 @@ namespace umbra::cowd {
 namespace {
 
 using Words = std::vector<std::string>;
+
+constexpr int kClaimAttempts = 400;
+constexpr int kClaimPollMs = 5;
 
 std::string reason(int error) { return std::generic_category().message(error); }
 
@@ -186,6 +191,49 @@ Result<std::string> detach_mount_step(const Words& words) {
   return std::string();
 }
 
+Result<std::string> dismount_step(const Words& words) {
+  const std::string& directory = words[1];
+  if (::umount2(directory.c_str(), UMOUNT_NOFOLLOW) == 0) return std::string();
+  const int error = errno;
+  if (error == EBUSY) {
+    return fail(Errc::volume_in_use, "it is mounted at " + printable(directory) +
+                                         ", and files there are open; close them (fuser -vm "
+                                         "names who has them)");
+  }
+  return fail(Errc::io_error, "cannot unmount " + printable(directory) + ": " + reason(error));
+}
+
+// A mount that is just gone may keep the device for a moment.
+Result<UniqueFd> open_exclusively(const std::string& device) {
+  for (int attempt = 0;; ++attempt) {
+    UniqueFd file(::open(device.c_str(), O_RDONLY | O_EXCL | O_CLOEXEC));
+    if (file) return file;
+    if (errno != EBUSY) return fail(Errc::io_error, device + ": " + reason(errno));
+    if (attempt == kClaimAttempts) {
+      return fail(Errc::volume_in_use,
+                  device +
+                      " is in use: mounted (in another mount namespace, if no mount is seen "
+                      "here), or under LUKS, LVM, RAID or swap; let go of it first");
+    }
+    (void)::poll(nullptr, 0, kClaimPollMs);
+  }
+}
+
+// Not through fwrite(): nothing else may be said.
+Result<std::string> claim_step(const Words& words) {
+  const auto device = open_exclusively(words[1]);
+  if (!device) return fail(device.error());
+  if (::ioctl(device->get(), BLKFLSBUF, 0) != 0) {
+    return fail(Errc::io_error, "cannot empty the cache of " + words[1] + ": " + reason(errno));
+  }
+  if (::write(STDOUT_FILENO, "0\n", 2) != 2) return fail(Errc::io_error, "nobody listens");
+  char byte = 0;
+  while (::read(STDIN_FILENO, &byte, 1) < 0 && errno == EINTR) {
+  }
+  (void)::ioctl(device->get(), BLKFLSBUF, 0);
+  return std::string();
+}
+
 struct Step {
   const char* name;
   std::size_t words;
@@ -200,6 +248,8 @@ constexpr Step kSteps[] = {
     {"mount", 3, mount_step},
     {"unmount", 3, unmount_step},
     {"detach-mount", 2, detach_mount_step},
+    {"dismount", 2, dismount_step},
+    {"claim", 2, claim_step},
 };
 
 Result<std::string> run_step(const Words& words) {

@@ -71,6 +71,10 @@ block::Geometry FakeDisk::geometry() const noexcept {
   return geometry;
 }
 void FakeDisk::submit(block::Request& first) noexcept { block::finish(first, 5 /* EIO */); }
+void FakeDisk::set_revert(const cow::RevertStatus& status) {
+  const std::lock_guard lock(mutex_);
+  revert = status;
+}
 Status FakeDisk::resize(std::uint64_t) { return fail(Errc::not_supported, "a double"); }
 
 // What a test hangs on a step may call back into the provider: not under our lock.
@@ -176,6 +180,7 @@ void Volume::commit(const SnapshotId& snapshot, std::int64_t creation_filetime) 
   UMBRA_ASSERT(stored != nullptr && stored->record.stage == Stage::prepared);
   stored->record.stage = Stage::committed;
   stored->record.creation_filetime = creation_filetime;
+  stored->record.epoch = ++disk.epoch_;
   stored->bytes = disk.bytes_;
 }
 
@@ -332,8 +337,64 @@ Status Volume::retain(const SnapshotId& snapshot, std::int64_t until_filetime) {
   return {};
 }
 
-Status Volume::changed_blocks(const Guid&, const std::optional<SnapshotId>&,
+// A younger copy goes as it does in the store; the bytes stay as they are.
+Status Volume::begin_revert(const SnapshotId& snapshot) {
+  auto& disk = impl_->disk;
+  if (auto status = disk.step("begin_revert"); !status) return status;
+  const std::lock_guard lock(disk.mutex_);
+  const auto* target = disk.find(snapshot);
+  if (target == nullptr) return fail(Errc::object_not_found, "");
+  const std::uint64_t epoch = target->record.epoch;
+  std::erase_if(disk.table_, [&](const auto& stored) { return stored.record.epoch > epoch; });
+  disk.revert = {};
+  disk.revert.under_way = true;
+  disk.revert.snapshot = snapshot;
+  disk.revert.bytes_total = 100;
+  return {};
+}
+
+RevertStatus Volume::revert_status() const {
+  const std::lock_guard lock(impl_->disk.mutex_);
+  return impl_->disk.revert;
+}
+
+Status Volume::abandon_revert() {
+  auto& disk = impl_->disk;
+  if (auto status = disk.step("abandon_revert"); !status) return status;
+  const std::lock_guard lock(disk.mutex_);
+  disk.revert = {};
+  return {};
+}
+
+Status Volume::create_checkpoint(const CheckpointRequest& request) {
+  auto& disk = impl_->disk;
+  if (auto status = disk.step("create_checkpoint"); !status) return status;
+  const std::lock_guard lock(disk.mutex_);
+  CheckpointRecord record;
+  record.id = request.id;
+  record.snapshot = request.snapshot;
+  record.name = request.name;
+  disk.checkpoints.push_back(record);
+  return {};
+}
+
+std::vector<CheckpointRecord> Volume::list_checkpoints() const {
+  const std::lock_guard lock(impl_->disk.mutex_);
+  return impl_->disk.checkpoints;
+}
+
+Status Volume::remove_checkpoint(const CheckpointId& id) {
+  auto& disk = impl_->disk;
+  if (auto status = disk.step("remove_checkpoint"); !status) return status;
+  const std::lock_guard lock(disk.mutex_);
+  std::erase_if(disk.checkpoints, [&](const auto& record) { return record.id == id; });
+  return {};
+}
+
+Status Volume::changed_blocks(const Guid& from, const std::optional<SnapshotId>& to,
                               const ChangedSink& sink, std::uint64_t begin_bytes) {
+  impl_->disk.changes_from = from;
+  impl_->disk.changes_to = to;
   std::vector<ChangedRange> wanted;
   for (const ChangedRange& range : impl_->disk.changed) {
     if (range.offset_bytes >= begin_bytes) wanted.push_back(range);

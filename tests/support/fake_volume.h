@@ -15,6 +15,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -53,6 +54,15 @@ class FakeDisk final : public block::ResizableDevice {
   cow::Protection protection;
   std::int64_t longest_retention_seconds = 0;  // As set_retention() left it.
 
+  /// What revert_status() says; begin_revert() and abandon_revert() change it. Set it by
+  /// set_revert() while somebody waits.
+  cow::RevertStatus revert;
+  void set_revert(const cow::RevertStatus& status);
+  std::vector<cow::CheckpointRecord> checkpoints;
+  /// Of the last changed_blocks().
+  Guid changes_from;
+  std::optional<SnapshotId> changes_to;
+
   /// What changed_blocks() tells, whatever it is asked, from where it is asked.
   std::vector<cow::ChangedRange> changed;
 
@@ -82,6 +92,7 @@ class FakeDisk final : public block::ResizableDevice {
   std::string bytes_ = std::string(kBytes, '\0');
   std::vector<Stored> table_;
   std::map<std::string, Errc> failures_;
+  std::uint64_t epoch_ = 0;
   int gates_ = 0;
   std::uint64_t maximum_ = 0;
   cow::Association kept_;
