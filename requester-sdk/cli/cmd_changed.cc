@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// umbra changed OLDER YOUNGER [--raw]
+// umbra changed OLDER YOUNGER | --volume VOLUME --since CHECKPOINT [--until ID], [--raw]
 #include <boost/json/array.hpp>
 #include <boost/json/value.hpp>
 
@@ -21,13 +21,32 @@ void print_json(Output& output, const SnapshotDelta& part) {
                  {"last", part.next_block >= part.volume_blocks}});
 }
 
+// A checkpoint by name or id, else a copy's id.
+Result<Guid> begin_of(Service& service, const Changed& arguments) {
+  const auto volume = service.resolve(arguments.volume);
+  if (!volume) return fail(volume.error());
+  const auto checkpoint = find_checkpoint(service, *volume, arguments.since);
+  if (checkpoint) return Guid{checkpoint->checkpoint_id};
+  const auto copy = Guid::parse(arguments.since);
+  if (checkpoint.error().code == Errc::object_not_found && copy) return *copy;
+  return fail(checkpoint.error());
+}
+
 }  // namespace
 
 ExitCode changed(Service& service, Output& output, const Changed& arguments) {
   std::uint64_t blocks = 0;
   std::uint64_t block_bytes = 0;
+  Guid since;
+  if (!arguments.since.empty()) {
+    const auto begin = begin_of(service, arguments);
+    if (!begin) return output.error(begin.error());
+    since = *begin;
+  }
   for (std::uint64_t next = 0;;) {
-    const auto part = service.changed(arguments.older, arguments.younger, next);
+    const auto part = arguments.since.empty()
+                          ? service.changed(arguments.older, arguments.younger, next)
+                          : service.changes(since, arguments.until, next);
     if (!part) return output.error(part.error());
     block_bytes = part->block_bytes;
     print_json(output, *part);

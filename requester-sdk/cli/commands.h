@@ -147,11 +147,38 @@ ExitCode retain(Service& service, Output& output, const Retain& arguments);
 
 // cmd_changed.cc
 struct Changed {
-  SnapshotId older;
+  SnapshotId older;  // Nil: `volume` and `since` say it.
   SnapshotId younger;
+  std::string volume;
+  std::string since;  // A checkpoint's name or id, or a copy's id.
+  SnapshotId until;   // Nil: now.
   bool raw = false;
 };
 ExitCode changed(Service& service, Output& output, const Changed& arguments);
+
+// cmd_revert.cc
+struct RevertShadow {
+  SnapshotId snapshot;
+  bool force = false;
+  std::chrono::milliseconds time_limit{24 * 3'600'000};
+};
+ExitCode revert_shadow(Service& service, Output& output, const RevertShadow& arguments);
+/// Empty: of all volumes.
+ExitCode query_revert(Service& service, Output& output, const std::string& volume);
+ExitCode abandon_revert(Service& service, Output& output, const std::string& volume);
+
+// cmd_checkpoint.cc
+struct Checkpoint {
+  std::string volume;  // list: empty: of all.
+  std::string name;    // delete: or an id.
+  SnapshotId shadow;   // create: nil: the volume's newest copy.
+};
+ExitCode create_checkpoint(Service& service, Output& output, const Checkpoint& arguments);
+ExitCode list_checkpoints(Service& service, Output& output, const Checkpoint& arguments);
+ExitCode delete_checkpoint(Service& service, Output& output, const Checkpoint& arguments);
+/// The checkpoint of this name or id. Errors: object_not_found (names those that there are).
+[[nodiscard]] Result<CheckpointProp> find_checkpoint(Service& service, const VolumeRef& volume,
+                                                     const std::string& name);
 
 // cmd_operations.cc
 struct Operations {

@@ -263,6 +263,8 @@ template json::array list_to_json(const std::vector<SnapshotProperties>&);
 template json::array list_to_json(const std::vector<WriterInfo>&);
 template json::array list_to_json(const std::vector<ProviderInfo>&);
 template json::array list_to_json(const std::vector<WriterStatus>&);
+template json::array list_to_json(const std::vector<RevertInfo>&);
+template json::array list_to_json(const std::vector<CheckpointProp>&);
 template json::array list_to_json(const std::vector<VolumeProp>&);
 template json::array list_to_json(const std::vector<DiffVolumeProp>&);
 template json::array list_to_json(const std::vector<DiffAreaProp>&);

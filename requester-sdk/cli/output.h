@@ -70,6 +70,8 @@ class Output {
 [[nodiscard]] boost::json::object to_json(const VolumeProtectionInfo& info);
 [[nodiscard]] boost::json::object to_json(const OperationInfo& operation);
 [[nodiscard]] boost::json::object to_json(const ProviderEvent& event);
+[[nodiscard]] boost::json::object to_json(const RevertInfo& revert);
+[[nodiscard]] boost::json::object to_json(const CheckpointProp& checkpoint);
 [[nodiscard]] boost::json::object error_to_json(const Error& error);
 
 template <class T>

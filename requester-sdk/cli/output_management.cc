@@ -106,6 +106,23 @@ json::object to_json(const ProviderEvent& event) {
           {"text", text_json(event.text)}};
 }
 
+json::object to_json(const RevertInfo& revert) {
+  return {{"volume_id", id_json(revert.volume_id)},     {"volume", text_json(revert.volume_name)},
+          {"snapshot_id", id_json(revert.snapshot_id)}, {"done_bytes", revert.done_bytes},
+          {"total_bytes", revert.total_bytes},          {"stopped", revert.stopped},
+          {"trouble", text_json(revert.trouble)}};
+}
+
+json::object to_json(const CheckpointProp& checkpoint) {
+  return {{"checkpoint_id", id_json(checkpoint.checkpoint_id)},
+          {"volume_id", id_json(checkpoint.volume_id)},
+          {"volume", text_json(checkpoint.volume_name)},
+          {"name", text_json(checkpoint.name)},
+          {"snapshot_id", id_json(checkpoint.snapshot_id)},
+          {"created", time_json(checkpoint.creation_filetime)},
+          {"lost", checkpoint.lost}};
+}
+
 std::string event_text(const ProviderEvent& event) {
   std::string line = time_text(event.time_filetime) + "  " + severity_text(event.severity) + "  " +
                      shown(event.name);

@@ -110,16 +110,6 @@ void add_other_commands(Parser& parser) {
   add_parsed(how_long, "--for", keeping->term, parse_term, "From now: 12h, 30d, 7y");
   carry_out(parser, retain_app, keeping, &retain);
 
-  auto comparing = std::make_shared<Changed>();
-  CLI::App* changed_app = add(parser.app, "changed", "What changed between two copies of a volume");
-  add_parsed(changed_app, "older", comparing->older, parse_id<SnapshotId>, "The older copy's id");
-  add_parsed(changed_app, "younger", comparing->younger, parse_id<SnapshotId>,
-             "The younger copy's id");
-  changed_app->get_option("older")->required();
-  changed_app->get_option("younger")->required();
-  changed_app->add_flag("--raw", comparing->raw, "Nothing but the ranges");
-  carry_out(parser, changed_app, comparing, &changed);
-
   auto operating = std::make_shared<Operations>();
   CLI::App* app = add(parser.app, "operations", "Long calls to the provider: list, wait, cancel");
   auto* what = app->add_option_group("what");

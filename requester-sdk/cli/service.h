@@ -54,6 +54,18 @@ class Service {
   [[nodiscard]] virtual Result<SnapshotDelta> changed(const SnapshotId& older,
                                                       const SnapshotId& younger,
                                                       std::uint64_t first_block) = 0;
+  [[nodiscard]] virtual Result<OperationId> revert(const SnapshotId& snapshot, bool force) = 0;
+  [[nodiscard]] virtual Result<std::vector<RevertInfo>> reverts(const VolumeRef& volume) = 0;
+  [[nodiscard]] virtual Status abandon_revert(const VolumeRef& volume) = 0;
+  [[nodiscard]] virtual Result<std::vector<SnapshotProperties>> copies_of(
+      const VolumeRef& volume) = 0;
+  [[nodiscard]] virtual Result<CheckpointProp> create_checkpoint(const SnapshotId& snapshot,
+                                                                 const std::string& name) = 0;
+  [[nodiscard]] virtual Result<std::vector<CheckpointProp>> checkpoints(
+      const VolumeRef& volume) = 0;
+  [[nodiscard]] virtual Status delete_checkpoint(const CheckpointId& checkpoint) = 0;
+  [[nodiscard]] virtual Result<SnapshotDelta> changes(const Guid& since, const SnapshotId& until,
+                                                      std::uint64_t first_block) = 0;
   [[nodiscard]] virtual Result<std::vector<OperationInfo>> operations() = 0;
   [[nodiscard]] virtual Result<OperationInfo> wait_operation(const OperationId& operation,
                                                              std::chrono::milliseconds limit) = 0;

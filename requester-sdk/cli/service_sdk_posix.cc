@@ -147,6 +147,32 @@ class SdkService final : public Service {
       return m.query_snapshot_delta_bitmap(older, younger, first_block);
     });
   }
+  Result<OperationId> revert(const SnapshotId& snapshot, bool force) override {
+    return manage(true, [&](Management m) { return m.revert_to_snapshot(snapshot, force); });
+  }
+  Result<std::vector<RevertInfo>> reverts(const VolumeRef& volume) override {
+    return manage(false, [&](Management m) { return m.query_revert_status(volume); });
+  }
+  Status abandon_revert(const VolumeRef& volume) override {
+    return manage(true, [&](Management m) { return m.abandon_revert(volume); });
+  }
+  Result<std::vector<SnapshotProperties>> copies_of(const VolumeRef& volume) override {
+    return manage(false, [&](Management m) { return m.query_snapshots_by_volume(volume); });
+  }
+  Result<CheckpointProp> create_checkpoint(const SnapshotId& snapshot,
+                                           const std::string& name) override {
+    return manage(true, [&](Management m) { return m.create_checkpoint(snapshot, name); });
+  }
+  Result<std::vector<CheckpointProp>> checkpoints(const VolumeRef& volume) override {
+    return manage(false, [&](Management m) { return m.query_checkpoints(volume); });
+  }
+  Status delete_checkpoint(const CheckpointId& checkpoint) override {
+    return manage(true, [&](Management m) { return m.delete_checkpoint(checkpoint); });
+  }
+  Result<SnapshotDelta> changes(const Guid& since, const SnapshotId& until,
+                                std::uint64_t first_block) override {
+    return manage(false, [&](Management m) { return m.query_changes(since, until, first_block); });
+  }
   Result<std::vector<OperationInfo>> operations() override {
     return manage(false, [](Management m) { return m.list_operations(); });
   }

@@ -14,6 +14,9 @@ using namespace std::chrono_literals;
 // umbrad keeps one wait no longer than a minute; its answer may take a little more.
 constexpr std::chrono::milliseconds kWaitMax = 60s;
 constexpr std::chrono::milliseconds kWaitGrace = 30s;
+// RevertToSnapshot returns when it has started; which is asked for so often, and so long.
+constexpr std::chrono::milliseconds kStartSlice = 100ms;
+constexpr std::chrono::milliseconds kRevertStartMax = 5min;
 
 template <class Reply, class Request>
 Result<Reply> ask(Link& link, const char* member, const Request& request,
@@ -161,6 +164,66 @@ Status Management::retain_snapshot(const SnapshotId& snapshot, std::int64_t unti
   auto message = snapshot_message(provider_, snapshot);
   message.until_filetime = until_filetime;
   return tell(*client_->impl_->link, "retain_snapshot", message);
+}
+
+Result<OperationId> Management::revert_to_snapshot(const SnapshotId& snapshot,
+                                                   bool force_dismount) {
+  const auto operation = begin(*client_->impl_->link, "revert_to_snapshot",
+                               rpc::RevertToSnapshot{provider_, snapshot, force_dismount});
+  if (!operation) return operation;
+  // Dismounting, draining and withdrawing are bounded at the provider's.
+  for (const TimePoint end = client_->impl_->link->now() + kRevertStartMax;;) {
+    const auto info = wait_operation(*operation, kStartSlice);
+    if (!info) {
+      return fail(info.error(),
+                  "it may have started; query_revert_status (umbra query revert) tells");
+    }
+    for (const OperationFact& fact : info->facts) {
+      if (fact.name == "started") return operation;
+    }
+    if (info->status == Errc::async_finished) return operation;
+    if (info->status != Errc::async_pending) return fail(info->status, info->context);
+    if (client_->impl_->link->now() > end) {
+      return fail(Errc::provider_not_registered,
+                  "the provider does not say whether the revert has started; operation " +
+                      operation->to_string());
+    }
+  }
+}
+
+Result<std::vector<RevertInfo>> Management::query_revert_status(const VolumeRef& volume) {
+  auto reply = ask<rpc::RevertList>(*client_->impl_->link, "query_revert_status",
+                                    rpc::ManagementVolume{provider_, volume});
+  if (!reply) return fail(reply.error());
+  return std::move(reply->reverts);
+}
+
+Status Management::abandon_revert(const VolumeRef& volume) {
+  return tell(*client_->impl_->link, "abandon_revert", rpc::ManagementVolume{provider_, volume});
+}
+
+Result<CheckpointProp> Management::create_checkpoint(const SnapshotId& snapshot,
+                                                     const std::string& name) {
+  return ask<CheckpointProp>(*client_->impl_->link, "create_checkpoint",
+                             rpc::CreateCheckpoint{provider_, snapshot, name});
+}
+
+Result<std::vector<CheckpointProp>> Management::query_checkpoints(const VolumeRef& volume) {
+  auto reply = ask<rpc::CheckpointList>(*client_->impl_->link, "query_checkpoints",
+                                        rpc::ManagementVolume{provider_, volume});
+  if (!reply) return fail(reply.error());
+  return std::move(reply->checkpoints);
+}
+
+Status Management::delete_checkpoint(const CheckpointId& checkpoint) {
+  return tell(*client_->impl_->link, "delete_checkpoint",
+              rpc::DeleteCheckpoint{provider_, checkpoint});
+}
+
+Result<SnapshotDelta> Management::query_changes(const Guid& since, const SnapshotId& until,
+                                                std::uint64_t first_block) {
+  return ask<SnapshotDelta>(*client_->impl_->link, "query_changes",
+                            rpc::QueryChanges{provider_, since, until, first_block});
 }
 
 Result<std::vector<OperationInfo>> Management::list_operations() {

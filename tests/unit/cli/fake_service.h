@@ -3,6 +3,7 @@
 // A service whose answers the test sets, and a command line that is run against it.
 #pragma once
 
+#include <optional>
 #include <sstream>
 #include <string>
 #include <utility>
@@ -36,6 +37,9 @@ struct FakeState {
   std::vector<DiffVolumeProp> hosts;
   VolumeProtectionInfo protection;
   std::uint64_t delta_step = 50;
+  std::vector<RevertInfo> reverts;
+  std::vector<CheckpointProp> checkpoints;
+  std::optional<Error> wait_error;        // Of wait_operation().
   std::vector<OperationInfo> operations;  // wait_operation() gives the first, and then the next.
   std::vector<requester::EventPage> pages;
 
@@ -142,10 +146,44 @@ class FakeService final : public Service {
                       std::to_string(first_block),
                   part);
   }
+  Result<OperationId> revert(const SnapshotId& snapshot, bool force) override {
+    return answer("revert " + snapshot.to_string() + (force ? " force" : ""), OperationId{kOne});
+  }
+  Result<std::vector<RevertInfo>> reverts(const VolumeRef& volume) override {
+    return answer("reverts " + volume.name, state_.reverts);
+  }
+  Status abandon_revert(const VolumeRef& volume) override { return done("abandon " + volume.name); }
+  Result<std::vector<SnapshotProperties>> copies_of(const VolumeRef& volume) override {
+    return answer("copies " + volume.name, state_.snapshots.snapshots);
+  }
+  Result<CheckpointProp> create_checkpoint(const SnapshotId& snapshot,
+                                           const std::string& name) override {
+    CheckpointProp made;
+    made.checkpoint_id = CheckpointId{kThree};
+    made.volume_name = "db";
+    made.name = name;
+    made.snapshot_id = snapshot;
+    return answer("checkpoint " + snapshot.to_string() + " " + name, made);
+  }
+  Result<std::vector<CheckpointProp>> checkpoints(const VolumeRef& volume) override {
+    return answer("checkpoints " + volume.name, state_.checkpoints);
+  }
+  Status delete_checkpoint(const CheckpointId& checkpoint) override {
+    return done("delete checkpoint " + checkpoint.to_string());
+  }
+  Result<SnapshotDelta> changes(const Guid& since, const SnapshotId& until,
+                                std::uint64_t first_block) override {
+    auto part = changed({}, {}, first_block);
+    state_.calls.back() = "changes " + since.to_string() + " " +
+                          (until.is_nil() ? "now" : until.to_string()) + " " +
+                          std::to_string(first_block);
+    return part;
+  }
   Result<std::vector<OperationInfo>> operations() override {
     return answer("operations", state_.operations);
   }
   Result<OperationInfo> wait_operation(const OperationId&, std::chrono::milliseconds) override {
+    if (state_.wait_error) return fail(*state_.wait_error);
     if (state_.operations.empty()) return fail(Errc::object_not_found, "no operation");
     const auto info = state_.operations.front();
     if (state_.operations.size() > 1) state_.operations.erase(state_.operations.begin());

@@ -79,6 +79,22 @@ class UMBRA_REQUESTER_EXPORT Management {
                                                                   std::uint64_t first_block = 0);
   [[nodiscard]] Status retain_snapshot(const SnapshotId& snapshot, std::int64_t until_filetime);
 
+  /// IVssBackupComponents::RevertToSnapshot: returns when the revert has started, or why it has
+  /// not. Blocks for a moment; wait_operation() tells the outcome. No writer hears of it.
+  [[nodiscard]] Result<OperationId> revert_to_snapshot(const SnapshotId& snapshot,
+                                                       bool force_dismount = false);
+  /// IVssBackupComponents::QueryRevertStatus; a volume that names nothing means all. After a
+  /// restart of the provider this still tells of a revert whose operation is gone.
+  [[nodiscard]] Result<std::vector<RevertInfo>> query_revert_status(const VolumeRef& volume);
+  [[nodiscard]] Status abandon_revert(const VolumeRef& volume);
+
+  [[nodiscard]] Result<CheckpointProp> create_checkpoint(const SnapshotId& snapshot,
+                                                         const std::string& name);
+  [[nodiscard]] Result<std::vector<CheckpointProp>> query_checkpoints(const VolumeRef& volume);
+  [[nodiscard]] Status delete_checkpoint(const CheckpointId& checkpoint);
+  [[nodiscard]] Result<SnapshotDelta> query_changes(const Guid& since, const SnapshotId& until = {},
+                                                    std::uint64_t first_block = 0);
+
   // --- operations of the provider, by whomever they were begun -----------------------------------
 
   [[nodiscard]] Result<std::vector<OperationInfo>> list_operations();
