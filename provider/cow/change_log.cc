@@ -179,6 +179,13 @@ void ChangeLog::enter(std::uint64_t chunk, std::uint64_t epoch) {
   unsaved_ = true;
 }
 
+void ChangeLog::enter(const ChunkSet& chunks, std::uint64_t epoch) {
+  const auto after = log_.upper_bound(epoch);
+  if (after == log_.begin()) return;
+  std::prev(after)->second.chunks.merge(chunks);
+  unsaved_ = true;
+}
+
 void ChangeLog::drop_before_first() {
   while (!log_.empty() && log_.begin()->first < checkpoints_.front().epoch) {
     log_.erase(log_.begin());

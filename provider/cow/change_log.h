@@ -96,6 +96,7 @@ class ChangeLog {
   void add(Checkpoint checkpoint, std::span<const std::uint64_t> snapshots);
   /// Changed in the epoch or soon after.
   void enter(std::uint64_t chunk, std::uint64_t epoch);
+  void enter(const ChunkSet& chunks, std::uint64_t epoch);
   void remove(const Guid& id);
   /// What the checkpoint before gets when this one goes; null: there is none.
   [[nodiscard]] const Checkpoint* heir_of(const Guid& id) const noexcept;

@@ -11,6 +11,7 @@
 // order of writes: "something in this region has changed" is durable before the first write to a
 // chunk of it is issued, and while a checkpoint is made, the chunks that changed before.
 #include <algorithm>
+#include <array>
 #include <bit>
 #include <optional>
 
@@ -77,7 +78,15 @@ struct Volume::Impl::Comparison {
   std::uint64_t end = kNoEnd;
   bool records = true;  // The map knows; else only `others`.
   bool everything = false;
-  ChunkSet others;  // Chunks of which no record says that they changed.
+  ChunkSet others;                           // Chunks of which no record says that they changed.
+  std::array<const Exemption*, 2> exempt{};  // Of the two ends.
+
+  /// Of the 64 chunks from `chunk` on: those that an end shows nothing of.
+  [[nodiscard]] std::uint64_t exempt_at(std::size_t which, std::uint64_t chunk) const noexcept {
+    if (exempt[which] == nullptr) return 0;
+    const ChunkSet::Page* const page = exempt[which]->free.page(chunk / ChunkSet::kPageChunks);
+    return page != nullptr ? (*page)[chunk % ChunkSet::kPageChunks / 64] : 0;
+  }
 };
 
 Result<std::shared_ptr<Snapshot>> Volume::Impl::end_of_comparison(const SnapshotId& id) const {
@@ -123,6 +132,8 @@ Result<Volume::Impl::Comparison> Volume::Impl::compare(const Guid& from,
     if (overlay == nullptr) continue;
     overlay->for_each([&](std::uint64_t chunk, Home) { (void)comparison.others.insert(chunk); });
   }
+  if (comparison.from) comparison.exempt[0] = comparison.from->exemption();
+  if (comparison.to) comparison.exempt[1] = comparison.to->exemption();
   // What is not copied back yet reads as the snapshot already, but is not entered in the log.
   if (revert_ != nullptr && !comparison.records && !to) comparison.everything = true;
   return comparison;
@@ -160,7 +171,11 @@ bool Volume::Impl::report(const Comparison& comparison, const ChangedSink& sink,
     const std::uint64_t chunk = page * ChunkMap::kPageChunks;
     const ChunkSet::Page* const others = comparison.others.page(chunk / ChunkSet::kPageChunks);
     for (std::uint64_t i = 0; i < kWords; ++i) {
-      std::uint64_t word = mask[i];
+      // What both ends show nothing of has not changed, and what one of them does may have.
+      const std::uint64_t exempt_from = comparison.exempt_at(0, chunk + i * 64);
+      const std::uint64_t exempt_to = comparison.exempt_at(1, chunk + i * 64);
+      std::uint64_t word = mask[i] & ~(exempt_from & exempt_to);
+      word |= exempt_from ^ exempt_to;
       if (others != nullptr) word |= (*others)[chunk % ChunkSet::kPageChunks / 64 + i];
       const std::uint64_t word_begin = chunk + i * 64;
       if (word_begin + 64 <= first_chunk) continue;
@@ -240,6 +255,10 @@ Status Volume::Impl::create_checkpoint(const CheckpointRequest& request) {
     changes_.add(std::move(checkpoint), points_in_time());
     if (const Overlay* const overlay = (*snapshot)->overlay(); overlay != nullptr) {
       overlay->for_each([&](std::uint64_t chunk, Home) { changes_.enter(chunk, epoch); });
+    }
+    // Nothing is recorded of them, and what comes after the snapshot may show what they hold.
+    if (const Exemption* const exempt = (*snapshot)->exemption(); exempt != nullptr) {
+      changes_.enter(exempt->free, epoch);
     }
   }
   enter_records(epoch);

@@ -10,6 +10,16 @@ namespace umbra::cow {
 
 using format::SlotState;
 
+namespace {
+
+constexpr std::uint32_t kExemptionKind = 1;  // BlobKind::exemption; the key is a snapshot's.
+
+[[nodiscard]] bool is_exemption(const format::SnapshotSlot& slot) noexcept {
+  return slot.blob.kind == kExemptionKind;
+}
+
+}  // namespace
+
 void CheckReport::add(Finding finding) {
   switch (finding.kind) {
     case Finding::Kind::unfinished: ++unfinished; break;
@@ -246,6 +256,8 @@ Status Checker::check_blobs() {
         "blob " + std::to_string(slot.blob.kind) + " " + slot.blob.key.to_string();
     if (!names.emplace(slot.blob.kind, slot.blob.key).second) {
       found(Kind::damage, at, name + " is there twice");
+    } else if (is_exemption(slot) && ids_.count(SnapshotId{slot.blob.key}) == 0) {
+      found(Kind::unfinished, at, name + " is left of a snapshot that was deleted");
     } else if (slot.blob.extents.empty()) {
       continue;  // Its bytes were verified with the slot.
     } else if (!claim_extents(slot)) {
@@ -284,7 +296,10 @@ Status Checker::check_blob(const format::SnapshotSlot& slot) {
       "blob " + std::to_string(slot.blob.kind) + " " + slot.blob.key.to_string();
   if (good[0] && good[1]) return {};
   if (!good[0] && !good[1]) {
-    found(Kind::damage, places.front(), name + ": both copies are damaged");
+    // Of free blocks: what the snapshot must not show is not known any more.
+    const bool costs = is_exemption(slot) && ids_.count(SnapshotId{slot.blob.key}) != 0;
+    found(Kind::damage, places.front(), name + ": both copies are damaged",
+          costs ? std::vector{SnapshotId{slot.blob.key}} : std::vector<SnapshotId>{});
     return {};
   }
   const std::size_t bad = good[0] ? 1 : 0;

@@ -163,6 +163,13 @@ void ChunkSet::merge(const ChunkSet& other) {
   }
 }
 
+void ChunkSet::keep_only(std::uint64_t index, const Page& mask) {
+  const auto it = pages_.find(index);
+  if (it == pages_.end()) return;
+  for (std::size_t i = 0; i < mask.size(); ++i) it->second[i] &= mask[i];
+  if (it->second == Page{}) pages_.erase(it);
+}
+
 bool ChunkSet::contains(std::uint64_t chunk) const noexcept {
   const Page* const found = page(chunk / kPageChunks);
   return found != nullptr && has(*found, chunk % kPageChunks);

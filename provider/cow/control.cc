@@ -39,7 +39,8 @@ AlignedBuffer make_aligned(std::size_t size_bytes) {
 
 namespace {
 
-[[nodiscard]] SnapshotRecord record_of(const format::SnapshotSlot& slot) {
+[[nodiscard]] SnapshotRecord record_of(const Snapshot& snapshot, std::uint64_t chunk_bytes) {
+  const format::SnapshotSlot& slot = snapshot.slot;
   SnapshotRecord record;
   record.id = slot.id;
   record.set_id = slot.set_id;
@@ -52,6 +53,9 @@ namespace {
   record.epoch = slot.epoch;
   record.retain_until_filetime = slot.retain_until_filetime;
   record.members = slot.members;
+  if (const Exemption* exempt = snapshot.exemption()) {
+    record.exempt_bytes = exempt->chunks * chunk_bytes;
+  }
   return record;
 }
 
@@ -496,10 +500,17 @@ Status Volume::Impl::remove(const SnapshotId& id, bool force, const RemovalCause
   slot.state = SlotState::free;
   if (Status written = write_slot(slot); !written) return written;
   free_slots_.push_back(slot.index);
+  take_out(snapshot, cause, unserved);
+  if (snapshot->exemption() != nullptr) forget_exemption(*snapshot);
+  return {};
+}
+
+void Volume::Impl::take_out(const std::shared_ptr<Snapshot>& snapshot, const RemovalCause& cause,
+                            RequestQueue& unserved) noexcept {
   const std::lock_guard lock(mutex_);
   snapshot->readable.store(Snapshot::Readable::removed);
   snapshots_.erase(snapshot->epoch);
-  by_id_.erase(id);
+  by_id_.erase(snapshot->slot.id);
   if (snapshot->slot.state == SlotState::created) --created_count_;
   if (snapshot->slot.lost) --lost_count_;
   if (prepared_ == snapshot) {
@@ -516,7 +527,6 @@ Status Volume::Impl::remove(const SnapshotId& id, bool force, const RemovalCause
   changes_.forget_snapshot(snapshot->epoch);
   if (stop_living(*snapshot)) note_unpruned(snapshot->epoch);
   if (failing_.head != nullptr) post_losses();
-  return {};
 }
 
 // --- looking at it ---------------------------------------------------------------------------
@@ -530,7 +540,7 @@ std::vector<SnapshotRecord> Volume::Impl::list() const {
     auto it = snapshots_.upper_bound(after);
     for (int i = 0; i < kAtATime && it != snapshots_.end(); ++i, ++it) {
       after = it->first;
-      records.push_back(record_of(it->second->slot));
+      records.push_back(record_of(*it->second, layout_.chunk_bytes));
     }
     if (it == snapshots_.end()) return records;
   }
@@ -540,7 +550,7 @@ std::optional<SnapshotRecord> Volume::Impl::find(const SnapshotId& id) const {
   const std::lock_guard lock(mutex_);
   const auto snapshot = find_snapshot(id);
   if (snapshot == nullptr) return std::nullopt;
-  return record_of(snapshot->slot);
+  return record_of(*snapshot, layout_.chunk_bytes);
 }
 
 std::size_t Volume::Impl::count() const {
@@ -559,6 +569,7 @@ Statistics Volume::Impl::statistics() const {
   statistics.diff_flushes = diff_flushes_.load();
   statistics.checksum_failures = checksum_failures_.load();
   statistics.metadata_repairs = metadata_repairs_.load();
+  statistics.free_bytes_not_copied = free_chunks_written_.load() * layout_.chunk_bytes;
   const std::lock_guard lock(mutex_);
   statistics.diff_used_bytes = segments_.used_count() * layout_.segment_bytes;
   statistics.diff_ready_bytes = ready_bytes();

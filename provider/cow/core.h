@@ -16,6 +16,7 @@
 //   revert.cc      the live volume becomes what a snapshot shows
 //   own_group.cc   groups that the two write
 //   changes.cc     changed blocks, checkpoints of changes
+//   exempt.cc      chunks that the file system had free
 //
 // A chunk of the newest live epoch is in one of three states:
 //   none     no bit, no Copy: the next writer claims it
@@ -68,6 +69,7 @@
 #include "provider/cow/change_log.h"
 #include "provider/cow/check.h"
 #include "provider/cow/chunk_map.h"
+#include "provider/cow/exempt.h"
 #include "provider/cow/fingerprint.h"
 #include "provider/cow/index_scan.h"
 #include "provider/cow/movable_device.h"
@@ -126,9 +128,24 @@ struct Snapshot {
     overlay_.store(owned_overlay_.get());
   }
 
+  /// Null: every chunk is kept for it. Threads: any.
+  [[nodiscard]] const Exemption* exemption() const noexcept { return exemption_.load(); }
+  /// Once.
+  void give_exemption(std::unique_ptr<const Exemption> exemption) noexcept {
+    owned_exemption_ = std::move(exemption);
+    exemption_.store(owned_exemption_.get());
+  }
+  /// The chunk was free: it reads as zeroes, but for what was written to the snapshot itself.
+  [[nodiscard]] bool shows_nothing_of(std::uint64_t chunk) const noexcept {
+    const Exemption* const known = exemption();
+    return known != nullptr && known->free.contains(chunk);
+  }
+
  private:
   std::unique_ptr<Overlay> owned_overlay_;
   sync::Atomic<Overlay*> overlay_ = nullptr;
+  std::unique_ptr<const Exemption> owned_exemption_;
+  sync::Atomic<const Exemption*> exemption_ = nullptr;
 };
 
 class Volume::Impl : public std::enable_shared_from_this<Volume::Impl> {
@@ -194,6 +211,9 @@ class Volume::Impl : public std::enable_shared_from_this<Volume::Impl> {
   [[nodiscard]] Status create_checkpoint(const CheckpointRequest& request);
   [[nodiscard]] std::vector<CheckpointRecord> list_checkpoints() const;
   [[nodiscard]] Status remove_checkpoint(const CheckpointId& id);
+
+  // exempt.cc
+  [[nodiscard]] Status exempt_free(const SnapshotId& id, std::span<const ChangedRange> free);
 
   [[nodiscard]] block::Device& live() noexcept { return live_; }
   [[nodiscard]] VolumeId id() const noexcept { return superblock_.volume_id; }
@@ -393,6 +413,9 @@ class Volume::Impl : public std::enable_shared_from_this<Volume::Impl> {
   /// `unserved`: writes to it, to be failed.
   [[nodiscard]] Status remove(const SnapshotId& id, bool force, const RemovalCause& cause,
                               RequestQueue& unserved);
+  /// Of what is in memory. `unserved` as above.
+  void take_out(const std::shared_ptr<Snapshot>& snapshot, const RemovalCause& cause,
+                RequestQueue& unserved) noexcept;
 
   // --- own_group.cc --------------------------------------------------------------------------
 
@@ -528,6 +551,17 @@ class Volume::Impl : public std::enable_shared_from_this<Volume::Impl> {
   /// Whether writes have to be tested depends on snapshots and checkpoints.
   void use_bits() noexcept;             // mutex_
   [[nodiscard]] Status load_changes();  // table_mutex_; open()
+
+  // --- exempt.cc -------------------------------------------------------------------------------
+
+  [[nodiscard]] Result<std::shared_ptr<Snapshot>> to_be_exempted(
+      const SnapshotId& id) const;                                        // mutex_
+  void leave_out_needed(ChunkSet& free, const Snapshot& snapshot) const;  // table_mutex_
+  [[nodiscard]] bool is_exempt(std::uint64_t chunk) const noexcept;       // mutex_
+  void forget_exemption(const Snapshot& snapshot);                        // table_mutex_
+  /// At open, before records are judged. `unknown`: of whom it cannot be read. Errors: io_error.
+  [[nodiscard]] Status load_exemptions(std::vector<Guid>& unknown);  // table_mutex_
+  void drop_orphaned_exemptions();                                   // table_mutex_
 
   // --- origin_watch.cc -----------------------------------------------------------------------
 
@@ -720,6 +754,7 @@ class Volume::Impl : public std::enable_shared_from_this<Volume::Impl> {
   std::atomic<std::uint64_t> checksum_failures_ = 0;
   std::atomic<std::uint64_t> metadata_repairs_ = 0;
   std::atomic<std::uint64_t> snapshots_evicted_ = 0;
+  std::atomic<std::uint64_t> free_chunks_written_ = 0;
 };
 
 }  // namespace umbra::cow

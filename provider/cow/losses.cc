@@ -120,7 +120,12 @@ std::vector<std::shared_ptr<Snapshot>> Volume::Impl::victims_of(const CopyQueue&
   }
   std::vector<std::shared_ptr<Snapshot>> victims;
   for (auto it = living_.upper_bound(oldest); it != living_.end(); ++it) {
-    victims.push_back(snapshots_.at(*it));
+    const auto& snapshot = snapshots_.at(*it);
+    bool needs = snapshot->exemption() == nullptr;
+    for (const Copy* copy = failed.head; copy != nullptr && !needs; copy = copy->queue_next) {
+      needs = *it > map_.newest_epoch(copy->chunk) && !snapshot->shows_nothing_of(copy->chunk);
+    }
+    if (needs) victims.push_back(snapshot);
   }
   return victims;
 }

@@ -7,7 +7,8 @@
 //   samples  A sample counts at open if the newest snapshot P that is not younger than it has no
 //            record of the chunk. P has lived since the sample was taken, so until there is such a
 //            record we have not written to the chunk, and the record is durable (persistent P) or
-//            complete (kill -9) before we do.
+//            complete (kill -9) before we do. A chunk that is exempt for P gets no record: it never
+//            counts.
 //   mount    A live write that changes what the superblock says of mounting waits until the new
 //            value is in the diff area beside the one before, and the origin is flushed in between:
 //            whatever the crash leaves of the origin is one of the two.
@@ -74,7 +75,10 @@ void Volume::Impl::read_samples(Fingerprint& into, const std::bitset<kSamplesMax
 
 // Whoever lets a live chunk be written without a record has to say so here.
 bool Volume::Impl::unwritten_since(std::uint64_t chunk, std::uint64_t epoch) const {
-  return !map_.find(chunk, epoch).has_value();
+  if (map_.find(chunk, epoch).has_value()) return false;
+  const std::lock_guard lock(mutex_);
+  const auto snapshot = snapshots_.find(epoch);
+  return snapshot == snapshots_.end() || !snapshot->second->shows_nothing_of(chunk);
 }
 
 // The newest live epoch, up to `limit`.

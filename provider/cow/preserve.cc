@@ -43,6 +43,13 @@ bool Volume::Impl::wait_for_copies(block::Request& request) noexcept {
       continue;
     }
     Copy* copy = find_copy(chunk);
+    // One that is on its way all the same is waited for: it reads the origin.
+    if (copy == nullptr && is_exempt(chunk)) {
+      if (noted) set_done(chunk);
+      if (noted) free_chunks_written_.fetch_add(1, std::memory_order_relaxed);
+      unnoted = unnoted || !noted;
+      continue;
+    }
     if (copy == nullptr) copy = claim(chunk);
     if (copy == nullptr) {
       starved = true;

@@ -50,6 +50,7 @@ Status Volume::Impl::recover() {
   scan.sequence_max = superblock_.trusted_sequence;
   segments_.grow_to(layout_.segments_in(diff_.geometry().size_bytes));
   if (Status read = read_table(scan); !read) return read;
+  if (Status exempted = load_exemptions(scan.unknown_exemptions); !exempted) return exempted;
   if (Status scanned = scan_segments(scan); !scanned) return scanned;
   if (Status verified = verify_tail(scan); !verified) return verified;
   if (Status voided = void_gaps(scan); !voided) return voided;
@@ -57,11 +58,15 @@ Status Volume::Impl::recover() {
   if (superblock_.revert.under_way) {
     const auto target = find_snapshot(superblock_.revert.snapshot);
     // What is missing may be records, or marks of what is not to be reverted again.
-    if (target && target->epoch <= scan.lost_up_to_epoch) superblock_.revert.damaged = true;
+    const bool unknown = scan.exemption_is_unknown(superblock_.revert.snapshot);
+    if (target && (target->epoch <= scan.lost_up_to_epoch || unknown)) {
+      superblock_.revert.damaged = true;
+    }
   }
   if (Status loaded = load_changes(); !loaded) return loaded;
   load(scan);
   if (Status same = check_origin(); !same) return same;
+  drop_orphaned_exemptions();
   superblock_.boot_id = options_.boot_id;
   ++superblock_.open_count;
   superblock_.trusted_sequence = completed_sequence_;
@@ -186,6 +191,7 @@ Status Volume::Impl::settle_stages(Scan& scan) {
   }
   std::vector<format::SnapshotSlot> changed = std::move(scan.slots_to_mend);
   metadata_repairs_.fetch_add(changed.size() + scan.epochs_to_mend.size());
+  known_lost.insert(scan.unknown_exemptions.begin(), scan.unknown_exemptions.end());
   for (auto it = snapshots_.begin(); it != snapshots_.end();) {
     const auto& snapshot = it->second;
     format::SnapshotSlot& slot = snapshot->slot;

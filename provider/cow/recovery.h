@@ -4,6 +4,7 @@
 
 #pragma once
 
+#include <algorithm>
 #include <set>
 #include <span>
 #include <vector>
@@ -20,6 +21,11 @@ struct Volume::Impl::Scan : IndexScan {
   std::uint64_t epoch_max = 0;
   std::uint64_t lost_up_to_epoch = 0;  // Snapshots up to here may have lost records.
   bool same_boot = false;
+  std::vector<Guid> unknown_exemptions;  // Snapshots whose blob cannot be read: lost.
+  [[nodiscard]] bool exemption_is_unknown(const Guid& snapshot) const {
+    return std::find(unknown_exemptions.begin(), unknown_exemptions.end(), snapshot) !=
+           unknown_exemptions.end();
+  }
   bool lost_newly = false;  // A snapshot was found lost that was not before.
 };
 

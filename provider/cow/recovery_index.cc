@@ -90,9 +90,12 @@ bool Volume::Impl::origin_has(std::uint64_t chunk, std::uint32_t flags,
 bool Volume::Impl::is_needed(const Scan& scan, const format::GroupHeader& header,
                              const std::vector<std::uint64_t>& chunks) const {
   std::uint64_t newest = 0;  // Of those that could.
+  const Snapshot* newest_snapshot = nullptr;
   for (const auto& [epoch, snapshot] : snapshots_) {
     if (epoch > header.epoch) break;
-    if (!snapshot->slot.lost && !ends_at_open(snapshot->slot)) newest = epoch;
+    if (snapshot->slot.lost || ends_at_open(snapshot->slot)) continue;
+    newest = epoch;
+    newest_snapshot = snapshot.get();
   }
   std::map<std::uint64_t, std::uint64_t> nearer;  // Chunk: epoch of the record before this one.
   for (const std::uint64_t chunk : chunks) nearer[chunk] = 0;
@@ -106,8 +109,9 @@ bool Volume::Impl::is_needed(const Scan& scan, const format::GroupHeader& header
       if (known != nearer.end()) known->second = std::max(known->second, other.epoch);
     }
   }
-  return std::any_of(nearer.begin(), nearer.end(),
-                     [newest](const auto& each) { return newest > each.second; });
+  return std::any_of(nearer.begin(), nearer.end(), [&](const auto& each) {
+    return newest > each.second && !newest_snapshot->shows_nothing_of(each.first);
+  });
 }
 
 // A group whose data does not match was in flight, or it was published and its data was damaged

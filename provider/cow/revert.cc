@@ -231,6 +231,8 @@ void Volume::Impl::install_revert(const std::shared_ptr<Snapshot>& target,
   std::vector<std::uint64_t> changed;
   map_.for_each_since(target->epoch, [&](std::uint64_t chunk) { changed.push_back(chunk); });
   for (const std::uint64_t chunk : changed) {
+    // What was free stays as it is: nobody reads it, and its writes make no records.
+    if (target->shows_nothing_of(chunk)) continue;
     const auto found = map_.find(chunk, target->epoch);
     if (found && found->epoch < revert->epoch) add(chunk);
   }

@@ -160,6 +160,7 @@ class Volume::Impl::SnapshotDevice final : public block::Device {
     if (const Overlay* overlay = snapshot_->overlay()) {
       if (const auto home = overlay->find(chunk)) return home;
     }
+    if (snapshot_->shows_nothing_of(chunk)) return Home{0, 0, Home::Kind::nothing, false};
     const auto found = impl_->map_.find(chunk, snapshot_->epoch);
     return found ? std::optional(found->home) : std::nullopt;
   }

@@ -134,6 +134,9 @@ void Volume::release() noexcept { impl_->release(); }
 Status Volume::post_commit(const SnapshotId& snapshot, const std::vector<SnapshotId>& members) {
   return impl_->post_commit(snapshot, members);
 }
+Status Volume::exempt_free(const SnapshotId& snapshot, std::span<const ChangedRange> free) {
+  return impl_->exempt_free(snapshot, free);
+}
 Status Volume::confirm(const SnapshotId& snapshot) { return impl_->confirm(snapshot); }
 Status Volume::remove(const SnapshotId& snapshot, bool force, const RemovalCause& cause) {
   return impl_->remove(snapshot, force, cause);

@@ -204,6 +204,7 @@ struct SnapshotRecord {
   std::uint64_t epoch = 0;          // Order of the points in time on this volume.
   std::vector<SnapshotId> members;  // Of the set, over all volumes; empty before post_commit().
   std::int64_t retain_until_filetime = 0;  // Retention lock; 0: there was none.
+  std::uint64_t exempt_bytes = 0;          // Of exempt_free(): reads as zeroes.
 };
 
 // --- changes ---------------------------------------------------------------------------------
@@ -250,7 +251,9 @@ struct Statistics {
   std::uint64_t diff_flushes = 0;          // Since open: for persistent snapshots.
   std::uint64_t checksum_failures = 0;     // Since open: reads of preserved data that gave EIO.
   std::uint64_t metadata_repairs = 0;      // By open: damaged or unfinished places written anew.
-  std::uint32_t snapshots = 0;             // Created ones.
+  // Since open: chunks written for the first time in an epoch that needed no copy, being exempt.
+  std::uint64_t free_bytes_not_copied = 0;
+  std::uint32_t snapshots = 0;  // Created ones.
   std::uint32_t snapshots_lost = 0;
   std::uint64_t snapshots_evicted = 0;  // Since open: because the diff area was full.
   bool writes_held = false;             // A loss could not be recorded; see docs.
@@ -326,6 +329,15 @@ class Volume {
   /// io_error, snapshot_lost.
   [[nodiscard]] Status post_commit(const SnapshotId& snapshot,
                                    const std::vector<SnapshotId>& members);
+  /// What the file system had free at the point in time needs no copy: from now on the snapshot
+  /// shows zeroes in every chunk that lies in `free` with all its bytes, less those that an older
+  /// snapshot needs. Once, of the newest snapshot, between post_commit() and begin_recovery() or
+  /// confirm(), before anybody reads it. Durable, also for snapshots that are not persistent: they
+  /// survive the process. Ranges may overlap and come in any order. Blocks. VSS does the same by
+  /// itself. Errors: bad_state; object_not_found; snapshot_lost; insufficient_storage,
+  /// invalid_argument (too much to be kept), limit_reached: everything is copied as ever; io_error:
+  /// the same for now, but remove the snapshot, for it may be exempt after a crash.
+  [[nodiscard]] Status exempt_free(const SnapshotId& snapshot, std::span<const ChangedRange> free);
   // --- the recovery window, between post_commit and confirm (PreFinalCommit, PostFinalCommit) ---
 
   /// Opens the snapshot for writes that belong to it alone: neither the live volume nor any other

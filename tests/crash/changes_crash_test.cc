@@ -37,6 +37,7 @@ CowLoadOptions stamped_load() {
   options.zeroes_and_discards = false;
   options.write_bytes_max = 16U << 10U;
   options.snapshots_max = 3;
+  options.free_blocks = true;
   return options;
 }
 

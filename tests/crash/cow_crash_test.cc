@@ -44,6 +44,7 @@ CowLoadOptions stamped_load() {
   options.zeroes_and_discards = false;  // Every sector then says which write it shows.
   options.write_bytes_max = 24U << 10U;
   options.snapshots_max = 4;
+  options.free_blocks = true;
   return options;
 }
 

@@ -75,6 +75,15 @@ TEST_CASE("the store agrees with a full copy per snapshot, for any sequence", "[
   run_model(options, {}, 1, operations, false);
 }
 
+TEST_CASE("the store agrees with its twin where free blocks are exempt", "[cow][model][exempt]") {
+  const std::uint64_t operations = (long_run() ? kOperationsLong : kOperationsShort) / 2;
+  CowWorldOptions options;
+  options.segments_max = 24;
+  CowLoadOptions load;
+  load.free_blocks = true;
+  run_model(options, load, 6, operations, false);
+}
+
 TEST_CASE("the store agrees with its twin at the smallest and at a large granule", "[cow][model]") {
   const std::uint64_t operations = (long_run() ? kOperationsLong : kOperationsShort) / 4;
   CowWorldOptions options;

@@ -20,6 +20,7 @@ struct CowLoadOptions {
   std::size_t in_flight_max = 12;
   std::size_t snapshots_max = 5;
   std::uint64_t write_bytes_max = 96U << 10U;
+  bool free_blocks = false;  // Of most snapshots, some ranges are told to have been free.
 };
 
 /// What a load chooses from, again and again.
@@ -43,7 +44,8 @@ class CowLoad {
   struct Known {
     Shared image;
     bool persistent = false;
-    bool created = false;  // confirm() has succeeded.
+    bool created = false;                      // confirm() has succeeded.
+    std::vector<cow::ChangedRange> free = {};  // Told so just now: zeroes there, or as it was.
   };
 
   CowLoad(CowWorld& world, std::uint64_t seed, const CowLoadOptions& options)
@@ -128,6 +130,7 @@ class CowLoad {
       present.insert(record.id);
       Image seen;
       REQUIRE(world_.read_snapshot(record.id, seen) == 0);
+      adopt_free(known.at(record.id), seen);
       CowWorld::check_same(seen, *known.at(record.id).image, "snapshot");
     }
     for (auto it = known.begin(); it != known.end();) {
@@ -273,6 +276,7 @@ class CowLoad {
     if (known.empty()) return;
     auto it = known.begin();
     std::advance(it, static_cast<std::ptrdiff_t>(prng_.below(known.size())));
+    if (options_.free_blocks && !it->second.created) return;  // It may still become exempt.
     auto device = world_.volume->open_snapshot(it->first);
     if (!device) {
       REQUIRE(device.error().code == Errc::object_not_found);
@@ -374,7 +378,7 @@ class CowLoad {
         stage_ = Stage::committed;
         break;
       case Stage::committed:
-        if (volume.post_commit(making_, {making_}) && volume.confirm(making_)) {
+        if (volume.post_commit(making_, {making_}) && exempt_some() && volume.confirm(making_)) {
           known.at(making_).created = true;
         } else if (world_.machine.powered()) {
           // As a provider would abort the set.
@@ -388,6 +392,58 @@ class CowLoad {
         stage_ = Stage::none;
         break;
     }
+  }
+
+  // False: the power went.
+  bool exempt_some() {
+    if (!options_.free_blocks || !prng_.chance(3, 4)) return true;
+    Known& snapshot = known.at(making_);
+    for (auto ranges = 1 + prng_.below(4); ranges > 0; --ranges) {
+      const std::uint64_t first = prng_.below(last_.size());
+      const std::uint64_t count = 1 + prng_.below(last_.size() / 3);
+      snapshot.free.push_back(
+          {kSector * first, kSector * std::min<std::uint64_t>(count, last_.size() - first)});
+    }
+    const Status exempted = world_.volume->exempt_free(making_, snapshot.free);
+    if (!world_.machine.powered()) return false;
+    if (!exempted) {
+      REQUIRE((exempted.error().code == Errc::insufficient_storage || is_lost(making_) ||
+               world_.volume->statistics().snapshots_evicted > 0));
+      snapshot.free.clear();
+      return true;
+    }
+    Image seen;
+    if (world_.read_snapshot(making_, seen) == 0) {
+      free_bytes += world_.volume->find(making_)->exempt_bytes;
+      adopt_free(snapshot, seen);
+    }
+    return true;
+  }
+
+  // Each chunk that was told to be free shows zeroes from now on, or what it showed before.
+  void adopt_free(Known& snapshot, const Image& seen) {
+    if (snapshot.free.empty()) return;
+    std::vector<bool> free(last_.size());
+    for (const cow::ChangedRange& range : std::exchange(snapshot.free, {})) {
+      std::fill_n(free.begin() + static_cast<std::ptrdiff_t>(range.offset_bytes / kSector),
+                  range.size_bytes / kSector, true);
+    }
+    const std::uint64_t chunk_bytes = world_.options.chunk_bytes;
+    auto image = std::make_shared<Image>(*snapshot.image);
+    for (std::uint64_t at = 0; at < seen.size(); at += chunk_bytes) {
+      const std::uint64_t end = std::min<std::uint64_t>(at + chunk_bytes, seen.size());
+      const auto sectors = free.begin() + static_cast<std::ptrdiff_t>(at / kSector);
+      const auto bytes = seen.begin() + static_cast<std::ptrdiff_t>(at);
+      const auto stop = seen.begin() + static_cast<std::ptrdiff_t>(end);
+      const auto is_free = [](bool is) { return is; };
+      const auto is_zero = [](std::byte b) { return b == std::byte{0}; };
+      if (std::all_of(sectors, free.begin() + static_cast<std::ptrdiff_t>(end / kSector),
+                      is_free) &&
+          std::all_of(bytes, stop, is_zero)) {
+        std::copy(bytes, stop, image->begin() + static_cast<std::ptrdiff_t>(at));
+      }
+    }
+    snapshot.image = std::move(image);
   }
 
   void remove_one() {
@@ -404,6 +460,7 @@ class CowLoad {
 
  public:
   bool closing = false;
+  std::uint64_t free_bytes = 0;  // That were exempt.
 
  private:
   CowWorld& world_;

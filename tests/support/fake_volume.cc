@@ -236,6 +236,19 @@ Result<std::shared_ptr<block::Device>> Volume::open_snapshot(const SnapshotId& s
   return std::make_shared<test::FixedDevice>(stored->bytes, stored->open);
 }
 
+Status Volume::exempt_free(const SnapshotId& snapshot, std::span<const ChangedRange> free) {
+  auto& disk = impl_->disk;
+  if (auto status = disk.step("exempt_free"); !status) return status;
+  const std::lock_guard lock(disk.mutex_);
+  auto* stored = disk.find(snapshot);
+  if (stored == nullptr) return fail(Errc::object_not_found, "");
+  for (const ChangedRange& range : free) {
+    stored->bytes.replace(range.offset_bytes, range.size_bytes, range.size_bytes, '\0');
+    stored->record.exempt_bytes += range.size_bytes;
+  }
+  return {};
+}
+
 Status Volume::begin_recovery(const SnapshotId& snapshot) {
   auto& disk = impl_->disk;
   if (auto status = disk.step("begin_recovery"); !status) return status;

@@ -36,7 +36,7 @@ class FakeDisk final : public block::ResizableDevice {
   [[nodiscard]] std::unique_ptr<cow::Volume> open();
 
   /// The next call of `step` ("prepare", "post_commit", "confirm", "remove", "open_snapshot",
-  /// "begin_recovery", "end_recovery") fails
+  /// "exempt_free", "begin_recovery", "end_recovery") fails
   /// and changes nothing; or "drain", "quiesce": it says that writes are still in flight.
   void fail_next(const std::string& step, Errc code = Errc::io_error);
   /// Called before each step that changes the table; false: the machine died, the step fails and

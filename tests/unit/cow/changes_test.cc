@@ -360,6 +360,7 @@ TEST_CASE("under any load no change is missed, between snapshots or since a chec
   options.origin_bytes = 4U << 20U;  // 256 chunks, 16 regions.
   CowLoadOptions load_options;
   load_options.write_bytes_max = 40U << 10U;
+  load_options.free_blocks = true;
   CowWorld world(seed(), options);
   CowLoad load(world, seed() + 1, load_options);
   ChangeWatch watch(world, load, seed() + 2);

@@ -35,7 +35,7 @@ struct Area {
     const Image small(100, std::byte{1});
     const Image large(3 * kChunk / 2, std::byte{2});
     Guid key;
-    REQUIRE(cow::VolumeInside::put(*world.volume, cow::BlobKind::exemption, key, small));
+    REQUIRE(cow::VolumeInside::put(*world.volume, cow::BlobKind::fingerprint, key, small));
     REQUIRE(cow::VolumeInside::put(*world.volume, cow::BlobKind::change_checkpoint, key, large));
     for (const SnapshotId& id : gone) world.remove(id);
     world.machine.run_until_idle();
