@@ -184,7 +184,9 @@ Status Volume::Impl::write_slot(format::SnapshotSlot slot) { return write_slots(
 Status Volume::Impl::flush_diff() {
   block::Request flush;
   flush.op = block::Op::flush;
-  const int error = diff_flush_failed_.load() ? EIO : block::run(diff_, flush);
+  int error = diff_flush_failed_.load() ? EIO : block::run(diff_, flush);
+  // Looked at again: of syncs side by side one may be told of the failure, and the others nothing.
+  if (error == 0 && diff_flush_failed_.load()) error = EIO;
   if (error != 0) {
     diff_flush_failed_.store(true);
     return fail(Errc::io_error, "flushing the diff area: errno " + std::to_string(error));
@@ -195,7 +197,8 @@ Status Volume::Impl::flush_diff() {
 Status Volume::Impl::flush_origin() {
   block::Request flush;
   flush.op = block::Op::flush;
-  const int error = origin_flush_failed_.load() ? EIO : block::run(origin_, flush);
+  int error = origin_flush_failed_.load() ? EIO : block::run(origin_, flush);
+  if (error == 0 && origin_flush_failed_.load()) error = EIO;  // As in flush_diff().
   if (error == 0) return {};
   origin_flush_failed_.store(true);
   return fail(Errc::io_error, "flushing the origin: errno " + std::to_string(error));

@@ -75,7 +75,11 @@ void Volume::Impl::admit_flush(block::Request& request) noexcept {
 
 void Volume::Impl::flush_completed(block::Request& request) noexcept {
   auto& impl = *static_cast<Impl*>(request.owner);
-  if (request.error != 0) impl.origin_flush_failed_.store(true);
+  if (request.error != 0) {
+    impl.origin_flush_failed_.store(true);
+  } else if (impl.origin_flush_failed_.load()) {
+    request.error = EIO;  // One that was under way beside it may have made nothing durable.
+  }
   request.complete = request.passed.complete;
   request.owner = request.passed.owner;
   request.complete(request);

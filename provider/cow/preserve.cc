@@ -288,10 +288,11 @@ void Volume::Impl::writes_done(Batch& batch) noexcept {
   batch.flush.complete = [](block::Request& done) noexcept {
     auto& owner = *static_cast<Batch*>(done.owner);
     Impl& impl = *owner.impl;
-    if (done.error != 0) {
-      // Pages may be clean and lost: no later flush may turn this into success.
+    if (done.error != 0 || impl.diff_flush_failed_.load()) {
+      // Pages may be clean and lost: no other flush, not even one that was under way beside this
+      // one, may turn this into success.
       impl.diff_flush_failed_.store(true);
-      owner.error.store(done.error);
+      owner.error.store(done.error != 0 ? done.error : EIO);
       impl.fail_batch(owner, Fault::io_failure);
       return;
     }

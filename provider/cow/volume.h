@@ -457,7 +457,8 @@ class Volume {
   /// oldest snapshots until what is in use fits, cuts off the free end of the file, and gives free
   /// space back to the host; on io_error some are deleted already. Blocks. Errors:
   /// insufficient_storage (below diff_bytes_min()); access_denied (a locked snapshot would have to
-  /// go: nothing is changed).
+  /// go: nothing is changed); revert_in_progress (the one that is reverted to would have to go: the
+  /// maximum is lower, and some are deleted).
   [[nodiscard]] Result<MaximumChange> set_diff_maximum(std::uint64_t bytes);
   /// GetVolumeProtectLevel. Threads: any time.
   [[nodiscard]] Protection protection() const;

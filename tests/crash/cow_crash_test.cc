@@ -6,6 +6,9 @@
 // random operation of the recovery, and must show every flushed write and every persistent snapshot
 // that was confirmed; then the load goes on, is cut a second time, and all of it must hold again:
 // nothing that the first recovery left behind may come back.
+// Random loads differ in what they are made of: recovery windows and reverts, a maximum of the diff
+// area that changes, syncs of the origin or of the diff area that fail once or from then on, and
+// then lose what they should have made durable.
 // Normal runs take a sample of the cuts, UMBRA_LONG=1 takes every one, and 100,000 of random loads
 // (UMBRA_CUTS=N: another number). The growth of the snapshot
 // table, which takes 512 snapshots to get to, is cut at every operation in any case.
@@ -14,6 +17,7 @@
 
 #include "provider/format/diff_area.h"
 #include "tests/support/cow_load.h"
+#include "tests/support/memory_lost_store.h"
 #include "tests/support/seed.h"
 
 using namespace umbra;
@@ -22,7 +26,7 @@ using namespace umbra::test;
 namespace {
 
 constexpr std::uint64_t kActions = 400;  // Of one load, before the first cut.
-constexpr std::uint64_t kSampleShort = 120;
+constexpr std::uint64_t kSampleShort = 60;
 constexpr std::uint64_t kRecoveryCutMax = 12;
 constexpr std::uint64_t kRandomCutMax = 600;
 constexpr std::uint64_t kRandomCutsShort = 60;
@@ -39,18 +43,40 @@ CowWorldOptions small_world() {
   return options;
 }
 
-CowLoadOptions stamped_load() {
+// What a load is made of.
+struct Recipe {
+  bool history = true;  // Recovery windows, and reverts where no block is exempt.
+  bool free_blocks = false;
+  bool resizes = false;
+  bool syncs_fail = false;
+};
+constexpr Recipe kReverts;
+constexpr Recipe kFreeBlocks{true, true, false, false};
+
+CowLoadOptions stamped_load(const Recipe& recipe = {}) {
   CowLoadOptions options;
   options.zeroes_and_discards = false;  // Every sector then says which write it shows.
   options.write_bytes_max = 24U << 10U;
   options.snapshots_max = 4;
-  options.free_blocks = true;
+  options.windows = options.live_reads = recipe.history;
+  options.reverts = recipe.history && !recipe.free_blocks;
+  options.free_blocks = recipe.free_blocks;
+  if (recipe.resizes) {
+    options.segments_least = 2;
+    options.segments_most = 10;
+  }
   return options;
 }
 
 struct Run {
-  Run(std::uint64_t seed_, Death death_)
-      : world(seed_, small_world()), load(world, seed_ + 1, stamped_load()), death(death_) {}
+  Run(std::uint64_t seed_, Death death_, const Recipe& recipe_ = {})
+      : world(seed_, small_world()),
+        load(world, seed_ + 1, stamped_load(recipe_)),
+        death(death_),
+        recipe(recipe_) {
+    lost_store.machine = &world.machine;
+    world.lost_store = &lost_store;
+  }
 
   void die() {
     if (death == Death::kill) {
@@ -61,11 +87,36 @@ struct Run {
     world.volume.reset();
     load.crashed();
     world.machine.power_on();
+    for (SimDisk* disk : {&world.origin, &world.diff}) {
+      disk->fault = nullptr;
+      disk->failed_flush_drops = false;
+    }
     if (death == Death::power_cut) world.boot_id = Guid::random();
   }
 
   void act_until_dead(std::uint64_t actions) {
-    for (std::uint64_t i = 0; i < actions && world.machine.powered(); ++i) load.act();
+    const std::uint64_t failing_at =
+        recipe.syncs_fail ? world.machine.prng().below(actions) : actions;
+    for (std::uint64_t i = 0; i < actions && world.machine.powered(); ++i) {
+      if (i == failing_at) fail_syncs();
+      load.act();
+    }
+  }
+
+  /// Of one disk, once or from now on. A revert would end with it, and its writes.
+  void fail_syncs() {
+    if (world.volume->revert_status().under_way) return;
+    load.syncs_fail();
+    Prng& prng = world.machine.prng();
+    SimDisk& disk = prng.chance(1, 2) ? world.origin : world.diff;
+    // What is in the page cache outlives a killed process, durable or not.
+    disk.failed_flush_drops = death == Death::power_cut;
+    std::uint64_t times = prng.chance(1, 2) ? 1 : ~std::uint64_t{0};
+    disk.fault = [times](const block::Request& request) mutable {
+      if (request.op != block::Op::flush || times == 0) return 0;
+      --times;
+      return EIO;
+    };
   }
 
   /// Opens again, dying once more at a random operation of the recovery first. True: within it.
@@ -87,13 +138,15 @@ struct Run {
     load.check_snapshots_after_crash(death == Death::kill);
   }
 
+  MemoryLostStore lost_store;
   CowWorld world;
   CowLoad load;
   Death death;
+  Recipe recipe;
 };
 
-std::uint64_t count_operations(std::uint64_t seed_value, Death death) {
-  Run run(seed_value, death);
+std::uint64_t count_operations(std::uint64_t seed_value, Death death, const Recipe& recipe) {
+  Run run(seed_value, death, recipe);
   run.world.open();
   run.act_until_dead(kActions);
   const std::uint64_t operations = run.world.machine.operations();
@@ -103,9 +156,14 @@ std::uint64_t count_operations(std::uint64_t seed_value, Death death) {
 
 // Returns how often it died in the middle of something.
 std::uint64_t cut_and_check(std::uint64_t seed_value, Death death, std::uint64_t cut,
-                            bool surely = true) {
-  INFO("cut at operation " << cut << ", seed " << seed_value);
-  Run run(seed_value, death);
+                            const Recipe& recipe = {}, bool surely = true) {
+  INFO("cut at operation " << cut << ", seed " << seed_value
+                           << (death == Death::kill ? ", kill" : ", power")
+                           << (recipe.history ? ", history" : "")
+                           << (recipe.free_blocks ? ", free blocks" : "")
+                           << (recipe.resizes ? ", resizes" : "")
+                           << (recipe.syncs_fail ? ", syncs fail" : ""));
+  Run run(seed_value, death, recipe);
   run.world.machine.cut_at(cut);
   if (run.world.try_open()) run.act_until_dead(kActions);
   if (surely) REQUIRE_FALSE(run.world.machine.powered());
@@ -117,20 +175,21 @@ std::uint64_t cut_and_check(std::uint64_t seed_value, Death death, std::uint64_t
   run.world.open();
   run.check();
   run.load.settle();
+  run.load.check_all();
   const SimMachine::Inline waits(run.world.machine);
   REQUIRE(run.world.volume->close());
   return in_recovery ? 3 : 2;
 }
 
-void every_cut(Death death) {
+void every_cut(Death death, const Recipe& recipe) {
   // The formatting of the world is not part of the load: the counter starts at its end.
   const std::uint64_t formatted = Run(seed(), death).world.machine.operations();
-  const std::uint64_t end = count_operations(seed(), death);
+  const std::uint64_t end = count_operations(seed(), death, recipe);
   REQUIRE(end > formatted + 100);
   const std::uint64_t step =
       long_run() ? 1 : std::max<std::uint64_t>(1, (end - formatted) / kSampleShort);
   for (std::uint64_t cut = formatted + seed() % step; cut < end; cut += step) {
-    (void)cut_and_check(seed(), death, cut);
+    (void)cut_and_check(seed(), death, cut, recipe);
   }
 }
 
@@ -142,10 +201,11 @@ void random_cuts(std::uint64_t wanted) {
   for (; cuts < wanted; ++runs) {
     Prng prng(seed() + runs);
     const Death death = prng.chance(3, 4) ? Death::power_cut : Death::kill;
-    cuts += cut_and_check(prng.next(), death, formatted + prng.below(kRandomCutMax), false);
+    const Recipe recipe{prng.chance(2, 3), prng.chance(1, 3), prng.chance(1, 3), prng.chance(1, 3)};
+    cuts += cut_and_check(prng.next(), death, formatted + prng.below(kRandomCutMax), recipe, false);
   }
   if (wanted > kRandomCutsShort)
-    WARN(cuts << " cuts in " << runs << " runs, each of a load of its own");
+    WARN(cuts << " cuts in " << runs << " runs, each of a load of its own, seed " << seed());
 }
 
 // --- the snapshot table grows ---
@@ -289,11 +349,13 @@ TEST_CASE("kill -9 at any operation of a growing snapshot table loses no snapsho
 
 TEST_CASE("a power cut at any disk operation costs no flushed write and no persistent snapshot",
           "[cow][crash]") {
-  every_cut(Death::power_cut);
+  every_cut(Death::power_cut, kReverts);
+  every_cut(Death::power_cut, kFreeBlocks);
 }
 
 TEST_CASE("kill -9 at any disk operation costs nothing that had completed", "[cow][crash]") {
-  every_cut(Death::kill);
+  every_cut(Death::kill, kReverts);
+  every_cut(Death::kill, kFreeBlocks);
 }
 
 TEST_CASE("power cuts and kills of random loads cost nothing that was promised", "[cow][crash]") {

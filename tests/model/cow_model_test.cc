@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // The store against a naive twin (tests/support/cow_load.h): any sequence of operations, any order
-// of completions, reopened in order or after kill -9 in between. Between two openings a run is made
-// of what a draw of weights says (a swarm): some operations are left out, others dominate.
+// of completions. In between the volume is reopened, in order or not, at rest or with whatever is
+// half done: a snapshot that is being made, its recovery window, a revert, work that waits. Between
+// two openings a run is made of what a draw of weights says (a swarm): some operations are left
+// out, others dominate.
 #include "provider/format/diff_area.h"
-#include "tests/support/cow_load.h"
+#include "tests/support/change_watch.h"
 #include "tests/support/seed.h"
 
 using namespace umbra;
@@ -30,40 +32,81 @@ void take_many(CowWorld& world, CowLoad& load, std::size_t count) {
   }
 }
 
-void run_model(const CowWorldOptions& world_options, const CowLoadOptions& load_options,
-               std::uint64_t stream, std::uint64_t operations, bool losses_allowed,
-               std::size_t snapshots_before = 0) {
-  CowWorld world(seed() + stream, world_options);
-  CowLoad load(world, seed() * 3 + stream, load_options);
+enum class Losses { none, allowed };
+
+void reopen(CowWorld& world, CowLoad& load) {
+  Prng& prng = world.machine.prng();
+  if (prng.chance(1, 2)) {
+    load.settle();
+    load.check_all();
+  } else {
+    load.settle_disks();
+  }
+  const cow::Statistics statistics = world.volume->statistics();
+  INFO("state: " << statistics.state);
+  CHECK(statistics.checksum_failures == 0);
+  CHECK_FALSE(statistics.writes_held);
+  if (prng.chance(1, 2)) {
+    const SimMachine::Inline waits(world.machine);
+    REQUIRE(world.volume->close());
+  }
+  world.volume.reset();
+  world.machine.run_until_idle();
+  load.crashed();
   world.open();
+  load.reopened();
+  load.check_all();
+}
+
+void report(const CowLoad& load, std::uint64_t opened, const ChangeWatch& watch) {
+  std::string made_of;
+  for (std::size_t i = 0; i < kCowActionNames.size(); ++i) {
+    made_of += (i == 0 ? "" : ", ") + std::to_string(load.counts()[i]) + " " + kCowActionNames[i];
+  }
+  WARN(load.operations() << " operations (" << made_of << "), " << watch.pairs
+                         << " pairs of points compared with what changed, opened " << opened
+                         << " times, seed " << seed());
+}
+
+void run_model(CowWorld& world, const CowLoadOptions& load_options, std::uint64_t stream,
+               std::uint64_t operations, Losses losses, std::size_t snapshots_before = 0) {
+  CowLoad load(world, seed() * 3 + stream, load_options);
+  ChangeWatch watch(world, load, seed() * 5 + stream);
+  world.open();
+  if (load_options.retention) {
+    const SimMachine::Inline waits(world.machine);
+    REQUIRE(world.volume->set_retention({.longest_seconds = 1'000'000, .reserve_bytes = 0}));
+  }
   take_many(world, load, snapshots_before);
+  const bool watched = snapshots_before == 0;
   std::uint64_t opened = 1;
   for (; load.operations() < operations; ++opened) {
     load.draw_weights();
-    for (std::uint64_t i = 0; i < kActionsPerOpen; ++i) load.act();
-    load.settle();
-    load.check_all();
-    const cow::Statistics statistics = world.volume->statistics();
-    INFO("state: " << statistics.state);
-    CHECK(statistics.checksum_failures == 0);
-    CHECK_FALSE(statistics.writes_held);
-    if (!losses_allowed) REQUIRE(statistics.snapshots_lost == 0);
-    if (world.machine.prng().chance(1, 2)) {
-      const SimMachine::Inline waits(world.machine);
-      REQUIRE(world.volume->close());
+    for (std::uint64_t i = 0; i < kActionsPerOpen; ++i) {
+      load.act();
+      if (watched) watch.act();
     }
-    world.volume.reset();
-    world.machine.run_until_idle();
-    world.open();
-    load.check_all();
-    load.crashed();
+    reopen(world, load);
+    if (watched) watch.check(world.twin);
+    if (losses == Losses::none) REQUIRE(world.volume->statistics().snapshots_lost == 0);
   }
-  if (!long_run()) return;
-  const CowWeights& n = load.counts();
-  WARN(load.operations() << " operations (" << n[0] << " writes, " << n[1] << " zeroes, " << n[2]
-                         << " discards, " << n[3] << " flushes, " << n[4] << " reads of snapshots, "
-                         << n[5] << " snapshots, " << n[6] << " removals), opened " << opened
-                         << " times");
+  if (long_run()) report(load, opened, watch);
+}
+
+void run_model(const CowWorldOptions& world_options, const CowLoadOptions& load_options,
+               std::uint64_t stream, std::uint64_t operations, Losses losses,
+               std::size_t snapshots_before = 0) {
+  CowWorld world(seed() + stream, world_options);
+  run_model(world, load_options, stream, operations, losses, snapshots_before);
+}
+
+// All that a volume with room can do.
+CowLoadOptions everything() {
+  CowLoadOptions options;
+  options.live_reads = options.windows = options.reverts = options.stopped_reverts = true;
+  options.segments_least = 24;
+  options.segments_most = 32;
+  return options;
 }
 
 }  // namespace
@@ -72,16 +115,17 @@ TEST_CASE("the store agrees with a full copy per snapshot, for any sequence", "[
   const std::uint64_t operations = long_run() ? kOperationsLong : kOperationsShort;
   CowWorldOptions options;
   options.segments_max = 24;
-  run_model(options, {}, 1, operations, false);
+  run_model(options, everything(), 1, operations, Losses::none);
 }
 
 TEST_CASE("the store agrees with its twin where free blocks are exempt", "[cow][model][exempt]") {
   const std::uint64_t operations = (long_run() ? kOperationsLong : kOperationsShort) / 2;
   CowWorldOptions options;
   options.segments_max = 24;
-  CowLoadOptions load;
+  CowLoadOptions load = everything();
   load.free_blocks = true;
-  run_model(options, load, 6, operations, false);
+  load.reverts = false;  // What was free is not reverted.
+  run_model(options, load, 8, operations, Losses::none);
 }
 
 TEST_CASE("the store agrees with its twin at the smallest and at a large granule", "[cow][model]") {
@@ -90,11 +134,35 @@ TEST_CASE("the store agrees with its twin at the smallest and at a large granule
   options.segments_max = 24;
   options.chunk_bytes = 4U << 10U;
   options.origin_bytes = (1U << 20U) + 1536;  // The last chunk is a part.
-  run_model(options, {}, 2, operations, false);
+  CowLoadOptions load = everything();
+  run_model(options, load, 2, operations, Losses::none);
   options.chunk_bytes = 256U << 10U;
-  CowLoadOptions load;
   load.snapshots_max = 3;
-  run_model(options, load, 3, operations / 4, false);
+  run_model(options, load, 3, operations / 4, Losses::none);
+}
+
+TEST_CASE("locked snapshots stay, whatever is done", "[cow][model]") {
+  const std::uint64_t operations = (long_run() ? kOperationsLong : kOperationsShort) / 8;
+  CowWorldOptions options;
+  options.segments_max = 24;
+  CowLoadOptions load = everything();
+  load.retention = true;
+  run_model(options, load, 6, operations, Losses::none);
+}
+
+TEST_CASE("the store agrees with its twin while its diff area moves to and fro", "[cow][model]") {
+  const std::uint64_t operations = (long_run() ? kOperationsLong : kOperationsShort) / 8;
+  CowWorldOptions options;
+  options.origin_bytes = 256U << 10U;
+  options.chunk_bytes = 4U << 10U;
+  options.segments = options.segments_max = 12;
+  CowWorld world(seed() + 7, options);
+  SimDisk spare(world.machine, 0);
+  CowLoadOptions load = everything();
+  load.write_bytes_max = 24U << 10U;
+  load.segments_least = 0;  // While it moves, it does not grow.
+  load.spare = &spare;
+  run_model(world, load, 7, operations, Losses::none);
 }
 
 TEST_CASE("in a diff area that is too small snapshots are lost, never wrong", "[cow][model]") {
@@ -104,9 +172,12 @@ TEST_CASE("in a diff area that is too small snapshots are lost, never wrong", "[
   options.origin_bytes = 16U << 20U;
   options.segments = 2;
   options.segments_max = 3;
-  CowLoadOptions load;
+  CowLoadOptions load = everything();
   load.write_bytes_max = 512U << 10U;
-  run_model(options, load, 4, operations / 4, true);
+  load.segments_least = 2;
+  load.segments_most = 5;
+  load.stopped_reverts = false;  // A target may be lost before it is reverted to.
+  run_model(options, load, 4, operations / 4, Losses::allowed);
 }
 
 TEST_CASE("the store agrees with its twin while the snapshot table grows", "[cow][model]") {
@@ -119,5 +190,5 @@ TEST_CASE("the store agrees with its twin while the snapshot table grows", "[cow
   load.snapshots_max = 600;
   const std::size_t before = format::kTableSlots - 2;
   const std::uint64_t operations = long_run() ? kOperationsLong / 8 : kActionsPerOpen * 6;
-  run_model(options, load, 5, operations, false, before);
+  run_model(options, load, 5, operations, Losses::none, before);
 }

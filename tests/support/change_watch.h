@@ -69,6 +69,7 @@ class ChangeWatch {
   }
 
   void create() {
+    load_.forget_evicted();
     std::vector<SnapshotId> created;
     for (const auto& [id, snapshot] : load_.known) {
       if (snapshot.created && !load_.is_lost(id)) created.push_back(id);

@@ -124,7 +124,7 @@ class CowWorld {
   }
   [[nodiscard]] Status try_open() {
     const SimMachine::Inline waits(machine);
-    auto opened = cow::Volume::open(origin, diff, open_options());
+    auto opened = cow::Volume::open(origin, *area, open_options());
     if (!opened) return fail(opened.error());
     volume = std::move(*opened);
     return {};
@@ -293,6 +293,7 @@ class CowWorld {
   SimExecutor executor;
   SimDisk origin;
   SimDisk diff;
+  SimDisk* area = &diff;  // What is opened; another one after a move.
   VolumeId volume_id = VolumeId::random();
   Guid boot_id;
   ManualClock clock;

@@ -168,7 +168,10 @@ int SimDisk::effect(block::Request& request, std::uint64_t flush_mark) {
     return EIO;
   }
   if (fault) {
-    if (const int error = fault(request); error != 0) return error;
+    if (const int error = fault(request); error != 0) {
+      if (request.op == block::Op::flush && failed_flush_drops) drop(flush_mark);
+      return error;
+    }
   }
   if (request.op == block::Op::read) {
     std::memcpy(request.buffer, cache_.data() + request.offset_bytes, request.size_bytes);
@@ -206,6 +209,14 @@ void SimDisk::apply(const block::Request& request) {
               stable_.begin() + static_cast<std::ptrdiff_t>(oldest.offset_bytes));
     unsynced_.erase(unsynced_.begin());
   }
+}
+
+void SimDisk::drop(std::uint64_t flush_mark) {
+  std::erase_if(unsynced_, [&](const Unsynced& write) {
+    if (write.number >= flush_mark || machine_.prng_.chance(1, 2)) return false;
+    torn_.emplace_back(write.offset_bytes, write.bytes.size());
+    return true;
+  });
 }
 
 void SimDisk::tear(const block::Request& request, std::vector<std::byte>& target) {
@@ -258,7 +269,16 @@ Status SimDisk::resize(std::uint64_t size_bytes) {
   if (size_bytes > size_bytes_max) return fail(Errc::insufficient_storage, "simulated disk");
   if (!machine_.take_effect()) return fail(Errc::io_error, "no power");
   cache_.resize(size_bytes);
-  stable_.resize(size_bytes);
+  stable_.resize(size_bytes);          // A real one is durable on return as well.
+  for (Unsynced& write : unsynced_) {  // What was cut off takes its writes with it.
+    const std::uint64_t left = size_bytes - std::min(size_bytes, write.offset_bytes);
+    if (write.bytes.size() > left) write.bytes.resize(left);
+  }
+  std::erase_if(unsynced_, [](const Unsynced& write) { return write.bytes.empty(); });
+  for (auto& [offset, size] : torn_) {
+    offset = std::min(offset, size_bytes);
+    size = std::min(size, size_bytes - offset);
+  }
   return {};
 }
 

@@ -7,7 +7,8 @@
 // flush makes durable what had completed before the flush was submitted. When the power is cut,
 // each 512-byte sector of every other write is kept or dropped: whole writes, or torn ones, and so
 // in any order between writes; a write that was still in flight too. A killed process loses nothing
-// that completed; what was in flight is kept, dropped or torn. Errors are injected by a predicate.
+// that completed; what was in flight is kept, dropped or torn. Errors are injected by a predicate;
+// a flush that fails may lose what it was to make durable.
 //
 // A SimMachine either completes requests inside submit() (immediate), or queues them and completes
 // one at random with each step() (scheduled). With scheduling on, calls that wait for their own
@@ -123,6 +124,9 @@ class SimDisk final : public block::ResizableDevice {
   std::uint64_t size_bytes_max = 0;
   /// Called when a request takes effect: 0, or the errno value it completes with, without effect.
   std::function<int(const block::Request&)> fault;
+  /// A flush that `fault` fails loses what it was to make durable: reads see it until the power is
+  /// cut, and no later flush makes it durable. As pages are that a failed sync has marked clean.
+  bool failed_flush_drops = false;
   /// Called by allocate(): false, and the host has no room for the range.
   std::function<bool(std::uint64_t offset_bytes, std::uint64_t size_bytes)> host;
   /// What read requests see, for tests that look behind the scenes or spoil bytes.
@@ -148,6 +152,7 @@ class SimDisk final : public block::ResizableDevice {
   int effect(block::Request& request, std::uint64_t flush_mark);
   void apply(const block::Request& request);
   void lose_power();
+  void drop(std::uint64_t flush_mark);
   void tear(const block::Request& request, std::vector<std::byte>& target);
 
   SimMachine& machine_;

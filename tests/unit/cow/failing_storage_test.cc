@@ -6,6 +6,7 @@
 
 #include "provider/format/diff_area.h"
 #include "tests/support/cow_world.h"
+#include "tests/support/memory_lost_store.h"
 #include "tests/support/seed.h"
 
 using namespace umbra;
@@ -23,20 +24,6 @@ constexpr std::uint64_t kSegmentsAt = (128U << 10U) + std::uint64_t{512} * 2 * 4
   FAIL("no such snapshot");
   return false;
 }
-
-// Keeps losses in memory; fails on demand.
-class MemoryLostStore final : public cow::LostStore {
- public:
-  Status add(const VolumeId& volume, std::span<const SnapshotId> snapshots) override {
-    if (failing) return fail(Errc::io_error, "as asked");
-    lost[volume].insert(lost[volume].end(), snapshots.begin(), snapshots.end());
-    return {};
-  }
-  Result<std::vector<SnapshotId>> list(const VolumeId& volume) override { return lost[volume]; }
-
-  std::map<VolumeId, std::vector<SnapshotId>> lost;
-  bool failing = false;
-};
 
 // A write whose completion the test waits for in its own way.
 struct PendingWrite {

@@ -1,0 +1,287 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The rest of CowLoad (cow_load.h, which includes this): what is done to snapshots and to the diff
+// area as a whole, and what the twin makes of it.
+#pragma once
+
+#include "provider/cow/migrate.h"
+#include "tests/support/cow_load.h"
+
+namespace umbra::test {
+
+// --- live reads, beside everything else --------------------------------------------------------
+
+inline void CowLoad::submit_live_read() {
+  if (ops_.size() >= options_.in_flight_max) return;
+  const std::uint64_t offset = kSector * prng_.below(world_.options.origin_bytes / kSector);
+  const std::uint64_t size =
+      std::min(kSector * (1 + prng_.below(256)), world_.options.origin_bytes - offset);
+  if (is_in_flight(offset, size, false)) return;
+  count(CowAction::live_read);
+  Op& op = ops_.emplace_back();
+  op.load = this;
+  op.request.offset_bytes = offset;
+  op.request.size_bytes = size;
+  op.buffer.resize(size);
+  const auto first = world_.twin.begin() + static_cast<std::ptrdiff_t>(offset);
+  op.image = std::make_shared<const Image>(first, first + static_cast<std::ptrdiff_t>(size));
+  issue(op, world_.volume->live());
+}
+
+inline void CowLoad::completed_live_read(const Op& op) {
+  if (op.request.error == 0) {
+    CowWorld::check_same(op.buffer, *op.image, "a part of the live volume");
+  } else {
+    REQUIRE((!world_.machine.powered() || closing));
+  }
+}
+
+// --- the recovery window -----------------------------------------------------------------------
+
+inline bool CowLoad::open_window() {
+  if (!prng_.chance(1, 2)) return false;
+  if (!world_.volume->begin_recovery(making_)) return false;
+  auto device = world_.volume->open_for_recovery(making_);
+  REQUIRE(device);
+  window_ = std::move(*device);
+  window_spoiled_ = false;
+  stage_ = Stage::window;
+  return true;
+}
+
+inline void CowLoad::write_to_window() {
+  if (stage_ != Stage::window || ops_.size() >= options_.in_flight_max) return;
+  count(CowAction::window);
+  Op& op = ops_.emplace_back();
+  op.load = this;
+  op.device = window_;
+  op.snapshot = making_;
+  op.request.op = options_.zeroes_and_discards && prng_.chance(1, 8) ? block::Op::write_zeroes
+                                                                     : block::Op::write;
+  op.request.offset_bytes = kSector * prng_.below(world_.options.origin_bytes / kSector);
+  op.request.size_bytes = std::min(kSector * (1 + prng_.below(options_.write_bytes_max / kSector)),
+                                   world_.options.origin_bytes - op.request.offset_bytes);
+  op.buffer.resize(op.request.size_bytes);
+  if (op.request.op == block::Op::write) {
+    stamp(op.buffer, op.request.offset_bytes, ++world_.sequence);
+  }
+  issue(op, *window_);
+}
+
+// They are served in the order in which they were issued.
+inline void CowLoad::completed_in_window(const Op& op) {
+  if (op.request.error != 0) {
+    window_spoiled_ = true;  // Of several chunks, some may have been written.
+    return;
+  }
+  const auto it = known.find(op.snapshot);
+  if (it == known.end()) return;
+  Image image = *it->second.image;
+  std::copy(op.buffer.begin(), op.buffer.end(),
+            image.begin() + static_cast<std::ptrdiff_t>(op.request.offset_bytes));
+  it->second.image = std::make_shared<const Image>(std::move(image));
+}
+
+// False: the snapshot was given up.
+inline bool CowLoad::close_window() {
+  window_.reset();
+  const Status closed = world_.volume->end_recovery(making_);
+  if (closed && !window_spoiled_) return true;
+  abort_snapshot();
+  return false;
+}
+
+// --- revert ------------------------------------------------------------------------------------
+
+inline std::optional<SnapshotId> CowLoad::created_persistent() {
+  forget_evicted();
+  std::vector<SnapshotId> candidates;
+  for (const auto& [id, snapshot] : known) {
+    if (snapshot.created && snapshot.persistent && !is_lost(id) && !in_doubt_.contains(id)) {
+      candidates.push_back(id);
+    }
+  }
+  if (candidates.empty()) return {};
+  return candidates[prng_.below(candidates.size())];
+}
+
+// From now on, durably.
+inline void CowLoad::shows(const Image& image) {
+  world_.twin = image;
+  for (std::size_t sector = 0; sector < floor_.size(); ++sector) {
+    std::uint64_t words[2] = {};
+    std::memcpy(words, image.data() + sector * kSector, sizeof words);
+    floor_[sector] = last_[sector] = words[1];
+    history_[sector] = {words[1]};
+  }
+}
+
+inline void CowLoad::doom_newer(std::uint64_t order) {
+  for (const auto& [id, snapshot] : known) {
+    if (snapshot.order > order) doomed_.insert(id);
+  }
+}
+
+inline void CowLoad::revert_to_one() {
+  if (stage_ != Stage::none || syncs_fail_) return;
+  world_.machine.run_until_idle();  // It waits for what is in flight, which nobody else completes.
+  if (!world_.machine.powered() || !ops_.empty()) return;
+  const auto target = created_persistent();
+  if (!target || world_.volume->revert_status().under_way) return;
+  const Known to = known.at(*target);
+  const Image before = world_.twin;
+  reverting_ = target;
+  Status begun;
+  {
+    const SimMachine::Inline waits(world_.machine);
+    begun = world_.volume->begin_revert(*target);
+  }
+  if (!world_.machine.powered() && !begun) return;
+  reverting_.reset();
+  if (!begun) {  // Somebody has a lock on a newer one.
+    INFO(begun.error().to_string());
+    REQUIRE(begun.error().code == Errc::access_denied);
+    return;
+  }
+  count(CowAction::revert);
+  shows(*to.image);
+  doom_newer(to.order);
+  forget_evicted();
+  if (options_.stopped_reverts && prng_.chance(1, 4)) stop_revert(before, *to.image);
+}
+
+// The origin takes no more writes. Nothing but the revert writes meanwhile.
+inline void CowLoad::stop_revert(const Image& before, const Image& target) {
+  for (auto steps = prng_.below(40); steps > 0; --steps) (void)world_.machine.step();
+  world_.origin.fault = [](const block::Request& request) {
+    return request.op == block::Op::read ? 0 : EIO;
+  };
+  world_.machine.run_until_idle();
+  world_.origin.fault = nullptr;
+  const cow::RevertStatus status = world_.volume->revert_status();
+  REQUIRE(status.under_way == status.stopped);
+  if (!status.stopped) return;  // It had ended.
+  Image seen;
+  REQUIRE(world_.read(world_.volume->live(), seen) == 0);
+  CowWorld::check_same(seen, target, "live, of a revert that has stopped");
+  // A failed flush of the origin is for good; and it has to go on after reopening.
+  const bool gives_up = prng_.chance(1, 2);
+  if (gives_up) {
+    const SimMachine::Inline waits(world_.machine);
+    REQUIRE(world_.volume->abandon_revert());
+    REQUIRE(world_.read(world_.volume->live(), seen) == 0);
+    for (std::uint64_t at = 0; at < seen.size(); at += kSector) {
+      const auto is = [&](const Image& image) {
+        return std::memcmp(seen.data() + at, image.data() + at, kSector) == 0;
+      };
+      REQUIRE((is(before) || is(target)));
+    }
+    shows(seen);
+  }
+  world_.volume.reset();
+  world_.open();
+  crashed();
+  REQUIRE(world_.volume->revert_status().under_way == !gives_up);
+  reopened();
+}
+
+// Before anything else is done with the volume: a revert that was begun is under way.
+inline void CowLoad::settle_revert_in_doubt() {
+  if (!reverting_) return;
+  const auto target = known.find(*std::exchange(reverting_, std::nullopt));
+  REQUIRE(target != known.end());
+  if (!world_.volume->revert_status().under_way) return;
+  shows(*target->second.image);
+  doom_newer(target->second.order);
+}
+
+// --- the diff area -----------------------------------------------------------------------------
+
+inline void CowLoad::change_maximum() {
+  if (stage_ != Stage::none || syncs_fail_) return;
+  const std::uint64_t segments =
+      options_.segments_least + prng_.below(options_.segments_most - options_.segments_least + 1);
+  world_.area->size_bytes_max = world_.diff_bytes(options_.segments_most);
+  count(CowAction::resize);
+  Result<cow::MaximumChange> changed = [&] {
+    const SimMachine::Inline waits(world_.machine);
+    return world_.volume->set_diff_maximum(world_.diff_bytes(segments));
+  }();
+  if (!changed) {
+    INFO(changed.error().to_string());
+    const Errc why = changed.error().code;
+    const bool reverting = world_.volume->revert_status().under_way;
+    REQUIRE((!world_.machine.powered() || why == Errc::access_denied ||
+             (reverting && why == Errc::revert_in_progress)));
+    gone_by_maximum_ = true;
+    return;
+  }
+  forget_evicted_by(changed->deleted);
+}
+
+// They are the oldest of those that are not lost.
+inline void CowLoad::forget_evicted_by(const std::vector<SnapshotId>& deleted) {
+  for (const SnapshotId& id : deleted) {
+    const auto gone = known.find(id);
+    if (gone == known.end()) continue;  // In doubt, or evicted at the same time.
+    for (const auto& [other, snapshot] : known) {
+      if (other == id || is_lost(other) || snapshot.order > gone->second.order) continue;
+      REQUIRE_FALSE(world_.volume->find(other).has_value());
+    }
+    known.erase(gone);
+  }
+}
+
+inline void CowLoad::move_area() {
+  if (stage_ == Stage::held) return;
+  SimDisk& target = *options_.spare;
+  target.size_bytes_max = world_.area->size_bytes_max;
+  moving_ = true;
+  const Result<cow::MigrateReport> moved = [&] {
+    const SimMachine::Inline waits(world_.machine);
+    cow::MigrateOptions options;
+    options.hold_max = std::chrono::seconds(30);
+    options.to_path = "/target";
+    return world_.volume->migrate(target, options, [this](const cow::MigrateProgress& progress) {
+      const SimMachine::Queueing load_is_queued(world_.machine);
+      for (int i = 0; i < 3; ++i) act();
+      while (holding() && world_.machine.powered()) act();
+      // Nothing may be in flight at the switch: nobody would complete it.
+      if (progress.bytes_copied >= progress.bytes_total) world_.machine.run_until_idle();
+      return true;
+    });
+  }();
+  moving_ = false;
+  INFO((moved ? std::string() : moved.error().to_string()));
+  REQUIRE((moved || !world_.machine.powered()));
+  if (!moved) return;
+  count(CowAction::move);
+  REQUIRE(moved->settled);
+  REQUIRE(moved->source_left);
+  options_.spare = std::exchange(world_.area, &target);
+}
+
+// --- retention ---------------------------------------------------------------------------------
+
+inline void CowLoad::retain_one() {
+  constexpr std::int64_t kSecond = 10'000'000;
+  if (prng_.chance(1, 2)) {
+    world_.clock.advance(std::chrono::seconds(prng_.below(120)));
+    return;
+  }
+  const auto id = created_persistent();
+  if (!id) return;
+  Known& snapshot = known.at(*id);
+  const std::int64_t until =
+      world_.clock.wall_filetime() + static_cast<std::int64_t>(1 + prng_.below(240)) * kSecond;
+  const SimMachine::Inline waits(world_.machine);
+  const Status locked = world_.volume->retain(*id, until);
+  if (!locked) {
+    REQUIRE((!world_.machine.powered() || until < snapshot.locked_until));
+    return;
+  }
+  count(CowAction::retain);
+  snapshot.locked_until = until;
+}
+
+}  // namespace umbra::test
