@@ -20,10 +20,21 @@
 
 namespace umbra::contract {
 
+/// A part of a device that its file system had free.
+struct FreeExtent {
+  std::uint64_t device = 0;  // Number, of one of those that were frozen.
+  std::uint64_t offset_bytes = 0;
+  std::uint64_t size_bytes = 0;
+  friend bool operator==(const FreeExtent&, const FreeExtent&) = default;
+};
+
 /// How a freeze ended.
 struct Thawed {
   bool held_throughout = true;  // Everything was frozen until now.
   std::string why{};            // Else: what was not, if it is known.
+  /// What was free from the freeze to the thaw, as far as that became known meanwhile without
+  /// making it longer. Given once.
+  std::vector<FreeExtent> free{};
 };
 
 /// Freezes and thaws the file systems that are mounted from our volumes. Implemented by

@@ -22,6 +22,7 @@
 #include "engine/platform/clock.h"
 #include "provider/guardian/channel_linux.h"
 #include "provider/guardian/client.h"
+#include "provider/guardian/free_blocks_linux.h"
 
 namespace umbra::guardian {
 namespace {
@@ -191,7 +192,10 @@ Result<Thawed> GuardianClient::Impl::thaw(const SnapshotSetId& set) {
   const auto outcome = [&]() -> Thawed {
     const auto found = std::find_if(outcomes_.begin(), outcomes_.end(),
                                     [&](const auto& entry) { return entry.first == set; });
-    return found == outcomes_.end() ? Thawed{} : found->second;
+    if (found == outcomes_.end()) return {};
+    Thawed last = std::move(found->second);
+    found->second = {.held_throughout = last.held_throughout, .why = last.why};
+    return last;
   };
   const auto settled = [&] { return !frozen_.contains(set); };
   if (settled()) return outcome();
@@ -266,8 +270,14 @@ void GuardianClient::Impl::on_holder(const SnapshotSetId& set) {
   if (arrival && *arrival == Arrival::message) {
     auto& message = received.message;
     if (message.kind != Kind::thawed) return;
-    settle(set, {.held_throughout = message.flag,
-                 .why = message.texts.empty() ? "" : std::move(message.texts[0])});
+    Thawed outcome{.held_throughout = message.flag,
+                   .why = message.texts.empty() ? "" : std::move(message.texts[0])};
+    if (message.flag && !received.fds.empty()) {
+      auto free = read_free_list(received.fds.front().get());
+      if (free) outcome.free = std::move(*free);
+      if (!free) log_.warning("free blocks are not known", {{"why", free.error().to_string()}});
+    }
+    settle(set, std::move(outcome));
     return;
   }
   frozen->second.holder.reset();

@@ -13,13 +13,17 @@
 #include <array>
 #include <cerrno>
 #include <csignal>
+#include <functional>
+#include <memory>
 #include <mutex>
+#include <optional>
 #include <system_error>
 #include <thread>
 #include <utility>
 
 #include "engine/platform/clock.h"
 #include "provider/guardian/channel_linux.h"
+#include "provider/guardian/free_blocks_linux.h"
 
 namespace umbra::guardian {
 namespace {
@@ -36,6 +40,7 @@ enum class At : std::uint8_t { open, freezing, frozen, thawing, settled };
 
 struct Item {
   const Mount* mount = nullptr;
+  std::optional<Placement> placement{};  // Of its file system, where it is certain.
   At at = At::open;
   int error = 0;  // Of the operation that ended last.
 };
@@ -127,9 +132,15 @@ class Holder {
   // Nothing, or the first that is not frozen: one that failed before one that is only slow.
   const Item* freeze_all(TimePoint deadline) {
     const auto is = [](At at) { return [at](const Item& item) { return item.at == at; }; };
+    free_ = FreeBlocks::make();
+    for (auto& item : items_) {
+      item.placement = placement_of(item.mount->device, task_.devices);
+    }
     for (auto& item : items_) {
       item.at = At::freezing;
-      start(item, [fd = item.mount->fd.get()] { return ioctl(fd, FIFREEZE, 0); });
+      start(
+          item, [fd = item.mount->fd.get()] { return ioctl(fd, FIFREEZE, 0); },
+          [this, &item] { list_free(item); });
     }
     while (std::any_of(items_.begin(), items_.end(), is(At::freezing)) &&
            std::none_of(items_.begin(), items_.end(), is(At::settled)) && !thaw_asked_ &&
@@ -161,7 +172,14 @@ class Holder {
     return {Errc::freeze_failed, "freezing " + path + ": " + reason(item.error)};
   }
 
+  // On the thread that has frozen it, while the others go on.
+  void list_free(const Item& item) noexcept {
+    if (!free_ || !item.placement) return;
+    free_->list(item.mount->fd.get(), item.mount->device, *item.placement);
+  }
+
   void thaw() {
+    if (free_) free_->close();
     const auto unsettled = [](const Item& item) {
       return item.at != At::open && item.at != At::settled;
     };
@@ -208,12 +226,15 @@ class Holder {
   }
 
   template <class Operation>
-  void start(Item& item, Operation operation) {
-    std::thread([this, &item, operation] {
+  void start(Item& item, Operation operation, std::function<void()> after = {}) {
+    std::thread([this, &item, operation, after = std::move(after)] {
       const int error = operation() == 0 ? 0 : errno;
-      const std::lock_guard lock(results_mutex_);
-      results_.emplace_back(&item, error);
-      (void)eventfd_write(wake_.get(), 1);
+      {
+        const std::lock_guard lock(results_mutex_);
+        results_.emplace_back(&item, error);
+        (void)eventfd_write(wake_.get(), 1);
+      }
+      if (error == 0 && after) after();
     }).detach();  // It may never return; the process ends by _exit, which does not wait for it.
   }
 
@@ -274,7 +295,11 @@ class Holder {
 
   // A side that has gone or does not read has its own means; nothing depends on the outcome.
   void report(const Message& message) {
-    if (task_.client && message.kind == Kind::thawed) (void)send(task_.client.get(), message);
+    if (task_.client && message.kind == Kind::thawed) {
+      const int list = free_ && message.flag ? free_->file() : -1;
+      (void)send(task_.client.get(), message,
+                 list >= 0 ? std::span<const int>(&list, 1) : std::span<const int>{});
+    }
     if (task_.guardian) (void)send(task_.guardian.get(), message);
   }
 
@@ -287,6 +312,7 @@ class Holder {
   std::vector<std::string> odd_;
   bool unreachable_ = false;                // Something that should be thawed.
   std::vector<std::uint64_t> unmounted_{};  // Devices of the set with nothing to freeze.
+  std::unique_ptr<FreeBlocks> free_{};
 
   std::mutex results_mutex_;
   std::vector<std::pair<Item*, int>> results_;

@@ -55,7 +55,8 @@ enum class Kind : std::uint16_t {
   frozen = 49,
   failed = 50,  // code; texts: context. Everything it froze is being thawed.
   thawed = 51,  // Its last message. flag: 1 if everything was frozen from `frozen` to the request
-                // to thaw. texts: what was odd, if anything.
+                // to thaw. texts: what was odd, if anything. To umbra-cowd one descriptor, if
+                // the flag is 1 and free blocks are known: free_list.h.
   flushed = 52,
 };
 

@@ -2,13 +2,21 @@
 //
 // Method: the probe plays umbra-cowd; the test kills or stops each of the three processes while two
 // file systems are frozen and asks the kernel whether they still are.
+#include <fcntl.h>
+#include <linux/fiemap.h>
+#include <linux/fs.h>
+#include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <sys/wait.h>
 
 #include <algorithm>
+#include <array>
 #include <csignal>
+#include <cstring>
 #include <fstream>
+#include <sstream>
 
 #include "tests/support/catch.h"
 #include "tests/support/skip.h"
@@ -63,6 +71,80 @@ TEST_CASE("freeze and thaw act on every mount, and the record lasts from the one
     CHECK_FALSE(world.unit.has_records());
     CHECK(world.unit.ask("thaw " + world.set) == "held");
   }
+}
+
+// "DEVICE:OFFSET+SIZE " each, as the probe says it: bytes that are free on the device, and whether
+// they have this one in them.
+struct Free {
+  std::uint64_t bytes = 0;
+  bool has_wanted = false;
+};
+Free free_on(const std::string& list, std::uint64_t device, std::uint64_t wanted) {
+  Free free;
+  if (list == "none") return free;
+  std::istringstream words(list);
+  for (std::string word; words >> word;) {
+    std::uint64_t number = 0;
+    std::uint64_t offset = 0;
+    std::uint64_t size = 0;
+    char colon = 0;
+    char plus = 0;
+    std::istringstream extent(word);
+    REQUIRE((extent >> number >> colon >> offset >> plus >> size));
+    if (number != device) continue;
+    free.bytes += size;
+    free.has_wanted = free.has_wanted || (offset <= wanted && wanted < offset + size);
+  }
+  return free;
+}
+
+// Where the file's first byte lies on the device.
+std::uint64_t place_of(const std::string& path) {
+  const UniqueFd fd(open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  alignas(8) std::array<std::byte, sizeof(fiemap) + sizeof(fiemap_extent)> bytes{};
+  fiemap head{};
+  head.fm_length = ~std::uint64_t{0};
+  head.fm_extent_count = 1;
+  std::memcpy(bytes.data(), &head, sizeof head);
+  REQUIRE(ioctl(fd.get(), FS_IOC_FIEMAP, bytes.data()) == 0);
+  std::memcpy(&head, bytes.data(), sizeof head);
+  REQUIRE(head.fm_mapped_extents == 1);
+  fiemap_extent extent{};
+  std::memcpy(&extent, bytes.data() + sizeof head, sizeof extent);
+  return extent.fe_physical;
+}
+
+TEST_CASE("what is free while frozen is told with the thaw, and with no other", "[guardian]") {
+  UMBRA_NEEDS_LOOP();
+  World world;
+  const std::string kept = world.a.mount_path() + "/kept";
+  const std::string gone = world.a.mount_path() + "/gone";
+  for (const auto& path : {kept, gone}) std::ofstream(path) << std::string(1U << 20U, 'x');
+  REQUIRE(world.unit.ask("flush 60000 " + world.a.text()) == "ok");
+  const std::uint64_t kept_at = place_of(kept);
+  const std::uint64_t gone_at = place_of(gone);
+  std::filesystem::remove(gone);
+  // The thaw waits for no list: on a busy machine another try may be needed.
+  std::string list;
+  REQUIRE(eventually([&] {
+    REQUIRE(world.unit.ask(world.freeze_line(10'000)) == "ok");
+    list = world.unit.ask("free " + world.set);
+    REQUIRE(list != "not held");
+    return free_on(list, world.a.device(), 0).bytes > 8U << 20U &&
+           free_on(list, world.b.device(), 0).bytes > 8U << 20U;
+  }));
+  struct statvfs space {};
+  REQUIRE(statvfs(world.a.mount_path().c_str(), &space) == 0);
+  const std::uint64_t free_bytes = std::uint64_t{space.f_bfree} * space.f_frsize;
+  CHECK(free_on(list, world.a.device(), 0).bytes <= free_bytes);
+  CHECK_FALSE(free_on(list, world.a.device(), kept_at).has_wanted);
+  CHECK(free_on(list, world.a.device(), gone_at).has_wanted);
+  CHECK_FALSE(free_on(list, world.a.device(), 1024).has_wanted);  // The superblock.
+  CHECK(world.unit.ask("free " + world.set) == "none");           // Given once.
+
+  REQUIRE(world.unit.ask(world.freeze_line(10'000)) == "ok");
+  REQUIRE(world.a.thaw());
+  CHECK(world.unit.ask("free " + world.set) == "not held");  // Frozen for a part of the time.
 }
 
 TEST_CASE("flush succeeds with and without mounts", "[guardian]") {

@@ -5,6 +5,7 @@
 // one:
 //   freeze SET LIMIT-MS LEASE-MS DEVICE...    thaw SET    flush LIMIT-MS DEVICE...
 //   begin LINE (in a thread, answers "begun")    end (waits for it)    stop (stops it first)
+//   free SET (thaws; says "DEVICE:OFFSET+SIZE " of each free extent)
 //   keep NAME FILE PAYLOAD    kept    drop NAME    exit STATUS
 //   hang (requests to the volume are taken and not answered)    resume
 // With IMAGE it serves it as the FUSE file POINT, and leaves the session with the guardian. If
@@ -103,6 +104,16 @@ std::string obey(GuardianClient& client, ImageDevice* device, const std::string&
     const auto held = client.thaw(set(words));
     if (!held) return "error " + held.error().to_string();
     return held->held_throughout ? "held" : "not held " + held->why;
+  }
+  if (verb == "free") {
+    const auto thawed = client.thaw(set(words));
+    if (!thawed || !thawed->held_throughout) return "not held";
+    std::string list;
+    for (const auto& extent : thawed->free) {
+      list += std::to_string(extent.device) + ":" + std::to_string(extent.offset_bytes) + "+" +
+              std::to_string(extent.size_bytes) + " ";
+    }
+    return list.empty() ? "none" : list;
   }
   if (verb == "flush") {
     std::int64_t limit_ms = 0;
