@@ -296,7 +296,7 @@ void members(V& v, Ref<V, AttachVolume> m) {
   v("diff_maximum_bytes", decimal(m.diff_maximum_bytes));
   v("snapshots_max", m.snapshots_max), v("expose", m.expose), v("cache", m.cache);
   v("accept_changed_origin", m.accept_changed_origin), v("origin_moved", m.origin_moved),
-      v("force", m.force);
+      v("copy_free_blocks", m.copy_free_blocks), v("force", m.force);
 }
 template <class V>
 void members(V& v, Ref<V, VolumeProperties> m) {
@@ -307,6 +307,7 @@ void members(V& v, Ref<V, VolumeProperties> m) {
   v("diff_used_bytes", decimal(m.diff_used_bytes));
   v("diff_allocated_bytes", decimal(m.diff_allocated_bytes));
   v("diff_maximum_bytes", decimal(m.diff_maximum_bytes));
+  v("free_bytes_not_copied", decimal(m.free_bytes_not_copied));
   v("snapshot_count", m.snapshot_count), v("state", m.state);
 }
 template <class V>

@@ -341,6 +341,7 @@ struct AttachVolume {       // volume.attach -> AttachedVolume
   std::string cache = "buffered";        // "buffered", "none" (O_DIRECT); of an origin's file.
   bool origin_moved = false;             // It is a faithful copy in another place.
   bool accept_changed_origin = false;    // Go on without its snapshots if it was changed meanwhile.
+  bool copy_free_blocks = false;         // Also what the file system had free, as if it were data.
   bool force = false;                    // Overwrite what is in the diff area's place.
 };
 struct AttachedVolume {

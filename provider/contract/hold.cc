@@ -163,6 +163,11 @@ Result<HoldReport> Hold::end() {
   return report;
 }
 
+std::vector<FreeExtent> Hold::take_free() {
+  const std::lock_guard lock(mutex_);
+  return std::exchange(free_, {});
+}
+
 void Hold::cancel() noexcept {
   (void)freeze_stop_.request_stop();
   {
@@ -218,8 +223,9 @@ void Hold::open_gates(std::size_t layer) noexcept {
 }
 
 void Hold::thaw(std::size_t layer) noexcept {
-  const auto thawed = freezer_.thaw(freeze_id(layer));
+  auto thawed = freezer_.thaw(freeze_id(layer));
   thawed_ = clock_.now();
+  if (thawed) free_.insert(free_.end(), thawed->free.begin(), thawed->free.end());
   if (!thaw_status_) return;  // The first story is the best.
   if (!thawed) {
     thaw_status_ = fail(thawed.error(), "thawing");

@@ -94,6 +94,8 @@ class Hold {
   /// give the same answer. Errors: hold_writes_timeout (the lease ended before, here or at the
   /// freezer); bad_state (cancelled); what Freezer::thaw answers.
   [[nodiscard]] Result<HoldReport> end();
+  /// What the freezer has found to be free. After end() has succeeded; given once.
+  [[nodiscard]] std::vector<FreeExtent> take_free();
 
   /// Ends the hold from outside; begin() unwinds if it is still running, also out of a slow freeze.
   /// Returns when nothing is held or frozen.
@@ -140,6 +142,7 @@ class Hold {
   TimePoint thawed_{};
   std::vector<Taken> taken_;  // Of each layer.
   Status thaw_status_;
+  std::vector<FreeExtent> free_;
   std::thread watcher_;
 };
 

@@ -450,8 +450,12 @@ Result<HoldReport> SystemProvider::release_hold(const SnapshotSetId& id) {
     abort_set(set, answer.value());
     return answer;
   }
+  auto free = set->hold->take_free();
   const std::lock_guard lock(mutex_);
-  if (set->state == State::committed) set->state = State::released;
+  if (set->state == State::committed) {
+    set->state = State::released;
+    set->free = std::move(free);
+  }
   return report;
 }
 
@@ -468,6 +472,7 @@ Result<HoldReport> SystemProvider::flush_commit_release(const SnapshotSetId& id,
     // Also after a refused commit: the hold ends here, and the refusal is the better story.
     report = hold->end();
     if (status && !report) status = fail(report.error());
+    if (status) (*set)->free = hold->take_free();
   }
   if (const auto left = leave(*set, std::move(status), State::released); !left) {
     return fail(left.error());
@@ -520,7 +525,9 @@ Status SystemProvider::post_commit_snapshots(const SnapshotSetId& id,
 Status SystemProvider::pre_final_commit_snapshots(const SnapshotSetId& id) {
   const auto set = enter(id, State::postcommitted, "pre_final_commit_snapshots");
   if (!set) return fail(set.error());
-  Status status = for_each_member(*set, [this](cow::Volume& volume, const PrepareSnapshot& copy) {
+  Status status = exempt_free_blocks(*set);
+  if (!status) return leave(*set, std::move(status), State::prefinal);
+  status = for_each_member(*set, [this](cow::Volume& volume, const PrepareSnapshot& copy) {
     const SnapshotId& snapshot = copy.snapshot_id;
     if ((copy.attributes & attribute::kNotSurfaced) != 0) return Status{};
     if (!has_recovery_window(copy.attributes)) return surface(volume, snapshot);

@@ -72,6 +72,8 @@ struct VolumeDescription {
   /// of a block device, itself; and whatever those are stacked on. A volume whose `device` is among
   /// them is a host of this one (stacking.h).
   std::vector<std::uint64_t> host_devices;
+  /// Copies keep what the file system had free like everything else.
+  bool copies_free_blocks = false;
 };
 
 struct SystemProviderOptions {
@@ -217,6 +219,7 @@ class SystemProvider final : public Provider {
   [[nodiscard]] Status leave(const SetPtr& set, Status status, State to);
   using Step = std::function<Status(cow::Volume&, const PrepareSnapshot&)>;
   [[nodiscard]] Status for_each_member(const SetPtr& set, const Step& step);
+  [[nodiscard]] Status exempt_free_blocks(const SetPtr& set);  // free_blocks.cc
   [[nodiscard]] Status flush_file_systems(const Set& set, std::chrono::milliseconds limit);
   [[nodiscard]] bool is_aborted(const Set& set) const;
   void abort_set(const SetPtr& set, const Error& cause) noexcept;

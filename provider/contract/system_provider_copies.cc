@@ -145,6 +145,7 @@ VolumeProperties SystemProvider::describe(const Entry& entry) const {
   properties.diff_used_bytes = statistics.diff_used_bytes;
   properties.diff_allocated_bytes = statistics.diff_allocated_bytes;
   properties.diff_maximum_bytes = statistics.diff_bytes_max;
+  properties.free_bytes_not_copied = statistics.free_bytes_not_copied;
   properties.snapshot_count = statistics.snapshots;
   properties.state = statistics.state;
   if (const auto revert = entry.volume->revert_status(); revert.stopped) {

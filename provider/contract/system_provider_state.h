@@ -48,10 +48,11 @@ struct SystemProvider::Set {
   SessionId session;
   std::vector<Member> members;
   State state = State::preparing;
-  bool running = false;        // A call of the set is being worked on.
-  bool foreign = false;        // Other providers have members, too.
-  std::shared_ptr<Hold> hold;  // From flush_and_hold on.
-  std::stop_source stop;       // Requested when it is aborted: ends a flush that runs.
+  bool running = false;          // A call of the set is being worked on.
+  bool foreign = false;          // Other providers have members, too.
+  std::shared_ptr<Hold> hold;    // From flush_and_hold on.
+  std::vector<FreeExtent> free;  // Of the file systems, from the hold on.
+  std::stop_source stop;         // Requested when it is aborted: ends a flush that runs.
 
   [[nodiscard]] bool is_unfinished() const {
     return state != State::created && state != State::aborted && state != State::parked;

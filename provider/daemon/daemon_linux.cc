@@ -44,6 +44,7 @@ class ProviderRegistry final : public Registry {
     description.nbd_uri = registration.exposed.nbd_uri;
     description.device = registration.exposed.device;
     description.host_devices = registration.host_devices;
+    description.copies_free_blocks = registration.copies_free_blocks;
     events_.name(registration.volume_id, registration.name);
     return provider_.add_volume(volume_of(store), std::move(description));
   }

@@ -139,6 +139,7 @@ struct Registration {
   /// Device numbers of what origin and diff area lie on: a volume whose own device is among them
   /// is a host of this one.
   std::vector<std::uint64_t> host_devices;
+  bool copies_free_blocks = false;
 };
 
 /// The provider's registry of volumes. Threads: one call at a time.

@@ -162,6 +162,7 @@ std::string to_text(const VolumeConfig& config) {
   object["expose"] = expose_text(config.expose);
   if (config.direct) object["cache"] = "none";
   if (config.snapshots_max != cow::kSnapshotsMax) object["snapshots_max"] = config.snapshots_max;
+  if (config.copy_free_blocks) object["copy_free_blocks"] = true;
   object["order"] = static_cast<std::int64_t>(config.order);
   boost::json::array hosts;
   for (const VolumeId& host : config.hosts) hosts.emplace_back(host.to_string());
@@ -211,6 +212,10 @@ Result<VolumeConfig> parse_config(std::string_view text) {
     if (!count) return fail(count.error());
     config.snapshots_max = *count;
   }
+  if (const auto* whole = object.if_contains("copy_free_blocks")) {
+    if (!whole->is_bool()) return fail(Errc::invalid_argument, "copy_free_blocks: expected a bool");
+    config.copy_free_blocks = whole->get_bool();
+  }
   const auto* order = object.if_contains("order");
   if (order == nullptr || !order->is_int64() || order->get_int64() < 0) {
     return fail(Errc::invalid_argument, "order: expected a number");
@@ -245,6 +250,7 @@ Result<VolumeConfig> check_request(const rpc::AttachVolume& request) {
   const auto snapshots = check_snapshots_max(request.snapshots_max);
   if (!snapshots) return fail(snapshots.error());
   config.snapshots_max = *snapshots;
+  config.copy_free_blocks = request.copy_free_blocks;
   return config;
 }
 

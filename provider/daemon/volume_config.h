@@ -40,6 +40,7 @@ struct VolumeConfig {
   Expose expose = Expose::automatic;
   bool direct = false;  // The origin's file without the page cache.
   std::uint32_t snapshots_max = cow::kSnapshotsMax;
+  bool copy_free_blocks = false;  // Nothing is exempt from copying.
   /// Grows with every attach. Re-attaching follows it: a volume that lies on another one was
   /// attached after it.
   std::uint64_t order = 0;

@@ -190,6 +190,7 @@ Registration VolumeManager::registration(const Volume& volume) const {
   result.diff_area_path = volume.config.diff_area_path;
   result.exposed = volume.exposed;
   result.size_bytes = volume.live->geometry().size_bytes;
+  result.copies_free_blocks = volume.config.copy_free_blocks;
   result.host_devices = volume.origin.stands_on;
   if (volume.origin.kind == PathKind::block_device) {
     result.host_devices.push_back(volume.origin.device);
@@ -535,6 +536,7 @@ void describe_store(const Store& store, VolumeProperties& properties) {
   properties.diff_used_bytes = statistics.diff_used_bytes;
   properties.diff_allocated_bytes = statistics.diff_allocated_bytes;
   properties.diff_maximum_bytes = statistics.diff_bytes_max;
+  properties.free_bytes_not_copied = statistics.free_bytes_not_copied;
   properties.snapshot_count = statistics.snapshots;
   properties.state = statistics.state.empty() ? "ok" : statistics.state;
 }

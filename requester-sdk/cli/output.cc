@@ -151,6 +151,7 @@ json::object to_json(const VolumeProperties& volume) {
           {"diff_used_bytes", volume.diff_used_bytes},
           {"diff_allocated_bytes", volume.diff_allocated_bytes},
           {"diff_maximum_bytes", volume.diff_maximum_bytes},
+          {"free_bytes_not_copied", volume.free_bytes_not_copied},
           {"snapshot_count", volume.snapshot_count},
           {"state", text_json(volume.state)}};
 }

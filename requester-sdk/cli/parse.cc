@@ -111,6 +111,9 @@ void add_volume_commands(Parser& parser) {
   attach_app->add_flag("--origin-moved", attaching->origin_moved,
                        "The origin is a faithful copy in another file or device: compare only what "
                        "it holds");
+  attach_app->add_flag("--copy-free-blocks", attaching->copy_free_blocks,
+                       "Copies keep what the file system has free as well; else they show zeroes "
+                       "there");
   attach_app->add_flag("--force", attaching->force, "Overwrite what is in the diff area's place");
   attach_app->callback([&parser, attaching, chunk] {
     parser.invocation.command = [attaching, chunk](Service& service, Output& output) {

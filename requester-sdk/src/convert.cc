@@ -115,6 +115,7 @@ rpc::AttachVolume to_wire(const AttachOptions& options) {
   message.cache = options.cache;
   message.accept_changed_origin = options.accept_changed_origin;
   message.origin_moved = options.origin_moved;
+  message.copy_free_blocks = options.copy_free_blocks;
   message.force = options.force;
   return message;
 }

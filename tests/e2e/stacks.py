@@ -37,7 +37,8 @@ def digest(path):
 class Tower:
     """Volumes on top of each other, all mounted, each from files on the one below."""
 
-    def __init__(self, world, names, *arguments):
+    # whole: copies keep free blocks as well, so that images can be compared to the byte.
+    def __init__(self, world, names, *arguments, whole=False):
         require_fuse_and_loop()
         self.world = world
         self.coordinator, self.guardian = start(world, *arguments)
@@ -50,7 +51,9 @@ class Tower:
             with open(origin, "wb") as image:
                 # Dense enough below, so that nobody runs out of space.
                 image.truncate((GUEST_MIB << 20) * 5 ** (max(len(names), 2) - 1 - level))
-            self.volumes[name] = self.coordinator.attach(origin, os.path.join(folder, f"{name}.diff"), name)
+            self.volumes[name] = self.coordinator.attach(
+                origin, os.path.join(folder, f"{name}.diff"), name, copy_free_blocks=whole
+            )
             self.directories[name] = world.mkfs_and_mount(self.volumes[name]["device_path"], name)
             folder = self.directories[name]
         self.loads = []
@@ -160,7 +163,7 @@ def run_load(directory, seed):
 def sets_of_both_are_of_one_instant(world):
     """Under load on both; the copy of the host contains the guest's origin as the guest's own copy
     of the set shows it, to the byte, and the guest's older copies in its diff area."""
-    tower = Tower(world, ["host", "guest"])
+    tower = Tower(world, ["host", "guest"], whole=True)
     coordinator = tower.coordinator
     kept = []
     with tower.load("host", "guest"):
@@ -407,7 +410,7 @@ def through_loop_devices(world):
     for name in ("origin", "diff"):
         image = world.make_image(f"mnt/host/{name}.img", 64 << 20)
         devices.append(run_command("losetup", "-f", "--show", image).stdout.strip())
-    tower.volumes["guest"] = coordinator.attach(*devices, "guest")
+    tower.volumes["guest"] = coordinator.attach(*devices, "guest", copy_free_blocks=True)
     tower.directories["guest"] = world.mkfs_and_mount(tower.volumes["guest"]["device_path"], "guest")
     tower.names = ["host", "guest"]
     why = refused(IN_USE, coordinator.detach, "host")

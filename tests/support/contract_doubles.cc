@@ -98,7 +98,8 @@ Result<contract::Thawed> FakeFreezer::thaw(const SnapshotSetId& set) {
   }
   const auto held = on_thaw ? on_thaw() : true;
   if (!held) return fail(held.error());
-  return contract::Thawed{.held_throughout = *held, .why = *held ? "" : "somebody thawed it"};
+  if (!*held) return contract::Thawed{.held_throughout = false, .why = "somebody thawed it"};
+  return contract::Thawed{.free = free};
 }
 
 void FakeSurfaces::set_mounted(const SnapshotId& snapshot, bool mounted) {

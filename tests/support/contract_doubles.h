@@ -45,6 +45,7 @@ class FakeFreezer final : public contract::Freezer {
   std::function<Status()> on_freeze;
   std::function<void(std::chrono::milliseconds)> on_lease;  // Of each freeze.
   std::function<Result<bool>()> on_thaw;                    // Called after the thaw.
+  std::vector<contract::FreeExtent> free;                   // Told with every thaw.
   [[nodiscard]] bool is_frozen() const;
   /// Of every freeze since the start.
   [[nodiscard]] std::vector<std::vector<std::uint64_t>> freezes() const;

@@ -540,6 +540,59 @@ TEST_CASE("a copy that is to be recovered takes writes between the final commits
   CHECK(world.copies() == 2);
 }
 
+TEST_CASE("what file systems had free is exempt before copies are surfaced", "[contract]") {
+  World world;
+  world.a.write(0, std::string(2 * 4096, 'x'));
+  world.freezer.free = {{kDeviceA, 4096, 4096}, {0x799, 0, 4096}, {kDeviceB, 0, 512}};
+  Story set{world};
+  set.begin();
+  set.run(0, Story::kPreFinal);
+  CHECK_FALSE(world.events.contains("a.exempt_free"));  // Writers are not thawed yet.
+  world.events.clear();
+  set.run(Story::kPreFinal, Story::kSteps);
+  const auto events = without_log(world.events);
+  REQUIRE(events.size() > 3);
+  CHECK(events[0] == "a.exempt_free");
+  CHECK(events[1] == "b.exempt_free");
+  CHECK(events[2] == "a.open_snapshot");
+  CHECK(world.a.open()->find(set.snapshots[0])->exempt_bytes == 4096);
+  CHECK(world.surfaces.read(set.snapshots[0], 4096, 4096).value() == std::string(4096, '\0'));
+  CHECK(world.surfaces.read(set.snapshots[0], 0, 4096).value() == std::string(4096, 'x'));
+  CHECK(world.b.open()->find(set.snapshots[1])->exempt_bytes == 512);
+
+  world.freezer.free.clear();  // Nothing of one set is used for another.
+  Story next{world};
+  next.create();
+  CHECK(world.a.open()->find(next.snapshots[0])->exempt_bytes == 0);
+}
+
+TEST_CASE("a volume that is to keep free blocks has nothing exempt", "[contract]") {
+  World world;
+  VolumeDescription description;
+  description.name = world.upper.name;
+  description.device = 0x703;
+  description.copies_free_blocks = true;
+  REQUIRE(world.provider->add_volume(world.upper.open(), std::move(description)));
+  world.freezer.free = {{0x703, 0, 4096}};
+  Story set{world};
+  REQUIRE(set.add(world.upper));
+  set.run(0, Story::kSteps);
+  CHECK_FALSE(world.events.contains("upper.exempt_free"));
+}
+
+TEST_CASE("free blocks that cannot be noted are copied, but not if that is in doubt",
+          "[contract]") {
+  const Errc code = GENERATE(values({Errc::insufficient_storage, Errc::bad_state, Errc::io_error}));
+  World world;
+  world.freezer.free = {{kDeviceA, 0, 4096}};
+  world.a.fail_next("exempt_free", code);
+  Story set{world};
+  set.begin();
+  const Status created = set.run_all();
+  CHECK(created.has_value() == (code != Errc::io_error));
+  CHECK(world.on_disk() == (created ? 2U : 0U));
+}
+
 TEST_CASE("a copy that a writer leaves mounted, or that cannot be kept, fails its set",
           "[contract]") {
   const bool mounted = GENERATE(true, false);

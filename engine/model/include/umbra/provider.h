@@ -77,6 +77,8 @@ struct VolumeProperties {
   std::uint64_t diff_used_bytes = 0;
   std::uint64_t diff_allocated_bytes = 0;
   std::uint64_t diff_maximum_bytes = 0;
+  /// Since it was attached or umbra-cowd was started: written to free blocks, which needs no copy.
+  std::uint64_t free_bytes_not_copied = 0;
   std::uint32_t snapshot_count = 0;
   std::string state{};  ///< "ok", or what is wrong in a few words.
 };

@@ -91,6 +91,7 @@ struct AttachOptions {
   std::string cache = "buffered";        ///< "none": an origin's file without the page cache.
   bool origin_moved = false;             ///< The origin is a faithful copy in another place.
   bool accept_changed_origin = false;    ///< Changed while detached: its copies become lost.
+  bool copy_free_blocks = false;         ///< Copies keep what the file system had free, too.
   bool force = false;                    ///< Overwrite what is in the diff area's place.
 };
 
