@@ -11,8 +11,8 @@
 // Whatever fails before the store has begun leaves everything as it was, but for what was
 // unmounted.
 //
-// No writer hears of a revert, as in VSS. A requester asks umbrad beforehand whether a writer wants
-// it blocked.
+// No writer hears of a revert, as in VSS. Whether one wants it blocked is a question for umbrad, which
+// passes the call on.
 #include <algorithm>
 #include <chrono>
 

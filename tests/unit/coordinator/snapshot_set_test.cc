@@ -354,6 +354,10 @@ TEST_CASE("codes that the contract does not allow are unexpected provider errors
   const auto veto = map_provider_error("cow", "confirm_set", {Errc::provider_veto, "full"});
   CHECK(veto.code == Errc::provider_veto);
   CHECK(veto.context == "provider 'cow', confirm_set: full");
+  // A requester waits for it and tries again, which it would not after a failure of the provider.
+  const auto reverting =
+      map_provider_error("cow", "begin_prepare_snapshot", {Errc::revert_in_progress, "to x"});
+  CHECK(reverting.code == Errc::revert_in_progress);
   const auto strange = map_provider_error("cow", "confirm_set", {Errc::async_finished, ""});
   CHECK(strange.code == Errc::unexpected_provider_error);
   CHECK(strange.context.find("VSS_S_ASYNC_FINISHED") != std::string::npos);

@@ -160,9 +160,9 @@ class Provider {
 
   /// BeginPrepareSnapshot. Returns quickly; long work may go on in the background until
   /// end_prepare_snapshots. On failure the volume is not in the set and the set is as before.
-  /// Errors: unsupported_context; object_not_found; object_already_exists (volume already in the
-  /// set); insufficient_storage; maximum_number_of_snapshots_reached;
-  /// maximum_number_of_volumes_reached; nested_volume_limit (lies on other volumes in a circle).
+  /// Errors: unsupported_context; object_not_found; object_already_exists (it is in the set);
+  /// insufficient_storage; maximum_number_of_snapshots_reached; maximum_number_of_volumes_reached;
+  /// revert_in_progress; nested_volume_limit (lies on other volumes in a circle).
   [[nodiscard]] virtual Status begin_prepare_snapshot(const PrepareSnapshot& request) = 0;
 
   /// EndPrepareSnapshots: all preparation is done; may take minutes, and includes the long flush.
