@@ -11,8 +11,8 @@
 // Whatever fails before the store has begun leaves everything as it was, but for what was
 // unmounted.
 //
-// No writer hears of a revert, as in VSS. Whether one wants it blocked is a question for umbrad, which
-// passes the call on.
+// No writer hears of a revert, as in VSS. Whether one wants it blocked is a question for umbrad,
+// which passes the call on.
 #include <algorithm>
 #include <chrono>
 
@@ -25,13 +25,13 @@ constexpr std::chrono::milliseconds kLook{100};  // Between two looks at how far
 
 // When `ticks` (FILETIME) is, in UTC.
 std::string utc_text(std::int64_t ticks) {
-  using namespace std::chrono;
   constexpr std::int64_t kTicksPerSecond = 10'000'000;
-  constexpr seconds kFrom1601To1970{11'644'473'600};
-  const sys_seconds time{seconds{ticks / kTicksPerSecond} - kFrom1601To1970};
-  const sys_days day = floor<days>(time);
-  const year_month_day date{day};
-  const hh_mm_ss clock{time - day};
+  constexpr std::chrono::seconds kFrom1601To1970{11'644'473'600};
+  const std::chrono::sys_seconds time{std::chrono::seconds{ticks / kTicksPerSecond} -
+                                      kFrom1601To1970};
+  const auto day = std::chrono::floor<std::chrono::days>(time);
+  const std::chrono::year_month_day date{day};
+  const std::chrono::hh_mm_ss clock{time - day};
   const auto two = [](auto number) {
     const auto text = std::to_string(number);
     return text.size() < 2 ? "0" + text : text;
@@ -150,10 +150,10 @@ Status SystemProvider::Management::begin_revert(const EntryPtr& entry,
                                      "' is offline to protect its copies; remove the cause and "
                                      "clear the fault first (umbra protection)");
   }
-  if (const Status free = check_no_set(entry); !free) return free;
-  if (const Status free = check_nothing_on(*entry); !free) return free;
+  if (Status free = check_no_set(entry); !free) return free;
+  if (Status free = check_nothing_on(*entry); !free) return free;
   const auto younger = younger_than(target, store->list());
-  const Status good = check_copies(target, younger, provider_.clock_.wall_filetime());
+  Status good = check_copies(target, younger, provider_.clock_.wall_filetime());
   if (!good) return good;
 
   if (!force_dismount && provider_.options_.live_users) {
@@ -169,7 +169,7 @@ Status SystemProvider::Management::begin_revert(const EntryPtr& entry,
     if (!claimed) return fail(claimed.error(), "volume '" + name + "'");
     claim = std::move(*claimed);
   }
-  if (const Status away = withdraw_younger(*store, younger, force_dismount); !away) return away;
+  if (Status away = withdraw_younger(*store, younger, force_dismount); !away) return away;
   if (const Status begun = store->begin_revert(target.id); !begun) {
     provider_.surface_created_of(*store);
     return fail(begun.error(), "volume '" + name + "'");
@@ -192,7 +192,7 @@ Status SystemProvider::Management::revert_to_snapshot(const SnapshotId& snapshot
   const Copy& copy = copies.front();
   {
     const Turn turn = provider_.take_turn({copy.entry});
-    if (const Status begun = begin_revert(copy.entry, copy.record, force_dismount); !begun) {
+    if (Status begun = begin_revert(copy.entry, copy.record, force_dismount); !begun) {
       return begun;
     }
   }

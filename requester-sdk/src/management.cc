@@ -168,8 +168,8 @@ Status Management::retain_snapshot(const SnapshotId& snapshot, std::int64_t unti
 
 Result<OperationId> Management::revert_to_snapshot(const SnapshotId& snapshot,
                                                    bool force_dismount) {
-  const auto operation = begin(*client_->impl_->link, "revert_to_snapshot",
-                               rpc::RevertToSnapshot{provider_, snapshot, force_dismount});
+  auto operation = begin(*client_->impl_->link, "revert_to_snapshot",
+                         rpc::RevertToSnapshot{provider_, snapshot, force_dismount});
   if (!operation) return operation;
   // Dismounting, draining and withdrawing are bounded at the provider's.
   for (const TimePoint end = client_->impl_->link->now() + kRevertStartMax;;) {
