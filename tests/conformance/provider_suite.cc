@@ -661,6 +661,97 @@ void associations_have_rules(ProviderWorld& world) {
         Errc::not_implemented);
 }
 
+SnapshotId copy_of(ProviderWorld& world, const VolumeRef& volume) {
+  SetStory set{world.provider()};
+  REQUIRE(set.add(volume));
+  set.create();
+  return set.snapshots[0];
+}
+
+void volumes_are_reverted(ProviderWorld& world) {
+  const auto a = world.add_volume("a");
+  auto* management = managed(world);
+  if (management == nullptr) return;
+  Unwatched monitor;
+  const auto revert = [&](const SnapshotId& copy) {
+    return management->revert_to_snapshot(copy, false, monitor);
+  };
+  const auto unknown = revert(SnapshotId::random());
+  REQUIRE(!unknown);
+  if (unknown.error().code == Errc::not_implemented) {
+    WARN("skipped: this provider offers no revert");
+    return;
+  }
+  CHECK(unknown.error().code == Errc::object_not_found);
+  world.write(a, 0, block_of('0'));
+  const auto oldest = copy_of(world, a);
+  world.write(a, 0, block_of('1'));
+  const auto target = copy_of(world, a);
+  world.write(a, 0, block_of('2'));
+  const auto younger = copy_of(world, a);
+  world.write(a, 0, block_of('3'));
+  world.write(a, 3 * kBlock, block_of('3'));
+  REQUIRE(revert(target));
+  const auto status = management->query_revert_status(a);
+  REQUIRE(!status);
+  CHECK(status.error().code == Errc::object_not_found);
+  CHECK(!shown(world.provider(), younger));
+  CHECK(world.read_snapshot(oldest, 0, kBlock) == block_of('0'));
+  CHECK(world.read_snapshot(target, 0, kBlock) == block_of('1'));
+  // The live volume, as a new copy shows it.
+  const auto after = copy_of(world, a);
+  CHECK(world.read_snapshot(after, 0, kBlock) == block_of('1'));
+  CHECK(world.read_snapshot(after, 3 * kBlock, kBlock) == block_of('\0'));
+  SetStory released{world.provider()};
+  released.attributes = context::kBackup;
+  REQUIRE(released.add(a));
+  released.create();
+  CHECK(revert(released.snapshots[0]).error().code == Errc::unsupported_context);
+}
+
+bool names(const SnapshotDelta& delta, std::uint64_t offset_bytes) {
+  const std::uint64_t block = offset_bytes / delta.block_bytes;
+  return std::any_of(delta.runs.begin(), delta.runs.end(), [&](const auto& run) {
+    return run.first_block <= block && block < run.first_block + run.blocks;
+  });
+}
+
+void checkpoints_outlive_their_copy(ProviderWorld& world) {
+  const auto a = world.add_volume("a");
+  auto* management = managed(world);
+  if (management == nullptr) return;
+  constexpr std::size_t kFar = 48 * 1024;
+  const auto copy = copy_of(world, a);
+  const auto made = management->create_checkpoint(copy, "nightly");
+  if (!made && made.error().code == Errc::not_implemented) {
+    WARN("skipped: this provider offers no checkpoints");
+    return;
+  }
+  REQUIRE(made);
+  CHECK(management->create_checkpoint(copy, "nightly").error().code == Errc::object_already_exists);
+  CHECK(management->query_changes(made->checkpoint_id, {}, 0)->runs.empty());
+  world.write(a, 0, block_of('1'));
+  const auto younger = copy_of(world, a);
+  world.write(a, kFar, block_of('1'));
+  const auto part = management->query_changes(made->checkpoint_id, younger, 0);
+  REQUIRE(part);
+  CHECK(names(*part, 0));
+  CHECK(!names(*part, kFar));
+  CHECK(world.provider().delete_snapshots(copy, ObjectType::snapshot, false).status);
+  const bool restarted = world.restart();
+  management = world.provider().management();
+  const auto all = management->query_changes(made->checkpoint_id, {}, 0);
+  INFO((restarted ? "after a restart" : "without a restart"));
+  REQUIRE(all);
+  CHECK(names(*all, 0));
+  CHECK(names(*all, kFar));
+  REQUIRE(management->query_checkpoints(a)->size() == 1);
+  REQUIRE(management->delete_checkpoint(made->checkpoint_id));
+  CHECK(management->delete_checkpoint(made->checkpoint_id).error().code == Errc::object_not_found);
+  CHECK(management->query_changes(made->checkpoint_id, {}, 0).error().code ==
+        Errc::object_not_found);
+}
+
 void too_many_volumes_are_refused(ProviderWorld& world) {
   constexpr std::size_t kMax = 64;
   SetStory set{world.provider()};
@@ -708,6 +799,10 @@ constexpr std::array kFacts{
                  prepared_sets_are_completed},
     ProviderFact{"diff areas are described, by volume and by copy", diff_areas_are_described},
     ProviderFact{"associations follow VSS's rules", associations_have_rules},
+    ProviderFact{"a volume becomes what a persistent copy shows, and younger copies go",
+                 volumes_are_reverted},
+    ProviderFact{"changes since a checkpoint are known when its copy is gone",
+                 checkpoints_outlive_their_copy},
     ProviderFact{"the 65th volume is refused", too_many_volumes_are_refused},
 };
 

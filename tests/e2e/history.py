@@ -162,9 +162,9 @@ def by_force(world):
     world.umbra("detach", "db")
 
 
-def kill_in_the_middle(world, target):
-    """kill -9 as soon as a revert has begun. True: it had not ended, and goes on."""
-    pid = world.cowd_pid()
+def interrupt(world, target, action):
+    """`action` ends umbra-cowd and has it started again, as soon as a revert has begun, or says that it
+    came too late. True: it goes on."""
 
     def logged(text):
         return world.log_text("umbra-cowd").count(text)
@@ -176,10 +176,10 @@ def kill_in_the_middle(world, target):
     )  # fmt: skip
     world.processes.append(running)
     wait_until(lambda: logged("a volume is being reverted") > begun or running.poll() is not None, "it begins")
-    os.kill(pid, signal.SIGKILL)
+    in_time = action()
     _, text = running.communicate(timeout=60)
-    wait_until(lambda: world.cowd_pid() not in (None, pid), "the guardian starts a successor")
-    wait_until(world.provider_connected, "the successor is registered")
+    if not in_time:
+        return False
     # Whatever goes on is an operation of the successor.
     if not any(one["kind"] == "revert_to_snapshot" for one in world.umbra("operations")["operations"]):
         return False
@@ -187,8 +187,7 @@ def kill_in_the_middle(world, target):
     return True
 
 
-def killed(world):
-    """kill -9 of umbra-cowd during a revert: it goes on by itself, and ends with what the copy shows."""
+def interrupted(world, action):
     volume, directory = set_up(world, size_mib=320, files=56)
     before = digest_of(directory)
     target = copy_of(world, directory)["snapshot_id"]
@@ -196,15 +195,45 @@ def killed(world):
     for _ in range(6):
         fill(directory, world.random, 56, 4 * MEBI)
         run_command("umount", directory)
-        met = kill_in_the_middle(world, target)
+        met = interrupt(world, target, action)
         wait_until(lambda: not world.umbra("query", "revert")["reverts"], "the revert ends")
         expect_restored(world, volume, directory, before)
         if met:
             break
-    expect(met, "no kill met a revert")
+    expect(met, "no revert was met")
     run_command("umount", directory)
     expect(world.umbra("list", "volumes")["volumes"][0]["state"] == "ok", "state")
     world.umbra("detach", "db")
+
+
+def killed(world):
+    """kill -9 of umbra-cowd during a revert: it goes on by itself, and ends with what the copy shows."""
+
+    def kill():
+        pid = world.cowd_pid()
+        os.kill(pid, signal.SIGKILL)
+        wait_until(lambda: world.cowd_pid() not in (None, pid), "the guardian starts a successor")
+        wait_until(world.provider_connected, "the successor is registered")
+        return True
+
+    interrupted(world, kill)
+
+
+def stopped(world):
+    """A stop in order during a revert does not wait for its end; it goes on at the next start. No copy
+    is made meanwhile."""
+
+    def stop_and_start():
+        done = world.umbra_raw("create", "shadow", "db", "--json", check=False)
+        if not world.umbra("query", "revert")["reverts"]:
+            return False
+        expect(json.loads(done.stderr)["error"]["name"] == "VSS_E_REVERT_IN_PROGRESS", done.stderr)
+        guardian = [p for p in world.processes if p.args[0].endswith("umbra-cowd")][-1]
+        world.stop(guardian)
+        world.start_cowd()
+        return True
+
+    interrupted(world, stop_and_start)
 
 
 def parse_ranges(text):
@@ -278,6 +307,7 @@ if __name__ == "__main__":
                 "reverted": reverted,
                 "by_force": by_force,
                 "killed": killed,
+                "stopped": stopped,
                 "checkpoints": checkpoints,
             }
         )
