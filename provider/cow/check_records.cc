@@ -104,6 +104,7 @@ Status Checker::check_index() {
     std::move(scan.groups.begin(), scan.groups.end(), std::back_inserter(scan_.groups));
     scan_.gaps.insert(scan_.gaps.end(), scan.gaps.begin(), scan.gaps.end());
   }
+  judge_tails(view, scan_);
   check_gaps();
   check_order();
   return check_groups();
@@ -119,6 +120,7 @@ std::vector<SnapshotId> Checker::up_to(std::uint64_t epoch) const {
 
 void Checker::check_gaps() {
   for (const IndexGap& gap : scan_.gaps) {
+    if (gap.dropped || (gap.tail && gap.sequence > trusted_)) continue;
     const std::uint64_t at = layout_->unit_offset(gap.segment, gap.unit, 0);
     const std::string name = "index of segment " + std::to_string(gap.segment) + ", " +
                              std::to_string(gap.units) + " units from " + std::to_string(gap.unit);

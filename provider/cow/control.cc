@@ -93,7 +93,7 @@ Volume::Impl::Impl(block::Device& origin, block::ResizableDevice& diff, const Op
     batch.impl = this;
     batch.next = std::exchange(free_batches_, &batch);
   }
-  completed_ahead_.reserve(kGroupsInFlightMax + 1);
+  completed_ahead_.reserve(kNumbersInFlightMax + 1);
   diff_maximum_.store(superblock.diff_bytes_max);
   space_.no_punching = !diff.geometry().can_discard;
 }
@@ -107,6 +107,7 @@ void Volume::Impl::make_copy_buffers() {
     batch.checksums.resize(std::size_t{batch_chunks_} * layout_.checksums_per_chunk);
     batch.index =
         make_aligned(std::size_t{layout_.group_units(batch_chunks_)} * layout_.unit_bytes);
+    batch.end = make_aligned(layout_.unit_bytes);
     batch.data = make_aligned(std::size_t{batch_chunks_} * layout_.chunk_bytes);
   }
   const std::size_t words = (chunk_count_ + 63) / 64;

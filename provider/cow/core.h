@@ -259,12 +259,15 @@ class Volume::Impl : public std::enable_shared_from_this<Volume::Impl> {
     bool durable = false;
     AlignedBuffer data;
     AlignedBuffer index;
+    AlignedBuffer end;
     std::array<block::Request, kBatchChunksMax> reads;
     block::Request write_data;
     std::array<block::Request, 2> write_index;
+    std::array<block::Request, 2> write_end;
     block::Request flush;
     sync::Atomic<std::uint32_t> outstanding = 0;
     sync::Atomic<int> error = 0;
+    sync::Atomic<int> end_error = 0;
     Batch* next = nullptr;
   };
 
@@ -309,6 +312,7 @@ class Volume::Impl : public std::enable_shared_from_this<Volume::Impl> {
   void start_reads(Batch& batch) noexcept;
   void reads_done(Batch& batch) noexcept;
   void writes_done(Batch& batch) noexcept;
+  void prepare_end(Batch& batch, const format::GroupHeader& next) noexcept;
   void publish(Batch& batch) noexcept;
   void retire(Batch& batch) noexcept;                    // mutex_
   void note_completed(std::uint64_t sequence) noexcept;  // mutex_
@@ -433,6 +437,14 @@ class Volume::Impl : public std::enable_shared_from_this<Volume::Impl> {
   /// Where the records of a group are, once it is on the disk; keeps their checksums.
   void homes_of(const Segments::Place& place, std::span<const std::uint32_t> flags,
                 std::span<const std::uint32_t> checksums, std::span<Home> homes) noexcept;
+  /// The group that says that a use of a segment is over, before the first of the next one. Its
+  /// number was taken with that one's.
+  [[nodiscard]] static format::GroupHeader end_header(const Segments::Ended& ended,
+                                                      const format::GroupHeader& next) noexcept;
+  /// It was written, or could not be.
+  void end_said(const Segments::Ended& ended, std::uint64_t next_sequence,
+                bool written) noexcept;  // mutex_
+  [[nodiscard]] Status write_end(const Segments::Ended& ended, const format::GroupHeader& next);
   /// Writes the first of the chunks, as many as fit, and returns how many. They count as live in
   /// their segment. Blocks; not durable. Errors: insufficient_storage (nothing was written);
   /// io_error (it may come back at the next open).
@@ -606,7 +618,9 @@ class Volume::Impl : public std::enable_shared_from_this<Volume::Impl> {
   /// It is not finished, or of an earlier life of the machine.
   [[nodiscard]] bool ends_at_open(const format::SnapshotSlot& slot) const noexcept;
   [[nodiscard]] Status verify_tail(Scan& scan);
-  [[nodiscard]] Status write_group(const format::Group& group);
+  [[nodiscard]] Status write_group(const format::Group& group, int least = 2);
+  [[nodiscard]] bool use_is_needed(const Scan& scan, std::uint32_t segment) const;
+  void judge_gaps(Scan& scan);
   [[nodiscard]] Status void_gaps(Scan& scan);
   [[nodiscard]] Status settle_stages(Scan& scan);  // table_mutex_
   void load(const Scan& scan);
@@ -713,7 +727,7 @@ class Volume::Impl : public std::enable_shared_from_this<Volume::Impl> {
   std::uint64_t next_sequence_ = 1;             // mutex_
   std::uint64_t completed_sequence_ = 0;        // mutex_
   std::uint64_t durable_sequence_ = 0;          // mutex_
-  std::vector<std::uint64_t> completed_ahead_;  // mutex_; sorted, at most kGroupsInFlightMax
+  std::vector<std::uint64_t> completed_ahead_;  // mutex_; sorted, at most kNumbersInFlightMax
   bool sequence_stuck_ = false;  // mutex_; a group failed: no later one is vouched for
 
   std::array<std::byte, kMountBytes> mount_start_{};  // mutex_; as our writes have left it

@@ -72,7 +72,8 @@ Status IndexReader::load(std::uint32_t copy, std::uint64_t piece) {
 
 namespace {
 
-void note_gaps(std::uint32_t segment, std::size_t first_group, IndexScan& scan) {
+void note_gaps(std::uint32_t segment, std::uint32_t index_units, std::size_t first_group,
+               IndexScan& scan) {
   std::uint32_t unit = 0;
   const format::GroupHeader* previous = nullptr;
   for (std::size_t i = first_group; i < scan.groups.size(); ++i) {
@@ -90,9 +91,44 @@ void note_gaps(std::uint32_t segment, std::size_t first_group, IndexScan& scan) 
     unit = std::uint32_t{header.unit} + header.units;
     previous = &header;
   }
+  if (previous == nullptr || unit >= index_units) return;
+  if (previous->kind == format::GroupKind::end) return;
+  IndexGap gap;
+  gap.segment = segment;
+  gap.unit = unit;
+  gap.units = 1;
+  gap.generation = previous->generation;
+  gap.sequence = previous->sequence + 1;
+  gap.epoch_max = format::kEpochMax;
+  gap.tail = true;
+  scan.gaps.push_back(gap);
 }
 
 }  // namespace
+
+// Sequences run on from one use to the next, and ascend with the epochs. So the next group that is
+// there, wherever it is, bounds the epochs of what is missing; and if it is the first of its use
+// and only one number is missing before it, that was the group which says that the use is over.
+// (Near the end of the index there may have been none of these, but another group.)
+void judge_tails(const AreaView& view, IndexScan& scan) {
+  const std::uint32_t most = view.layout.group_units(view.batch_chunks);
+  for (IndexGap& gap : scan.gaps) {
+    if (!gap.tail) continue;
+    const format::GroupHeader* next = nullptr;
+    std::uint64_t nearest = ~std::uint64_t{0};  // Of those with records: others may say no epoch.
+    for (const FoundGroup& found : scan.groups) {
+      const format::GroupHeader& header = found.group.header;
+      if (header.sequence < gap.sequence || header.segment == gap.segment) continue;
+      if (next == nullptr || header.sequence < next->sequence) next = &header;
+      if (header.is_void() || header.sequence >= nearest) continue;
+      nearest = header.sequence;
+      gap.epoch_max = header.epoch;
+    }
+    const bool full = view.layout.index_units - gap.unit <= most;
+    gap.dropped = gap.dropped || (next != nullptr && next->unit == 0 && !full &&
+                                  next->sequence == gap.sequence + 1);
+  }
+}
 
 // Reads a segment's index until it ends. At most kGroupsInFlightMax groups were in flight at any
 // time, so a longer run of units without a group is the end.
@@ -136,7 +172,7 @@ Status scan_segment(const AreaView& view, std::uint32_t segment, IndexReader& re
     unit += found.group.header.units;
     scan.groups.push_back(std::move(found));
   }
-  note_gaps(segment, first_group, scan);
+  note_gaps(segment, layout.index_units, first_group, scan);
   return {};
 }
 

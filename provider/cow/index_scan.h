@@ -19,6 +19,8 @@ namespace umbra::cow {
 inline constexpr std::size_t kBatchesMax = 8;  // Groups of copies in flight per volume.
 /// And one that no live write waits for (own_group.cc).
 inline constexpr std::size_t kGroupsInFlightMax = kBatchesMax + 1;
+/// Each may say as well that the use of a segment before it is over.
+inline constexpr std::size_t kNumbersInFlightMax = 2 * kGroupsInFlightMax;
 inline constexpr std::uint32_t kBatchChunksMax = 64;  // Records in a group.
 inline constexpr std::uint32_t kBatchBytesMax = 512U << 10U;
 inline constexpr std::uint64_t kRecoveryReadBytes = 256U << 10U;
@@ -39,7 +41,7 @@ struct AreaView {
   std::uint32_t batch_chunks = 0;
 };
 
-/// Units between groups in which there is none, in both places.
+/// Units between groups, or behind the last one, in which there is none, in both places.
 struct IndexGap {
   std::uint32_t segment = 0;
   std::uint32_t unit = 0;
@@ -47,7 +49,8 @@ struct IndexGap {
   std::uint64_t generation = 0;
   std::uint64_t sequence = 0;   // Of the first group missing here, as far as known.
   std::uint64_t epoch_max = 0;  // Of records that may have been here.
-  bool dropped = false;         // By recovery: never published.
+  bool dropped = false;         // Nobody misses it.
+  bool tail = false;            // Behind the last group of a use that nothing says is over.
 };
 struct FoundGroup {
   format::Group group;
@@ -86,6 +89,11 @@ class IndexReader {
   std::uint32_t segment_ = 0;
   std::array<Place, 2> places_;
 };
+
+/// Once all segments are there: finds out about each tail which snapshots it may concern. A tail
+/// whose number is trusted is damage: a use ends with a group that says so, or with its index.
+/// `dropped` is set where nothing but that last group can be missing.
+void judge_tails(const AreaView& view, IndexScan& scan);
 
 /// Adds what a segment's newest use has. `both`: looks at both places of everything, else at the
 /// second one only where the first shows nothing or a newer use may have begun.

@@ -22,6 +22,10 @@ void Volume::Impl::fail_batch(Batch& batch, Fault fault) noexcept {
       failing_.push(*batch.copies[i]);
       (void)segments_.drop(batch.place.segment);
     }
+    if (batch.place.ended) end_said(*batch.place.ended, batch.sequence, false);
+    // Recovery looks no further than over the groups that may be in flight: what comes after this
+    // hole, and the next one, goes elsewhere.
+    segments_.close(batch.place.segment);
     // Its place in the index stays empty: recovery must not take it for a damaged group, so the
     // numbers that vouch for earlier groups stop here.
     sequence_stuck_ = true;

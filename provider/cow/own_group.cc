@@ -77,6 +77,7 @@ Result<Segments::Place> Volume::Impl::reserve_own(std::uint32_t count,
     const auto place = segments_.reserve(count);
     if (!place) continue;
     // With the place: within a segment, the groups' sequences ascend.
+    if (place->ended) ++next_sequence_;
     header.sequence = next_sequence_++;
     header.completed_sequence = completed_sequence_;
     header.durable_sequence = durable_sequence_;
@@ -90,6 +91,43 @@ Result<Segments::Place> Volume::Impl::reserve_own(std::uint32_t count,
   } while (make_room());
   return fail(Errc::insufficient_storage,
               "the diff area is full; make it larger, or delete shadow copies");
+}
+
+format::GroupHeader Volume::Impl::end_header(const Segments::Ended& ended,
+                                             const format::GroupHeader& next) noexcept {
+  format::GroupHeader header;
+  header.kind = format::GroupKind::end;
+  header.generation = ended.generation;
+  header.sequence = next.sequence - 1;
+  header.epoch = next.epoch;
+  header.completed_sequence = next.completed_sequence;
+  header.durable_sequence = next.durable_sequence;
+  header.segment = ended.segment;
+  header.unit = static_cast<std::uint16_t>(ended.unit);
+  header.units = 1;
+  return header;
+}
+
+void Volume::Impl::end_said(const Segments::Ended& ended, std::uint64_t next_sequence,
+                            bool written) noexcept {
+  if (written) {
+    note_completed(next_sequence - 1);
+  } else {
+    sequence_stuck_ = true;  // See fail_batch().
+  }
+  if (segments_.drop(ended.segment)) note_space();
+}
+
+Status Volume::Impl::write_end(const Segments::Ended& ended, const format::GroupHeader& next) {
+  const AlignedBuffer unit = make_aligned(layout_.unit_bytes);
+  format::encode_group(layout_, area_, end_header(ended, next), {}, {},
+                       {unit.get(), layout_.unit_bytes});
+  Status status;
+  for (std::uint32_t copy = 0; copy < 2 && status; ++copy) {
+    status = write_diff(unit.get(), layout_.unit_offset(ended.segment, ended.unit, copy),
+                        layout_.unit_bytes, "the end of an index");
+  }
+  return status;
 }
 
 Result<std::uint32_t> Volume::Impl::write_own_group(const OwnGroup& group, std::span<Home> homes) {
@@ -114,6 +152,7 @@ Result<std::uint32_t> Volume::Impl::write_own_group(const OwnGroup& group, std::
   const AlignedBuffer index = make_aligned(index_bytes);
   format::encode_group(layout_, area_, header, group.chunks.first(count), checksums,
                        {index.get(), index_bytes}, flags);
+  const Status ended = place->ended ? write_end(*place->ended, header) : Status{};
   Status status;
   if (stored > 0) {
     status = write_diff(group.data, layout_.slot_offset(place->segment, place->first_slot),
@@ -125,12 +164,14 @@ Result<std::uint32_t> Volume::Impl::write_own_group(const OwnGroup& group, std::
   }
   if (status) homes_of(*place, flags, checksums, homes);
   const std::lock_guard lock(mutex_);
+  if (place->ended) end_said(*place->ended, header.sequence, ended.has_value());
   if (status) {
     note_completed(header.sequence);
     return count;
   }
   sequence_stuck_ = true;  // See fail_batch().
   for (std::uint32_t i = 0; i < count; ++i) (void)segments_.drop(place->segment);
+  segments_.close(place->segment);
   return fail(status.error());
 }
 

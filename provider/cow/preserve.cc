@@ -145,6 +145,7 @@ bool Volume::Impl::form_batch(Batch& batch) noexcept {
   }
   batch.place = *place;
   batch.epoch = epoch_;
+  if (place->ended) ++next_sequence_;
   batch.sequence = next_sequence_++;
   batch.completed_sequence = completed_sequence_;
   batch.durable_sequence = durable_sequence_;
@@ -159,6 +160,7 @@ bool Volume::Impl::form_batch(Batch& batch) noexcept {
     batch.durable = batch.durable || needs_flush(batch.chunks[i]);
   }
   batch.error.store(0, std::memory_order_relaxed);
+  batch.end_error.store(0, std::memory_order_relaxed);
   return true;
 }
 
@@ -258,11 +260,40 @@ void Volume::Impl::reads_done(Batch& batch) noexcept {
   }
   batch.write_data.next = &batch.write_index[0];
   batch.write_index[0].next = &batch.write_index[1];
-  batch.outstanding.store(stored > 0 ? 3 : 2);
+  if (batch.place.ended) prepare_end(batch, header);
+  batch.outstanding.store((stored > 0 ? 3U : 2U) + (batch.place.ended ? 2U : 0U));
   diff_.submit(stored > 0 ? batch.write_data : batch.write_index[0]);
 }
 
+// If it cannot be written, that costs nobody a snapshot.
+void Volume::Impl::prepare_end(Batch& batch, const format::GroupHeader& next) noexcept {
+  const std::size_t unit_bytes = layout_.unit_bytes;
+  const format::GroupHeader header = end_header(*batch.place.ended, next);
+  format::encode_group(layout_, area_, header, {}, {}, {batch.end.get(), unit_bytes});
+  for (std::uint32_t copy = 0; copy < 2; ++copy) {
+    block::Request& write = batch.write_end[copy];
+    write = {};
+    write.op = block::Op::write;
+    write.buffer = batch.end.get();
+    write.size_bytes = unit_bytes;
+    write.offset_bytes = layout_.unit_offset(header.segment, header.unit, copy);
+    write.owner = &batch;
+    write.complete = [](block::Request& done) noexcept {
+      auto& owner = *static_cast<Batch*>(done.owner);
+      if (done.error != 0) owner.end_error.store(done.error);
+      if (owner.outstanding.fetch_sub(1) == 1) owner.impl->writes_done(owner);
+    };
+  }
+  batch.write_index[1].next = &batch.write_end[0];
+  batch.write_end[0].next = &batch.write_end[1];
+}
+
 void Volume::Impl::writes_done(Batch& batch) noexcept {
+  if (batch.place.ended) {
+    const std::lock_guard lock(mutex_);
+    end_said(*batch.place.ended, batch.sequence, batch.end_error.load() == 0);
+    batch.place.ended.reset();
+  }
   if (batch.error.load() != 0) {
     fail_batch(batch, Fault::cow_write_failure);
     return;

@@ -11,8 +11,9 @@
 //
 // What was dropped, and the gaps that groups in flight left in the index, is covered with void
 // groups and flushed before anything new is written: otherwise a later group would one day vouch
-// for it. A gap whose number was vouched for is damage: which records it held is not known, so
-// every snapshot that could resolve through it is lost.
+// for it; and every use of a segment gets its end. A gap whose number was vouched for is damage,
+// and so is a missing end: which records were there is not known, so every snapshot that could
+// resolve through one is lost.
 //
 // Every step can be cut and repeated: nothing that a second recovery needs is changed before it is
 // done. Segments that were open are not continued.
@@ -53,6 +54,7 @@ Status Volume::Impl::recover() {
   if (Status exempted = load_exemptions(scan.unknown_exemptions); !exempted) return exempted;
   if (Status scanned = scan_segments(scan); !scanned) return scanned;
   if (Status verified = verify_tail(scan); !verified) return verified;
+  judge_gaps(scan);
   if (Status voided = void_gaps(scan); !voided) return voided;
   if (Status settled = settle_stages(scan); !settled) return settled;
   if (superblock_.revert.under_way) {

@@ -41,9 +41,10 @@ Status Volume::Impl::scan_segments(Scan& scan) {
     if (Status scanned = scan_segment(view, segment, reader, false, scan); !scanned) return scanned;
     note_numbers(groups, scan);
     if (!holds_blobs) continue;
-    // Of an earlier use. It will be free again one day, and its numbers must not be new then.
+    // Of an earlier use. It will be free again one day, and its numbers must not be new then, nor
+    // what is missing there be taken for damage.
     scan.groups.resize(groups);
-    scan.gaps.resize(gaps);
+    for (std::size_t gap = gaps; gap < scan.gaps.size(); ++gap) scan.gaps[gap].dropped = true;
   }
   return {};
 }
@@ -169,40 +170,71 @@ Status Volume::Impl::verify_tail(Scan& scan) {
   return {};
 }
 
-// Both places are tried, whatever becomes of the first.
-Status Volume::Impl::write_group(const format::Group& group) {
+// Both places are tried, whatever becomes of the first. `least`: so many must be written.
+Status Volume::Impl::write_group(const format::Group& group, int least) {
   const format::GroupHeader& header = group.header;
   const std::size_t size = std::size_t{header.is_void() ? 1U : header.units} * layout_.unit_bytes;
   const AlignedBuffer buffer = make_aligned(size);
   format::encode_group(layout_, area_, header, group.chunks, group.checksums, {buffer.get(), size},
                        group.flags);
   int error = 0;
+  int written = 0;
   for (std::uint32_t copy = 0; copy < 2; ++copy) {
     block::Request write;
     write.op = block::Op::write;
     write.offset_bytes = layout_.unit_offset(header.segment, header.unit, copy);
     write.size_bytes = size;
     write.buffer = buffer.get();
-    if (const int failed = block::run(diff_, write); failed != 0) error = failed;
+    const int failed = block::run(diff_, write);
+    if (failed == 0) ++written;
+    if (failed != 0) error = failed;
   }
-  if (error == 0) return {};
+  if (written >= least) return {};
   return fail(Errc::io_error, "writing to the index: errno " + std::to_string(error));
+}
+
+// Whether a snapshot that this open keeps, or the revert, uses what was found of a segment's use.
+bool Volume::Impl::use_is_needed(const Scan& scan, std::uint32_t segment) const {
+  return std::any_of(scan.groups.begin(), scan.groups.end(), [&](const FoundGroup& found) {
+    const format::GroupHeader& header = found.group.header;
+    if (header.segment != segment || header.is_void()) return false;
+    return header.kind != format::GroupKind::records || is_needed(scan, header, found.group.chunks);
+  });
+}
+
+// What is missing behind a group that vouches for it was damaged, with two exceptions: see
+// judge_tails(); and the first groups of a use of which nobody needs the others, after a crash: the
+// segment was free, and what was to be written over them was in flight.
+void Volume::Impl::judge_gaps(Scan& scan) {
+  judge_tails(area_view(), scan);
+  for (IndexGap& gap : scan.gaps) {
+    if (gap.dropped || gap.sequence > scan.trusted) continue;
+    if (gap.unit == 0 && !superblock_.clean && !use_is_needed(scan, gap.segment)) {
+      gap.dropped = true;
+      continue;
+    }
+    scan.lost_up_to_epoch = std::max(scan.lost_up_to_epoch, gap.epoch_max);
+    log_.error(
+        "a part of the index is damaged in both places: all snapshots that it may concern "
+        "are lost",
+        {{"volume", id().to_string()},
+         {"offset", layout_.unit_offset(gap.segment, gap.unit, 0)},
+         {"newest_epoch", gap.epoch_max}});
+  }
 }
 
 Status Volume::Impl::void_gaps(Scan& scan) {
   for (const IndexGap& gap : scan.gaps) {
-    if (!gap.dropped && gap.sequence <= scan.trusted) {
-      scan.lost_up_to_epoch = std::max(scan.lost_up_to_epoch, gap.epoch_max);
-    }
     format::Group cover;
-    cover.header.kind = format::GroupKind::none;
+    cover.header.kind = gap.tail ? format::GroupKind::end : format::GroupKind::none;
     cover.header.generation = gap.generation;
     cover.header.sequence = gap.sequence;
-    cover.header.epoch = gap.epoch_max;
+    cover.header.epoch = std::min(gap.epoch_max, epoch_last_);
+    if (gap.tail) scan.sequence_max = std::max(scan.sequence_max, gap.sequence);
     cover.header.segment = gap.segment;
     cover.header.unit = static_cast<std::uint16_t>(gap.unit);
     cover.header.units = static_cast<std::uint16_t>(gap.units);
-    if (Status written = write_group(cover); !written) return written;
+    if (Status written = write_group(cover, gap.tail ? 1 : 2); !written) return written;
   }
   for (const FoundGroup& found : scan.groups) {
     if (!found.mend) continue;

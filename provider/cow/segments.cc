@@ -2,6 +2,7 @@
 #include "provider/cow/segments.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "engine/platform/assert.h"
 
@@ -45,7 +46,17 @@ void Segments::close_open() {
   open_.reset();
   Segment& segment = at(index);
   segment.open = false;
-  if (segment.live == 0) free_.push_back(index);
+  if (segment.units_used < layout_.index_units) {  // Else the end of the index says it.
+    UMBRA_ASSERT(!ended_);
+    ended_ = Ended{index, segment.units_used, segment.generation.load(std::memory_order_relaxed)};
+    ++segment.live;
+  } else if (segment.live == 0) {
+    free_.push_back(index);
+  }
+}
+
+void Segments::close(std::uint32_t segment) {
+  if (open_ == segment) close_open();
 }
 
 std::optional<Segments::Place> Segments::reserve(std::uint32_t count_max) {
@@ -58,6 +69,10 @@ std::optional<Segments::Place> Segments::reserve(std::uint32_t count_max) {
     }
   }
   if (!open_) {
+    // Nobody needs it any more: its next use overwrites it, which need not be told from its end.
+    if (free_.empty() && ended_ && at(ended_->segment).live == 1) {
+      (void)drop(std::exchange(ended_, std::nullopt)->segment);
+    }
     if (free_.empty()) return std::nullopt;
     open_ = free_.back();
     free_.pop_back();
@@ -75,6 +90,7 @@ std::optional<Segments::Place> Segments::reserve(std::uint32_t count_max) {
   segment.slots_reserved += place.count;
   segment.units_used += place.units;
   segment.live += place.count;
+  place.ended = std::exchange(ended_, std::nullopt);
   return place;
 }
 

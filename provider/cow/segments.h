@@ -34,6 +34,13 @@ class Segments {
  public:
   explicit Segments(const format::Layout& layout) noexcept : layout_(layout) {}
 
+  /// Where a use of a segment is over: the unit behind its last group.
+  struct Ended {
+    std::uint32_t segment = 0;
+    std::uint32_t unit = 0;
+    std::uint64_t generation = 0;
+  };
+
   /// Room for records: index units of one segment, and as many consecutive slots of it as turn out
   /// to be needed.
   struct Place {
@@ -43,6 +50,9 @@ class Segments {
     std::uint32_t unit = 0;
     std::uint32_t units = 0;
     std::uint64_t generation = 0;
+    /// Whoever gets this place says first that that use is over (a group of kind "end", with a
+    /// sequence just below that of the group that goes here), and then drop()s that segment once.
+    std::optional<Ended> ended;
   };
 
   /// Extends to `count` segments; new ones are free.
@@ -56,6 +66,9 @@ class Segments {
   /// Gives `place` its slots, once it is known how many of its records have data: the others' room
   /// is free for later groups. At most once for each place.
   void place_data(Place& place, std::uint32_t data_count) noexcept;
+
+  /// The segment takes no more, if it is the one that is being filled.
+  void close(std::uint32_t segment);
 
   /// Recovery: the segment is in use and takes no more. Afterwards finish_restore() says how many
   /// live records each segment has; those with none are free, and bare: they may have been punched.
@@ -133,6 +146,7 @@ class Segments {
   std::uint64_t count_ = 0;
   std::uint64_t next_generation_ = 1;
   std::optional<std::uint32_t> open_;
+  std::optional<Ended> ended_;       // Not said yet. It counts as one live record.
   std::vector<std::uint32_t> free_;  // Ready; last in, first out.
   std::set<std::uint32_t> bare_;
   std::uint64_t taken_out_ = 0;  // Neither in use nor in one of the two.

@@ -468,7 +468,7 @@ bool decode_group(const Layout& layout, std::uint64_t area, std::uint32_t segmen
   if (bytes.size() < kGroupHeaderBytes || get<std::uint32_t>(bytes, 0) != kGroupMagic) return false;
   const auto kind = get<std::uint16_t>(bytes, 4);
   if (kind < static_cast<std::uint16_t>(GroupKind::records) ||
-      kind > static_cast<std::uint16_t>(GroupKind::reverted)) {
+      kind > static_cast<std::uint16_t>(GroupKind::end)) {
     return false;
   }
   if (get<std::uint64_t>(bytes, 8) != area) return false;

@@ -224,6 +224,7 @@ enum class GroupKind : std::uint8_t {
   none = 2,      // No records: covers units that a crash left empty or torn ("void").
   overlay = 3,   // Records of what was written to the snapshot whose epoch it carries.
   reverted = 4,  // Chunks that the revert under way is not to touch again; entries without data.
+  end = 5,       // No records: the last one of a segment's use. One unit.
 };
 
 struct GroupHeader {
@@ -240,7 +241,10 @@ struct GroupHeader {
   std::uint16_t first_slot = 0;
   std::uint16_t count = 0;  // Records. Those that have data lie in first_slot, first_slot + 1, ...
 
-  [[nodiscard]] bool is_void() const noexcept { return kind == GroupKind::none; }
+  /// It has no records.
+  [[nodiscard]] bool is_void() const noexcept {
+    return kind == GroupKind::none || kind == GroupKind::end;
+  }
 };
 
 /// Of an entry; zeroes and changed exclude each other and unchecked.
@@ -258,7 +262,7 @@ struct Group {
   std::vector<std::uint32_t> flags;      // Of each record.
 };
 
-/// `out` is units * unit_bytes long; of a void group, which has nothing but a header, one unit.
+/// `out` is units * unit_bytes long; of a void one, which has nothing but a header, one unit.
 /// `flags`: of each entry, or empty if all are 0. Does not allocate.
 void encode_group(const Layout& layout, std::uint64_t area, const GroupHeader& header,
                   std::span<const std::uint64_t> chunks, std::span<const std::uint32_t> checksums,

@@ -233,7 +233,7 @@ TEST_CASE("entries without data take no slot", "[format]") {
   CHECK(encoded(0, flags));
   f.header.kind = GroupKind::reverted;
   CHECK(encoded(0, flags));
-  f.header.kind = static_cast<GroupKind>(5);
+  f.header.kind = static_cast<GroupKind>(6);
   CHECK_FALSE(encoded(0, flags));
 }
 
