@@ -102,15 +102,13 @@ Free free_on(const std::string& list, std::uint64_t device, std::uint64_t wanted
 std::uint64_t place_of(const std::string& path) {
   const UniqueFd fd(open(path.c_str(), O_RDONLY | O_CLOEXEC));
   alignas(8) std::array<std::byte, sizeof(fiemap) + sizeof(fiemap_extent)> bytes{};
-  fiemap head{};
+  auto& head = *reinterpret_cast<fiemap*>(bytes.data());
   head.fm_length = ~std::uint64_t{0};
   head.fm_extent_count = 1;
-  std::memcpy(bytes.data(), &head, sizeof head);
   REQUIRE(ioctl(fd.get(), FS_IOC_FIEMAP, bytes.data()) == 0);
-  std::memcpy(&head, bytes.data(), sizeof head);
   REQUIRE(head.fm_mapped_extents == 1);
   fiemap_extent extent{};
-  std::memcpy(&extent, bytes.data() + sizeof head, sizeof extent);
+  std::memcpy(&extent, bytes.data() + sizeof(fiemap), sizeof extent);
   return extent.fe_physical;
 }
 
