@@ -148,7 +148,15 @@ class SdkService final : public Service {
     });
   }
   Result<OperationId> revert(const SnapshotId& snapshot, bool force) override {
-    return manage(true, [&](Management m) { return m.revert_to_snapshot(snapshot, force); });
+    // Whose copy it is: a revert is its own provider's.
+    auto list = snapshots(false);
+    if (!list) return fail(list.error());
+    for (const auto& one : list->snapshots) {
+      if (one.snapshot_id == snapshot) operations_of_ = one.provider_id;
+    }
+    return with(admin_, true, [&](Client& client) {
+      return Management(client, operations_of_).revert_to_snapshot(snapshot, force);
+    });
   }
   Result<std::vector<RevertInfo>> reverts(const VolumeRef& volume) override {
     return manage(false, [&](Management m) { return m.query_revert_status(volume); });
@@ -178,7 +186,9 @@ class SdkService final : public Service {
   }
   Result<OperationInfo> wait_operation(const OperationId& operation,
                                        std::chrono::milliseconds limit) override {
-    return manage(false, [&](Management m) { return m.wait_operation(operation, limit); });
+    return with(client_, false, [&](Client& client) {
+      return Management(client, operations_of_).wait_operation(operation, limit);
+    });
   }
   Result<OperationInfo> cancel_operation(const OperationId& operation) override {
     return manage(true, [&](Management m) { return m.cancel_operation(operation); });
@@ -268,6 +278,7 @@ class SdkService final : public Service {
   }
 
   std::string socket_path_;
+  ProviderId operations_of_;  // Nil: of the system provider.
   std::optional<Client> client_;
   std::optional<Client> admin_;
   std::optional<BackupSession> session_;
