@@ -102,10 +102,18 @@ def stamps(world):
     volume = world.attach("db", VOLUME_MIB, "--expose", "nbd")
     load = Stamp(world, live_uri(volume), "--seed", str(world.random.randrange(1, 1 << 30)))
     checked = 0
+    holds = []
 
     def check(snapshot):
         nonlocal checked
         begin, end = hold_of(world, snapshot)
+        # The control: with an older copy's hold it must not be right, or the stamps prove nothing.
+        if holds and holds[0] != (begin, end):
+            verdict = load.ask(
+                f"control {snapshot['snapshot_id']} {snapshot['nbd_uri']} {holds[0][0]} {holds[0][1]}"
+            )
+            expect(verdict["wrong"] > 0, f"a copy is right at another copy's instant: {verdict}")
+        holds.append((begin, end))
         verdict = load.ask(f"verify {snapshot['snapshot_id']} {snapshot['nbd_uri']} {begin} {end}")
         expect(verdict["wrong"] == 0, f"snapshot is wrong: {verdict}")
         expect(verdict["sectors"] == VOLUME_MIB << 11, f"not every sector was seen: {verdict}")

@@ -8,6 +8,7 @@
 //
 // Commands, one per line on standard input; one JSON object per answer on standard output:
 //   verify NAME URI BEGIN_NS END_NS   the image at URI against the hold (CLOCK_MONOTONIC)
+//   control NAME URI BEGIN_NS END_NS  the same with another copy's hold: it has to be wrong
 //   verify-now NAME                   pauses the load and checks the live volume exactly
 //   count                             how many requests so far
 //   flush                             flushes the volume under the load; says when it was asked for
@@ -272,11 +273,11 @@ bool obey(Load& load) {
       if (!flush(load)) return false;
     } else if (command == "verify-now" && words >> name) {
       right = verify_paused(load, name, load.options.connections) && right;
-    } else if (std::string uri; command == "verify") {
+    } else if (std::string uri; command == "verify" || command == "control") {
       std::int64_t begin = 0;
       std::int64_t end = 0;
       if (!(words >> name >> uri >> begin >> end)) return false;
-      right = verify(load, name, uri, begin, end) && right;
+      right = verify(load, name, uri, begin, end) == (command == "verify") && right;
     } else {
       (void)std::fprintf(stderr, "umbra-stamp: unknown command: %s\n", line.c_str());
       return false;

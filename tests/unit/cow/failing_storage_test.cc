@@ -2,7 +2,9 @@
 //
 // Storage that fails, fills up or is spoilt: the origin goes on, snapshots are right or lost, and a
 // loss is durable before the first write that it makes way for.
+#include <array>
 #include <list>
+#include <utility>
 
 #include "provider/format/diff_area.h"
 #include "tests/support/cow_world.h"
@@ -231,6 +233,26 @@ TEST_CASE("a failed flush of the origin fails every later one until it is attach
   world.volume.reset();
   world.open();
   CHECK(world.run(block::Op::flush) == 0);
+}
+
+TEST_CASE("of flushes side by side none is believed after one has failed", "[cow]") {
+  // The kernel tells one caller of pages that it could not write, and the others nothing.
+  CowWorld world(seed());
+  world.open();
+  world.machine.set_scheduled(true);
+  bool failed = false;
+  world.origin.fault = [&](const block::Request& request) {
+    return request.op != block::Op::flush || std::exchange(failed, true) ? 0 : EIO;
+  };
+  std::array<block::Request, 3> flushes;
+  for (block::Request& flush : flushes) {
+    flush.op = block::Op::flush;
+    flush.complete = [](block::Request&) noexcept {};
+    world.volume->live().submit(flush);
+  }
+  world.machine.run_until_idle();
+  REQUIRE(failed);
+  for (const block::Request& flush : flushes) CHECK(flush.error == EIO);
 }
 
 TEST_CASE("damaged preserved data gives EIO, never wrong bytes", "[cow]") {
