@@ -59,7 +59,7 @@ CowLoadOptions stamped_load(const Recipe& recipe = {}) {
   options.write_bytes_max = 24U << 10U;
   options.snapshots_max = 4;
   options.windows = options.live_reads = recipe.history;
-  options.reverts = recipe.history && !recipe.free_blocks;
+  options.reverts = recipe.history;
   options.free_blocks = recipe.free_blocks;
   if (recipe.resizes) {
     options.segments_least = 2;

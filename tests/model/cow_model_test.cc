@@ -124,7 +124,6 @@ TEST_CASE("the store agrees with its twin where free blocks are exempt", "[cow][
   options.segments_max = 24;
   CowLoadOptions load = everything();
   load.free_blocks = true;
-  load.reverts = false;  // What was free is not reverted.
   run_model(options, load, 8, operations, Losses::none);
 }
 

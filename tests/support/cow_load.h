@@ -71,6 +71,7 @@ class CowLoad {
     std::vector<cow::ChangedRange> free = {};  // Told so just now: zeroes there, or as it was.
     std::uint64_t order = 0;                   // Of the points in time.
     std::int64_t locked_until = 0;
+    std::set<std::uint64_t> rewritten = {};  // Chunks, in its recovery window.
   };
 
   CowLoad(CowWorld& world, std::uint64_t seed, const CowLoadOptions& options)
@@ -149,6 +150,8 @@ class CowLoad {
     for (std::uint64_t sector = 0; sector < floor_.size(); ++sector) {
       std::uint64_t words[2] = {};
       std::memcpy(words, seen.data() + sector * kSector, sizeof words);
+      // A window may have written to a part of a chunk that was free; the rest of it is zeroes.
+      if (options_.free_blocks && words[0] == 0 && words[1] == 0) words[0] = sector * kSector;
       const std::uint64_t least = nothing_completed_is_lost ? last_[sector] : floor_[sector];
       if (words[0] != sector * kSector || words[1] < least ||
           !history_[sector].contains(words[1])) {
@@ -628,7 +631,8 @@ class CowLoad {
   [[nodiscard]] bool close_window();
   [[nodiscard]] std::optional<SnapshotId> created_persistent();
   void revert_to_one();
-  void shows(const Image& image);
+  [[nodiscard]] std::vector<bool> left_alone(const SnapshotId& id);
+  void shows(const Image& image, const std::vector<bool>& left_alone);
   void doom_newer(std::uint64_t order);
   void settle_revert_in_doubt();
   void stop_revert(const Image& before, const Image& target);
@@ -653,6 +657,7 @@ class CowLoad {
   bool making_persistent_ = false;
   std::uint64_t orders_ = 0;
   std::shared_ptr<block::Device> window_;
+  std::vector<bool> reverting_left_alone_;  // Sectors.
   bool window_spoiled_ = false;
   bool moving_ = false;
   bool syncs_fail_ = false;

@@ -4,8 +4,10 @@
 // area as a whole, and what the twin makes of it.
 #pragma once
 
+#include "provider/cow/exempt.h"
 #include "provider/cow/migrate.h"
 #include "tests/support/cow_load.h"
+#include "tests/support/volume_inside.h"
 
 namespace umbra::test {
 
@@ -62,6 +64,11 @@ inline void CowLoad::write_to_window() {
   op.request.size_bytes = std::min(kSector * (1 + prng_.below(options_.write_bytes_max / kSector)),
                                    world_.options.origin_bytes - op.request.offset_bytes);
   op.buffer.resize(op.request.size_bytes);
+  const std::uint64_t chunk_bytes = world_.options.chunk_bytes;
+  const std::uint64_t last = (op.request.offset_bytes + op.request.size_bytes - 1) / chunk_bytes;
+  for (std::uint64_t chunk = op.request.offset_bytes / chunk_bytes; chunk <= last; ++chunk) {
+    known.at(making_).rewritten.insert(chunk);
+  }
   if (op.request.op == block::Op::write) {
     stamp(op.buffer, op.request.offset_bytes, ++world_.sequence);
   }
@@ -105,10 +112,32 @@ inline std::optional<SnapshotId> CowLoad::created_persistent() {
   return candidates[prng_.below(candidates.size())];
 }
 
-// From now on, durably.
-inline void CowLoad::shows(const Image& image) {
-  world_.twin = image;
+// Sectors that a revert to the snapshot does not touch: those that were free, if nobody has written
+// them in its window. Empty: none.
+inline std::vector<bool> CowLoad::left_alone(const SnapshotId& id) {
+  if (!options_.free_blocks) return {};
+  const SimMachine::Inline waits(world_.machine);
+  const auto bytes = cow::VolumeInside::get(*world_.volume, cow::BlobKind::exemption, id);
+  if (!bytes) return {};
+  const std::uint64_t chunk_bytes = world_.options.chunk_bytes;
+  const auto exemption =
+      cow::Exemption::decode(*bytes, (world_.options.origin_bytes + chunk_bytes - 1) / chunk_bytes);
+  REQUIRE(exemption);
+  std::vector<bool> sectors(floor_.size());
+  const std::set<std::uint64_t>& rewritten = known.at(id).rewritten;
+  for (std::size_t sector = 0; sector < sectors.size(); ++sector) {
+    const std::uint64_t chunk = sector * kSector / chunk_bytes;
+    sectors[sector] = exemption->free.contains(chunk) && !rewritten.contains(chunk);
+  }
+  return sectors;
+}
+
+// From now on, durably, but for sectors that are left alone.
+inline void CowLoad::shows(const Image& image, const std::vector<bool>& left_alone) {
   for (std::size_t sector = 0; sector < floor_.size(); ++sector) {
+    if (!left_alone.empty() && left_alone[sector]) continue;
+    std::copy_n(image.begin() + static_cast<std::ptrdiff_t>(sector * kSector), kSector,
+                world_.twin.begin() + static_cast<std::ptrdiff_t>(sector * kSector));
     std::uint64_t words[2] = {};
     std::memcpy(words, image.data() + sector * kSector, sizeof words);
     floor_[sector] = last_[sector] = words[1];
@@ -130,6 +159,8 @@ inline void CowLoad::revert_to_one() {
   if (!target || world_.volume->revert_status().under_way) return;
   const Known to = known.at(*target);
   const Image before = world_.twin;
+  reverting_left_alone_ = left_alone(*target);
+  if (!world_.machine.powered()) return;
   reverting_ = target;
   Status begun;
   {
@@ -144,10 +175,12 @@ inline void CowLoad::revert_to_one() {
     return;
   }
   count(CowAction::revert);
-  shows(*to.image);
+  shows(*to.image, reverting_left_alone_);
   doom_newer(to.order);
   forget_evicted();
-  if (options_.stopped_reverts && prng_.chance(1, 4)) stop_revert(before, *to.image);
+  if (options_.stopped_reverts && prng_.chance(1, 4)) {
+    stop_revert(before, Image(world_.twin));
+  }
 }
 
 // The origin takes no more writes. Nothing but the revert writes meanwhile.
@@ -176,7 +209,7 @@ inline void CowLoad::stop_revert(const Image& before, const Image& target) {
       };
       REQUIRE((is(before) || is(target)));
     }
-    shows(seen);
+    shows(seen, {});
   }
   world_.volume.reset();
   world_.open();
@@ -191,7 +224,7 @@ inline void CowLoad::settle_revert_in_doubt() {
   const auto target = known.find(*std::exchange(reverting_, std::nullopt));
   REQUIRE(target != known.end());
   if (!world_.volume->revert_status().under_way) return;
-  shows(*target->second.image);
+  shows(*target->second.image, reverting_left_alone_);
   doom_newer(target->second.order);
 }
 
