@@ -11,7 +11,6 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
-#include <cstring>
 #include <filesystem>
 #include <fstream>
 #include <string>
@@ -32,7 +31,6 @@ constexpr std::uint64_t kSectorBytes = 512;  // Of sysfs, whatever the device's.
 // The ioctl's buffer: a head, and records behind it.
 struct Question {
   Question() noexcept {
-    std::memset(bytes.data(), 0, bytes.size());
     head().fmh_count = kAtATime;
     fsmap& end = head().fmh_keys[1];
     end.fmr_device = ~std::uint32_t{0};
@@ -46,7 +44,7 @@ struct Question {
     const auto* first = reinterpret_cast<const fsmap*>(bytes.data() + sizeof(fsmap_head));
     return {first, std::min(head().fmh_entries, kAtATime)};
   }
-  alignas(8) std::array<std::byte, sizeof(fsmap_head) + kAtATime * sizeof(fsmap)> bytes;
+  alignas(8) std::array<std::byte, sizeof(fsmap_head) + kAtATime * sizeof(fsmap)> bytes{};
 };
 
 [[nodiscard]] std::optional<std::uint64_t> number_in(const fs::path& path) {
@@ -58,16 +56,15 @@ struct Question {
 
 }  // namespace
 
-std::optional<Placement> placement_of(std::uint64_t device,
-                                      std::span<const std::uint64_t> volumes) {
+std::optional<Placement> placement_of(std::uint64_t device, std::span<const std::uint64_t> volumes,
+                                      const fs::path& sysfs) {
   const auto is_volume = [&](std::uint64_t number) {
     return std::find(volumes.begin(), volumes.end(), number) != volumes.end();
   };
   if (is_volume(device)) return Placement{device, 0};
   std::error_code error;
-  const auto entry = fs::canonical(
-      "/sys/dev/block/" + std::to_string(major(device)) + ":" + std::to_string(minor(device)),
-      error);
+  const std::string name = std::to_string(major(device)) + ":" + std::to_string(minor(device));
+  const auto entry = fs::canonical(sysfs / "dev/block" / name, error);
   if (error || !fs::exists(entry / "partition", error)) return std::nullopt;
   std::ifstream parent(entry.parent_path() / "dev");
   unsigned parent_major = 0;

@@ -14,8 +14,8 @@
 
 #pragma once
 
-#include <atomic>
 #include <cstdint>
+#include <filesystem>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -32,9 +32,10 @@ struct Placement {
   std::uint64_t offset_bytes = 0;
 };
 
-/// Looks into sysfs. Only where it is certain: on the volume itself, or on one of its partitions.
+/// Looks into `sysfs`. Only where it is certain: on the volume itself, or on one of its partitions.
 [[nodiscard]] std::optional<Placement> placement_of(std::uint64_t device,
-                                                    std::span<const std::uint64_t> volumes);
+                                                    std::span<const std::uint64_t> volumes,
+                                                    const std::filesystem::path& sysfs = "/sys");
 
 class FreeBlocks {
  public:

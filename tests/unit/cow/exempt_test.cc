@@ -5,6 +5,7 @@
 #include "provider/cow/exempt.h"
 
 #include "provider/cow/check.h"
+#include "provider/cow/migrate.h"
 #include "tests/support/change_watch.h"
 #include "tests/support/seed.h"
 #include "tests/support/volume_inside.h"
@@ -413,6 +414,37 @@ TEST_CASE("without room for the list everything is copied", "[cow][exempt]") {
   Image seen;
   REQUIRE(world.read(**device, seen, 0, 1U << 20U) == 0);
   CHECK(std::equal(seen.begin(), seen.end(), world.images.at(id).begin()));
+}
+
+TEST_CASE("a list that fills chunks moves with its diff area", "[cow][exempt]") {
+  CowWorldOptions options;
+  options.chunk_bytes = 4U << 10U;
+  options.origin_bytes = 160U << 20U;
+  CowWorld world(seed(), options);
+  SimDisk target(world.machine, world.diff_bytes(options.segments));
+  target.size_bytes_max = world.diff_bytes(options.segments_max);
+  world.open();
+  const SnapshotId id = world.take_unconfirmed(true);
+  Ranges free;
+  for (std::uint64_t at = 0; at < options.origin_bytes; at += 8192) free.push_back({at, 4096});
+  REQUIRE(exempt(world, id, free));
+  confirm(world, id);
+  const auto kept = cow::VolumeInside::get(*world.volume, cow::BlobKind::exemption, id);
+  REQUIRE(kept);
+  CHECK(kept->size() > 3972);
+  cow::MigrateOptions move;
+  move.hold_max = std::chrono::seconds(30);
+  move.from_path = "/from";
+  move.to_path = "/to";
+  const auto moved = world.volume->migrate(target, move, [](const auto&) { return true; });
+  INFO((moved ? std::string() : moved.error().to_string()));
+  REQUIRE(moved);
+  world.volume.reset();
+  auto opened = cow::Volume::open(world.origin, target, world.open_options());
+  REQUIRE(opened);
+  CHECK(cow::VolumeInside::get(**opened, cow::BlobKind::exemption, id).value() == *kept);
+  CHECK((*opened)->find(id)->exempt_bytes == options.origin_bytes / 2);
+  opened->reset();
 }
 
 TEST_CASE("who cannot have a copy made loses only copies that need it", "[cow][exempt]") {

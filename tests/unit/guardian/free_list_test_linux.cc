@@ -4,13 +4,17 @@
 #include "provider/guardian/free_blocks_linux.h"
 
 #include <sys/mman.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 
 #include <array>
+#include <filesystem>
+#include <fstream>
 
 #include "engine/platform/prng.h"
 #include "tests/support/catch.h"
 #include "tests/support/seed.h"
+#include "tests/support/temp_dir.h"
 
 namespace umbra::guardian {
 namespace {
@@ -112,6 +116,34 @@ TEST_CASE("a file system is placed on its volume only", "[guardian]") {
   CHECK(placement_of(0x702, volumes)->device == 0x702);
   CHECK(placement_of(0x702, volumes)->offset_bytes == 0);
   CHECK_FALSE(placement_of(~std::uint64_t{0}, volumes));
+}
+
+TEST_CASE("a file system on a partition lies where that begins", "[guardian]") {
+  namespace fs = std::filesystem;
+  const test::TempDir top;
+  const auto put = [](const fs::path& path, const std::string& text) {
+    std::ofstream(path) << text << "\n";
+  };
+  const fs::path sysfs = top.path();
+  fs::create_directories(sysfs / "devices/loop7/loop7p1");
+  fs::create_directories(sysfs / "devices/dm-0");
+  fs::create_directories(sysfs / "dev/block");
+  put(sysfs / "devices/loop7/dev", "7:7");
+  put(sysfs / "devices/loop7/loop7p1/dev", "259:3");
+  put(sysfs / "devices/loop7/loop7p1/partition", "1");
+  put(sysfs / "devices/dm-0/dev", "254:0");
+  fs::create_symlink("../../devices/loop7/loop7p1", sysfs / "dev/block/259:3");
+  fs::create_symlink("../../devices/dm-0", sysfs / "dev/block/254:0");
+  const std::array<std::uint64_t, 1> volumes{makedev(7, 7)};
+  CHECK_FALSE(placement_of(makedev(259, 3), volumes, sysfs));  // It does not say where it begins.
+  put(sysfs / "devices/loop7/loop7p1/start", "2048");
+  const auto placed = placement_of(makedev(259, 3), volumes, sysfs);
+  REQUIRE(placed);
+  CHECK(placed->device == makedev(7, 7));
+  CHECK(placed->offset_bytes == 1U << 20U);
+  CHECK_FALSE(placement_of(makedev(254, 0), volumes, sysfs));  // A mapping: who knows?
+  const std::array<std::uint64_t, 1> others{makedev(7, 8)};
+  CHECK_FALSE(placement_of(makedev(259, 3), others, sysfs));  // A partition of something else.
 }
 
 }  // namespace
