@@ -17,6 +17,7 @@
 
 #include "engine/platform/assert.h"
 #include "provider/cow/blobs.h"
+#include "provider/cow/revert.h"
 
 namespace umbra::cow {
 namespace {
@@ -127,7 +128,10 @@ Result<Volume::Impl::Comparison> Volume::Impl::compare(const Guid& from,
     return fail(Errc::invalid_argument,
                 "the first point in time is the younger one; name them the other way round");
   }
-  for (const auto& end : {comparison.from, comparison.to}) {
+  // While it is reverted the live volume shows what was written to the target, long before the
+  // chunks are copied back and have records.
+  const auto shown = revert_ != nullptr && !to ? revert_->target : nullptr;
+  for (const auto& end : {comparison.from, comparison.to, shown}) {
     const Overlay* const overlay = end ? end->overlay() : nullptr;
     if (overlay == nullptr) continue;
     overlay->for_each([&](std::uint64_t chunk, Home) { (void)comparison.others.insert(chunk); });
