@@ -128,30 +128,27 @@ void Volume::Impl::Blobs::release(const Extents& extents) {
 
 // --- bytes -----------------------------------------------------------------------------------
 
-Status Volume::Impl::Blobs::write_bytes(const Extents& extents, std::span<const std::byte> bytes) {
+Status Volume::Impl::Blobs::write_bytes(const Extents& extents, std::uint32_t copy,
+                                        std::span<const std::byte> bytes) {
   const std::size_t chunk_bytes = impl_.layout_.chunk_bytes;
   const AlignedBuffer buffer = make_aligned(chunk_bytes);
   const std::uint64_t slots = slots_of(bytes.size());
-  for (std::uint32_t copy = 0; copy < 2; ++copy) {
-    std::size_t at = 0;
-    const Status written = for_each_slot(
-        extents, copy * slots, slots, [&](std::uint32_t segment, std::uint32_t slot) -> Status {
-          const auto piece = bytes.subspan(at, std::min(chunk_bytes, bytes.size() - at));
-          std::copy(piece.begin(), piece.end(), buffer.get());
-          std::fill_n(buffer.get() + piece.size(), chunk_bytes - piece.size(), std::byte{0});
-          at += piece.size();
-          block::Request write;
-          write.op = block::Op::write;
-          write.offset_bytes = impl_.layout_.slot_offset(segment, slot);
-          write.size_bytes = chunk_bytes;
-          write.buffer = buffer.get();
-          const int error = block::run(impl_.diff_, write);
-          if (error == 0) return {};
-          return fail(Errc::io_error, "writing a blob: errno " + std::to_string(error));
-        });
-    if (!written) return written;
-  }
-  return impl_.flush_diff();
+  std::size_t at = 0;
+  return for_each_slot(
+      extents, copy * slots, slots, [&](std::uint32_t segment, std::uint32_t slot) -> Status {
+        const auto piece = bytes.subspan(at, std::min(chunk_bytes, bytes.size() - at));
+        std::copy(piece.begin(), piece.end(), buffer.get());
+        std::fill_n(buffer.get() + piece.size(), chunk_bytes - piece.size(), std::byte{0});
+        at += piece.size();
+        block::Request write;
+        write.op = block::Op::write;
+        write.offset_bytes = impl_.layout_.slot_offset(segment, slot);
+        write.size_bytes = chunk_bytes;
+        write.buffer = buffer.get();
+        const int error = block::run(impl_.diff_, write);
+        if (error == 0) return {};
+        return fail(Errc::io_error, "writing a blob: errno " + std::to_string(error));
+      });
 }
 
 Status Volume::Impl::Blobs::read_bytes(const Entry& entry, std::uint32_t copy,
@@ -236,7 +233,10 @@ Status Volume::Impl::Blobs::put(BlobKind kind, const Guid& key, std::span<const 
     auto extents = allocate(2 * slots_of(bytes.size()));
     if (!extents) return fail(extents.error());
     entry.extents = std::move(*extents);
-    if (Status written = write_bytes(entry.extents, bytes); !written) {
+    Status written = write_bytes(entry.extents, 0, bytes);
+    if (written) written = write_bytes(entry.extents, 1, bytes);
+    if (written) written = impl_.flush_diff();
+    if (!written) {
       release(entry.extents);
       return written;
     }
@@ -323,6 +323,54 @@ Status Volume::Impl::Blobs::remove(BlobKind kind, const Guid& key) {
   if (gone.extents.empty() || gone.damaged) return {};
   if (Status flushed = impl_.flush_diff(); flushed) release(gone.extents);
   return {};
+}
+
+// --- scrub -----------------------------------------------------------------------------------
+
+std::string Volume::Impl::Blobs::describe(const Name& name) {
+  return text_of(static_cast<BlobKind>(name.first), name.second);
+}
+
+std::vector<std::pair<Volume::Impl::Blobs::Name, std::uint64_t>> Volume::Impl::Blobs::names()
+    const {
+  std::vector<std::pair<Name, std::uint64_t>> all;
+  for (const auto& [name, entry] : entries_) all.emplace_back(name, entry.size_bytes);
+  return all;
+}
+
+std::optional<Volume::Impl::Blobs::Name> Volume::Impl::Blobs::at(std::uint32_t table_slot) const {
+  for (const auto& [name, entry] : entries_) {
+    if (entry.slot == table_slot) return name;
+  }
+  return std::nullopt;
+}
+
+std::optional<Volume::Impl::Blobs::Looked> Volume::Impl::Blobs::look_at(const Name& name) const {
+  const auto known = entries_.find(name);
+  if (known == entries_.end() || known->second.in_doubt || known->second.extents.empty()) {
+    return std::nullopt;
+  }
+  const Entry& entry = known->second;
+  const format::BlobExtent& first = entry.extents.front();
+  Looked looked;
+  looked.offset_bytes = impl_.layout_.slot_offset(first.segment, first.first_slot);
+  std::vector<std::byte> bytes(entry.size_bytes);
+  for (std::uint32_t copy = 0; copy < 2 && !entry.damaged; ++copy) {
+    looked.good[copy] =
+        read_bytes(entry, copy, bytes).has_value() && format::crc32c(bytes) == entry.checksum;
+  }
+  return looked;
+}
+
+Status Volume::Impl::Blobs::mend(const Name& name, std::uint32_t bad_copy) {
+  const Entry& entry = entries_.at(name);
+  std::vector<std::byte> bytes(entry.size_bytes);
+  if (Status read = read_bytes(entry, bad_copy ^ 1U, bytes); !read) return read;
+  if (format::crc32c(bytes) != entry.checksum) {
+    return fail(Errc::diff_area_corrupt, describe(name) + " is damaged in both places");
+  }
+  if (Status written = write_bytes(entry.extents, bad_copy, bytes); !written) return written;
+  return impl_.flush_diff();
 }
 
 // --- open() ----------------------------------------------------------------------------------

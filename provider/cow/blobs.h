@@ -13,9 +13,12 @@
 
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <span>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -48,6 +51,23 @@ class Volume::Impl::Blobs {
   /// Durable on success. Errors: object_not_found; io_error (still there; after a crash perhaps).
   [[nodiscard]] Status remove(BlobKind kind, const Guid& key);
 
+  // --- scrub -----------------------------------------------------------------------------------
+
+  using Name = std::pair<std::uint32_t, Guid>;
+  struct Looked {
+    std::array<bool, 2> good{};
+    std::uint64_t offset_bytes = 0;  // Of the first copy.
+  };
+  [[nodiscard]] static std::string describe(const Name& name);
+  /// With their sizes.
+  [[nodiscard]] std::vector<std::pair<Name, std::uint64_t>> names() const;
+  /// The one that is in this slot of the table.
+  [[nodiscard]] std::optional<Name> at(std::uint32_t table_slot) const;
+  /// Reads both copies. Nothing: it is gone, not certain, or in its table slot.
+  [[nodiscard]] std::optional<Looked> look_at(const Name& name) const;
+  /// Writes one copy anew from the other one.
+  [[nodiscard]] Status mend(const Name& name, std::uint32_t bad_copy);
+
   // --- open() ----------------------------------------------------------------------------------
 
   /// A slot of state blob that was found. False: there is one of its kind and key already.
@@ -57,7 +77,6 @@ class Volume::Impl::Blobs {
   void mark_slots(std::vector<bool>& used) const;
 
  private:
-  using Name = std::pair<std::uint32_t, Guid>;
   using Extents = std::vector<format::BlobExtent>;
   struct Entry {
     std::uint32_t slot = 0;  // Of the table.
@@ -77,7 +96,8 @@ class Volume::Impl::Blobs {
   void take_from(std::uint32_t segment, std::uint64_t& wanted, Extents& out) const;
   /// Nothing durable speaks of them any more.
   void release(const Extents& extents);
-  [[nodiscard]] Status write_bytes(const Extents& extents, std::span<const std::byte> bytes);
+  [[nodiscard]] Status write_bytes(const Extents& extents, std::uint32_t copy,
+                                   std::span<const std::byte> bytes);
   [[nodiscard]] Status read_bytes(const Entry& entry, std::uint32_t copy,
                                   std::span<std::byte> out) const;
   [[nodiscard]] Result<std::vector<std::byte>> read_inline(const Entry& entry) const;

@@ -36,6 +36,17 @@ struct Finding {
   std::vector<SnapshotId> snapshots;  // Which it costs, wholly or in part.
 };
 
+/// "damage". Static storage.
+[[nodiscard]] constexpr const char* text_of(Finding::Kind kind) noexcept {
+  switch (kind) {
+    case Finding::Kind::unfinished: return "unfinished";
+    case Finding::Kind::repairable: return "repairable";
+    case Finding::Kind::repaired: return "repaired";
+    case Finding::Kind::damage: break;
+  }
+  return "damage";
+}
+
 struct CheckOptions {
   bool repair = false;
   bool data = false;

@@ -583,6 +583,7 @@ Statistics Volume::Impl::statistics() const {
   statistics.snapshots_lost = lost_count_;
   statistics.writes_held = writes_held_ || notes_held_;
   statistics.state = trouble_.empty() ? "ok" : trouble_;
+  if (trouble_.empty() && !scrub_trouble_.empty()) statistics.state = scrub_trouble_;
   if (origin_flush_failed_.load()) statistics.state = "flushing the origin failed; attach it again";
   return statistics;
 }

@@ -165,7 +165,9 @@ class Volume::Impl : public std::enable_shared_from_this<Volume::Impl> {
   void release() noexcept;
 
   // scrub.cc
-  [[nodiscard]] Result<CheckReport> scrub(const ScrubProgress& progress);
+  [[nodiscard]] Result<CheckReport> scrub(const ScrubProgress& progress,
+                                          std::uint64_t bytes_per_second);
+  void note_scrub(const CheckReport& report);
 
   // snapshot.cc
   [[nodiscard]] Result<std::shared_ptr<block::Device>> open_snapshot(const SnapshotId& id);
@@ -233,7 +235,7 @@ class Volume::Impl : public std::enable_shared_from_this<Volume::Impl> {
   class SnapshotDevice;
   class OwnExecutor;
   class Blobs;      // blobs.h
-  class ScrubPass;  // scrub.cc
+  class ScrubPass;  // scrub_pass.h
   class Mover;      // migrate.cc
   friend class SnapshotDevice;
 
@@ -723,6 +725,7 @@ class Volume::Impl : public std::enable_shared_from_this<Volume::Impl> {
   bool writes_held_ = false;           // mutex_
   Fault failing_fault_ = Fault::none;  // mutex_; why the first of failing_ is there
   std::string trouble_;                // mutex_; first thing that went wrong, for people
+  std::string scrub_trouble_;          // mutex_; what the last scrub found
 
   std::uint64_t next_sequence_ = 1;             // mutex_
   std::uint64_t completed_sequence_ = 0;        // mutex_

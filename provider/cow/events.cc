@@ -31,6 +31,7 @@ const char* name_of(EventKind kind) noexcept {
     case EventKind::protection_cleared: return "protection_cleared";
     case EventKind::diff_area_gone: return "diff_area_gone";
     case EventKind::diff_area_back: return "diff_area_back";
+    case EventKind::damage_found: return "damage_found";
   }
   return "unknown";
 }

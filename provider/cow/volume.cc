@@ -161,7 +161,9 @@ Status Volume::end_recovery(const SnapshotId& snapshot) { return impl_->end_reco
 Status Volume::begin_revert(const SnapshotId& snapshot) { return impl_->begin_revert(snapshot); }
 Status Volume::abandon_revert() { return impl_->abandon_revert(); }
 RevertStatus Volume::revert_status() const { return impl_->revert_status(); }
-Result<CheckReport> Volume::scrub(const ScrubProgress& progress) { return impl_->scrub(progress); }
+Result<CheckReport> Volume::scrub(const ScrubProgress& progress, std::uint64_t bytes_per_second) {
+  return impl_->scrub(progress, bytes_per_second);
+}
 Status Volume::changed_blocks(const Guid& from, const std::optional<SnapshotId>& to,
                               const ChangedSink& sink, std::uint64_t begin_bytes) {
   return impl_->changed_blocks(from, to, sink, begin_bytes);

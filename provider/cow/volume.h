@@ -41,8 +41,7 @@
 namespace umbra::cow {
 
 struct CheckReport;  // check.h
-/// Called before every read: how much was read, of about how much. False: stop. Whoever wants a
-/// rate limit waits in it.
+/// Called before every read, and while it waits: how much was read, of about how much. False: stop.
 using ScrubProgress = std::function<bool(std::uint64_t done_bytes, std::uint64_t total_bytes)>;
 struct MigrateOptions;   // migrate.h
 struct MigrateProgress;  // migrate.h
@@ -382,12 +381,14 @@ class Volume {
   /// removed one give EIO, never newer data. Errors: object_not_found; bad_state (prepared).
   [[nodiscard]] Result<std::shared_ptr<block::Device>> open_snapshot(const SnapshotId& snapshot);
 
-  /// Reads and verifies what snapshots need, with one read in flight, beside everything else. The
-  /// index is mended where one of its two places is damaged; damaged data is reported and counted
-  /// (statistics), and gives EIO to its readers. Not looked at: data written to snapshots. Blocks
-  /// for as long as reading takes. Errors: bad_state (closed, or closed meanwhile). Threads: any
-  /// time.
-  [[nodiscard]] Result<CheckReport> scrub(const ScrubProgress& progress);
+  /// Reads and verifies what snapshots need, what was written to them and all metadata, with one
+  /// read in flight and at most so many bytes a second (0: no bound), beside everything else.
+  /// Metadata is mended where one of its two places is damaged, and what the volume knows by itself
+  /// also where both are; not while writes are held. Damaged data is reported, counted
+  /// (statistics), told (EventKind::damage_found), and gives EIO to its readers. Blocks for as long
+  /// as reading takes. Errors: bad_state (closed, or closed meanwhile). Threads: any time.
+  [[nodiscard]] Result<CheckReport> scrub(const ScrubProgress& progress,
+                                          std::uint64_t bytes_per_second = 0);
 
   // --- revert (RevertToSnapshot, QueryRevertStatus) --------------------------------------------
 

@@ -49,16 +49,6 @@ struct Arguments {
   std::uint64_t rate = 0;  // Bytes a second; 0: as fast as it goes.
 };
 
-const char* text_of(Finding::Kind kind) {
-  switch (kind) {
-    case Finding::Kind::unfinished: return "unfinished";
-    case Finding::Kind::repairable: return "repairable";
-    case Finding::Kind::repaired: return "repaired";
-    case Finding::Kind::damage: return "damage";
-  }
-  return "damage";
-}
-
 const char* outcome_of(const CheckReport& report) {
   if (report.damaged > 0) return "damaged";
   if (report.repairable > 0) return "repairable";

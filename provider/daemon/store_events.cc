@@ -45,6 +45,7 @@ Meaning meaning_of(const cow::Event& event) {
     case cow::EventKind::threshold_crossed:
     case cow::EventKind::overflow: return {0, EventSeverity::warning};
     case cow::EventKind::grow_failed: return {24, EventSeverity::warning};
+    case cow::EventKind::damage_found:
     case cow::EventKind::writes_held: return {0, EventSeverity::error};
     case cow::EventKind::protection_fault: return {83, EventSeverity::error};
     case cow::EventKind::diff_area_gone: return {39, EventSeverity::error};
