@@ -40,6 +40,9 @@ Result<SnapshotDelta> DiffAreaManagement::query_snapshot_delta_bitmap(const Snap
 Status DiffAreaManagement::retain_snapshot(const SnapshotId&, std::int64_t) {
   return not_offered("retain_snapshot");
 }
+Status DiffAreaManagement::scrub_diff_area(const VolumeRef&, std::uint64_t, OperationMonitor&) {
+  return not_offered("scrub_diff_area");
+}
 Status DiffAreaManagement::revert_to_snapshot(const SnapshotId&, bool, OperationMonitor&) {
   return not_offered("revert_to_snapshot");
 }

@@ -43,6 +43,11 @@ void members(V& v, Ref<V, QueryDelta> m) {
   v("first_block", decimal(m.first_block));
 }
 template <class V>
+void members(V& v, Ref<V, ScrubDiffArea> m) {
+  v("provider_id", m.provider_id), v("volume", m.volume);
+  v("bytes_per_second", decimal(m.bytes_per_second));
+}
+template <class V>
 void members(V& v, Ref<V, RevertToSnapshot> m) {
   v("provider_id", m.provider_id), v("snapshot_id", m.snapshot_id);
   v("force_dismount", m.force_dismount);

@@ -134,6 +134,14 @@ Result<Json> retain(const Served& at, const ManagementSnapshot& request) {
   return nothing_or(at.management.retain_snapshot(request.snapshot_id, request.until_filetime));
 }
 
+Result<Json> scrub(const Served& at, const ScrubDiffArea& request) {
+  return started(at.operations.start(
+      "scrub_diff_area", subject_of(request.volume),
+      [&management = at.management, request](OperationMonitor& monitor) {
+        return management.scrub_diff_area(request.volume, request.bytes_per_second, monitor);
+      }));
+}
+
 // --- revert, checkpoints ------------------------------------------------------------------------
 
 Result<Json> revert(const Served& at, const RevertToSnapshot& request) {
@@ -188,6 +196,7 @@ constexpr std::array kMembers{
     Entry{"delete_unused_diff_areas", false, served<ManagementDiffVolume, delete_unused>},
     Entry{"query_snapshot_delta_bitmap", true, served<QueryDelta, delta>},
     Entry{"retain_snapshot", false, served<ManagementSnapshot, retain>},
+    Entry{"scrub_diff_area", false, served<ScrubDiffArea, scrub>},
     Entry{"revert_to_snapshot", false, served<RevertToSnapshot, revert>},
     Entry{"query_revert_status", true, served<ManagementVolume, revert_status>},
     Entry{"abandon_revert", false, served<ManagementVolume, abandon>},

@@ -67,6 +67,11 @@ struct QueryDelta {  // query_snapshot_delta_bitmap -> SnapshotDelta
   SnapshotId younger;
   std::uint64_t first_block = 0;
 };
+struct ScrubDiffArea {  // scrub_diff_area (long)
+  ProviderId provider_id;
+  VolumeRef volume;
+  std::uint64_t bytes_per_second = 0;  // 0: no bound.
+};
 struct RevertToSnapshot {  // revert_to_snapshot (long)
   ProviderId provider_id;
   SnapshotId snapshot_id;
@@ -140,7 +145,7 @@ struct OperationList {  // operations ->
   X(VolumePropList) X(DiffVolumeList) X(DiffAreaList) X(MinDiffAreaSize) \
   X(StartedProviderOperation) X(OperationList) X(ProviderEvent) X(QueryEvents) X(EventList) \
   X(RevertToSnapshot) X(RevertInfo) X(RevertList) X(CreateCheckpoint) X(DeleteCheckpoint) \
-  X(QueryChanges) X(CheckpointProp) X(CheckpointList)
+  X(QueryChanges) X(CheckpointProp) X(CheckpointList) X(ScrubDiffArea)
 // clang-format on
 
 }  // namespace umbra::rpc

@@ -48,6 +48,8 @@ class SystemProvider::Management final : public DiffAreaManagement {
                                                   OperationMonitor& monitor) override;
   [[nodiscard]] Status retain_snapshot(const SnapshotId& snapshot,
                                        std::int64_t until_filetime) override;
+  [[nodiscard]] Status scrub_diff_area(const VolumeRef& volume, std::uint64_t bytes_per_second,
+                                       OperationMonitor& monitor) override;  // scrub.cc
   [[nodiscard]] Result<SnapshotDelta> query_snapshot_delta_bitmap(
       const SnapshotId& older, const SnapshotId& younger,
       std::uint64_t first_block) override;  // delta.cc

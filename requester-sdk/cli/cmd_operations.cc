@@ -26,13 +26,19 @@ std::string progress_text(const OperationInfo& operation) {
 
 Result<OperationInfo> wait_for(Service& service, Output& output, const OperationId& operation,
                                std::chrono::milliseconds limit) {
+  auto info = wait_for_end(service, output, operation, limit);
+  if (!info || info->status == Errc::async_finished) return info;
+  return fail(info->status, info->kind + " of '" + info->subject + "': " + info->context);
+}
+
+Result<OperationInfo> wait_for_end(Service& service, Output& output, const OperationId& operation,
+                                   std::chrono::milliseconds limit) {
   for (std::chrono::milliseconds waited{0};; waited += kProgressSlice) {
     auto info = service.wait_operation(operation, std::min(kProgressSlice, limit));
     if (!info) return fail(info.error());
     if (info->status != Errc::async_pending) {
       output.end_progress();
-      if (info->status == Errc::async_finished) return info;
-      return fail(info->status, info->kind + " of '" + info->subject + "': " + info->context);
+      return info;
     }
     if (waited >= limit) {
       output.end_progress();

@@ -75,6 +75,16 @@ struct Check {
 /// The exit status is that of umbra-check, which prints.
 int check(Output& output, const Check& arguments, const RunCommand& run_command);
 
+// cmd_scrub.cc
+struct Scrub {
+  std::string volume;
+  std::uint64_t bytes_per_second = 0;  // 0: as fast as it goes.
+  bool background = false;             // Begin it, and do not wait.
+  bool wait = false;                   // What it does anyway.
+  std::chrono::milliseconds time_limit{7 * 24 * 3'600'000LL};
+};
+ExitCode scrub(Service& service, Output& output, const Scrub& arguments);
+
 // cmd_delete.cc
 struct DeleteShadows {
   // Exactly one of these.
@@ -192,6 +202,10 @@ ExitCode operations(Service& service, Output& output, const Operations& argument
 [[nodiscard]] Result<OperationInfo> wait_for(Service& service, Output& output,
                                              const OperationId& operation,
                                              std::chrono::milliseconds limit);
+/// The same; an operation that failed is no error of it: `status` says so.
+[[nodiscard]] Result<OperationInfo> wait_for_end(Service& service, Output& output,
+                                                 const OperationId& operation,
+                                                 std::chrono::milliseconds limit);
 
 // cmd_events.cc
 ExitCode list_events(Service& service, Output& output);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The syntax of what manages diff areas: shadowstorage, protection, retain, operations, events.
+// The syntax of what manages diff areas: shadowstorage, protection, retain, scrub, operations,
+// events.
 #include <algorithm>
 #include <array>
 #include <charconv>
@@ -109,6 +110,20 @@ void add_other_commands(Parser& parser) {
              "UTC: 2027-01-31 or 2027-01-31T23:59:59Z");
   add_parsed(how_long, "--for", keeping->term, parse_term, "From now: 12h, 30d, 7y");
   carry_out(parser, retain_app, keeping, &retain);
+
+  auto scrubbing = std::make_shared<Scrub>();
+  CLI::App* scrub_app =
+      add(parser.app, "scrub", "Verify everything that a volume's copies need, while it is in use");
+  scrub_app->add_option("volume", scrubbing->volume, "Name, id, device, or a path on it")
+      ->required();
+  add_parsed(scrub_app, "--rate", scrubbing->bytes_per_second, parse_bytes,
+             "Read at most this much a second, e.g. 100M");
+  auto* wait = scrub_app->add_flag("--wait", scrubbing->wait, "Wait for its end (default)");
+  scrub_app->add_flag("--background", scrubbing->background, "Begin it, and do not wait")
+      ->excludes(wait);
+  add_parsed(scrub_app, "--timeout", scrubbing->time_limit, parse_duration,
+             "Wait no longer than this; it goes on (7d)");
+  carry_out(parser, scrub_app, scrubbing, &scrub);
 
   auto operating = std::make_shared<Operations>();
   CLI::App* app = add(parser.app, "operations", "Long calls to the provider: list, wait, cancel");

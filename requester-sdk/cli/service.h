@@ -54,6 +54,8 @@ class Service {
   [[nodiscard]] virtual Result<SnapshotDelta> changed(const SnapshotId& older,
                                                       const SnapshotId& younger,
                                                       std::uint64_t first_block) = 0;
+  [[nodiscard]] virtual Result<OperationId> scrub(const VolumeRef& volume,
+                                                  std::uint64_t bytes_per_second) = 0;
   [[nodiscard]] virtual Result<OperationId> revert(const SnapshotId& snapshot, bool force) = 0;
   [[nodiscard]] virtual Result<std::vector<RevertInfo>> reverts(const VolumeRef& volume) = 0;
   [[nodiscard]] virtual Status abandon_revert(const VolumeRef& volume) = 0;

@@ -147,6 +147,9 @@ class SdkService final : public Service {
       return m.query_snapshot_delta_bitmap(older, younger, first_block);
     });
   }
+  Result<OperationId> scrub(const VolumeRef& volume, std::uint64_t bytes_per_second) override {
+    return manage(true, [&](Management m) { return m.scrub_diff_area(volume, bytes_per_second); });
+  }
   Result<OperationId> revert(const SnapshotId& snapshot, bool force) override {
     // Whose copy it is: a revert is its own provider's.
     auto list = snapshots(false);

@@ -160,6 +160,12 @@ Result<SnapshotDelta> Management::query_snapshot_delta_bitmap(const SnapshotId& 
                             rpc::QueryDelta{provider_, older, younger, first_block});
 }
 
+Result<OperationId> Management::scrub_diff_area(const VolumeRef& volume,
+                                                std::uint64_t bytes_per_second) {
+  return begin(*client_->impl_->link, "scrub_diff_area",
+               rpc::ScrubDiffArea{provider_, volume, bytes_per_second});
+}
+
 Status Management::retain_snapshot(const SnapshotId& snapshot, std::int64_t until_filetime) {
   auto message = snapshot_message(provider_, snapshot);
   message.until_filetime = until_filetime;

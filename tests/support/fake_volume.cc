@@ -416,6 +416,13 @@ Status Volume::changed_blocks(const Guid& from, const std::optional<SnapshotId>&
   return {};
 }
 
+Result<CheckReport> Volume::scrub(const ScrubProgress& progress, std::uint64_t bytes_per_second) {
+  impl_->disk.scrub_rate = bytes_per_second;
+  CheckReport report = impl_->disk.scrub_report;
+  report.complete = progress(1, 2);
+  return report;
+}
+
 Statistics Volume::statistics() const {
   Statistics statistics;
   {

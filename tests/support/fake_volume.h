@@ -21,6 +21,7 @@
 #include <vector>
 
 #include "engine/platform/block.h"
+#include "provider/cow/check.h"
 #include "provider/cow/volume.h"
 #include "tests/support/contract_doubles.h"
 #include "umbra/ids.h"
@@ -62,6 +63,10 @@ class FakeDisk final : public block::ResizableDevice {
   /// Of the last changed_blocks().
   Guid changes_from;
   std::optional<SnapshotId> changes_to;
+
+  /// What scrub() finds, and how fast it was to be.
+  cow::CheckReport scrub_report;
+  std::uint64_t scrub_rate = 0;
 
   /// What changed_blocks() tells, whatever it is asked, from where it is asked.
   std::vector<cow::ChangedRange> changed;

@@ -131,6 +131,10 @@ class FakeService final : public Service {
   Result<OperationId> clear_fault(const VolumeRef& volume) override {
     return answer("clear " + volume.name, OperationId{kOne});
   }
+  Result<OperationId> scrub(const VolumeRef& volume, std::uint64_t bytes_per_second) override {
+    return answer("scrub " + volume.name + " " + std::to_string(bytes_per_second),
+                  OperationId{kOne});
+  }
   Status retain(const SnapshotId& snapshot, std::int64_t until_filetime) override {
     return done("retain " + snapshot.to_string() + " " + std::to_string(until_filetime));
   }

@@ -137,6 +137,44 @@ TEST_CASE("changed blocks come in parts, to the end of the volume", "[cli]") {
   CHECK(umbra(state, {"changed", kOne.to_string(), kTwo.to_string()}).status != 0);
 }
 
+TEST_CASE("a scrub ends with the status that its findings have", "[cli]") {
+  struct Case {
+    Errc status;
+    const char* outcome;
+    int exit;
+  };
+  for (const auto& [status, outcome, exit] :
+       {Case{Errc::async_finished, "clean", 0}, Case{Errc::async_finished, "repaired", 0},
+        Case{Errc::async_finished, "repairable", 3}, Case{Errc::diff_area_corrupt, "damaged", 1}}) {
+    auto state = without_error();
+    auto ended = operation(status);
+    ended.facts = {{"outcome", outcome}, {"verified_bytes", "4096"}, {"finding", "a finding"}};
+    if (status == Errc::diff_area_corrupt) {
+      ended.facts.push_back({"damaged_snapshot", kTwo.to_string()});
+    }
+    state.operations = {operation(Errc::async_pending), ended};
+    const auto ran = umbra(state, {"scrub", "db", "--rate", "1M"});
+    CHECK(ran.status == exit);
+    CHECK(ran.out.find(outcome) != std::string::npos);
+    CHECK(ran.out.find("a finding") != std::string::npos);
+    CHECK(state.calls.front() == "scrub db 1048576");
+    const auto json = umbra(state, {"scrub", "db", "--json"});
+    CHECK(json.status == exit);
+    const auto object = boost::json::parse(json.out);
+    CHECK(object.at("outcome").as_string() == outcome);
+    CHECK(object.at("verified_bytes").to_number<int>() == 4096);
+    CHECK(object.at("damaged_snapshots").as_array().size() == (exit == 1 ? 1U : 0U));
+  }
+  auto state = without_error();
+  const auto begun = umbra(state, {"scrub", "db", "--background"});
+  CHECK(begun.status == 0);
+  CHECK(begun.out.find(kOne.to_string()) != std::string::npos);
+  CHECK(state.calls == Calls{"scrub db 0"});
+  state.operations = {operation(Errc::async_cancelled)};
+  CHECK(umbra(state, {"scrub", "db"}).status == 130);
+  CHECK(umbra(state, {"scrub", "db", "--wait", "--background"}).status == 2);
+}
+
 TEST_CASE("a copy is retained until a time or for a term", "[cli]") {
   auto state = without_error();
   CHECK(umbra(state, {"retain", kOne.to_string(), "--for", "1d"}).status == 0);

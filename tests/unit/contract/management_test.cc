@@ -286,6 +286,32 @@ TEST_CASE("retention locks need a longest term", "[contract]") {
   }
 }
 
+TEST_CASE("what a scrub finds is told, and damage is an error", "[contract]") {
+  World world;
+  auto& management = world.management();
+  REQUIRE(management.scrub_diff_area(world.volume, 4096, world.monitor));
+  CHECK(world.disk.scrub_rate == 4096);
+  CHECK(world.monitor.facts.front().value == "clean");
+  world.monitor.facts.clear();
+  const SnapshotId hurt = SnapshotId::random();
+  world.disk.scrub_report.damaged = 1;
+  world.disk.scrub_report.findings = {{cow::Finding::Kind::damage, 512, "a chunk", {hurt}}};
+  world.disk.scrub_report.snapshots_damaged = {hurt};
+  const auto damaged = management.scrub_diff_area(world.volume, 0, world.monitor);
+  REQUIRE_FALSE(damaged);
+  CHECK(damaged.error().code == Errc::diff_area_corrupt);
+  const auto has = [&](const std::string& name, const std::string& value) {
+    return std::any_of(world.monitor.facts.begin(), world.monitor.facts.end(),
+                       [&](const auto& fact) { return fact.name == name && fact.value == value; });
+  };
+  CHECK(has("outcome", "damaged"));
+  CHECK(has("damaged_snapshot", hurt.to_string()));
+  CHECK(has("finding", "damage at 512: a chunk"));
+  VolumeRef other;
+  other.name = "no such volume";
+  CHECK(management.scrub_diff_area(other, 0, world.monitor).error().code == Errc::object_not_found);
+}
+
 TEST_CASE("what differs between two copies comes in parts", "[contract]") {
   World world;
   const auto older = world.take();

@@ -248,6 +248,11 @@ class NotingManagement final : public DiffAreaManagement {
     monitor.fact("started", snapshot.to_string() + (force_dismount ? " by force" : ""));
     return {};
   }
+  Status scrub_diff_area(const VolumeRef& volume, std::uint64_t bytes_per_second,
+                         OperationMonitor& monitor) override {
+    monitor.fact("outcome", volume.name + " " + std::to_string(bytes_per_second));
+    return fail(Errc::diff_area_corrupt, "one place");
+  }
   Result<std::vector<RevertInfo>> query_revert_status(const VolumeRef& volume) override {
     if (volume.name != "data") return fail(Errc::object_not_found, "not being reverted");
     RevertInfo info;
@@ -315,6 +320,29 @@ TEST_CASE("management is served, and what is not offered says so") {
     INFO(call);
     CHECK(umbrad.call(std::string("management.") + call, {}).error().code == Errc::not_implemented);
   }
+}
+
+TEST_CASE("a scrub is an operation whose facts outlive its failure") {
+  World world;
+  NotingManagement management;
+  world.provider.set_management(&management);
+  world.start();
+  auto& umbrad = world.coordinator;
+  ScrubDiffArea scrub;
+  scrub.volume.name = "data";
+  scrub.bytes_per_second = std::uint64_t{1} << 60U;
+  const auto begun = umbrad.call("management.scrub_diff_area", encode(scrub));
+  REQUIRE(begun);
+  ProviderOperation operation;
+  operation.operation_id = decode<StartedProviderOperation>(*begun)->operation_id;
+  operation.time_limit_ms = 60'000;
+  const auto waited = umbrad.call("management.wait_operation", encode(operation));
+  REQUIRE(waited);
+  const auto ended = decode<OperationInfo>(*waited);
+  CHECK(ended->kind == "scrub_diff_area");
+  CHECK(ended->subject == "data");
+  CHECK(ended->status == Errc::diff_area_corrupt);
+  CHECK(ended->facts.at(0).value == "data 1152921504606846976");
 }
 
 TEST_CASE("reverts and checkpoints are served") {

@@ -287,6 +287,16 @@ class DiffAreaManagement {
   [[nodiscard]] virtual Status retain_snapshot(const SnapshotId& snapshot,
                                                std::int64_t until_filetime);
 
+  /// Reads and verifies everything that the copies of a volume need, beside all that goes on, at
+  /// most so many bytes a second (0: no bound). What is damaged in one of two places is mended.
+  /// Facts: "outcome" (clean, repaired, repairable, damaged), "verified_bytes", "repaired",
+  /// "repairable", "damaged" (counts), "damaged_snapshot" (each), "finding" (the first 100).
+  /// Errors: object_not_found; diff_area_corrupt (there is damage that cannot be had back: its
+  /// readers get EIO); io_error; async_cancelled; not_implemented.
+  [[nodiscard]] virtual Status scrub_diff_area(const VolumeRef& volume,
+                                               std::uint64_t bytes_per_second,
+                                               OperationMonitor& monitor);
+
   /// Remembers the point in time of a created copy, so that what changed since can be asked for
   /// after the copy is gone. Durable. Errors: object_not_found; snapshot_lost; invalid_argument
   /// (the name: 1 to 255 bytes); object_already_exists (the name, on this volume); limit_reached;

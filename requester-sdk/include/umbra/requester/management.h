@@ -79,6 +79,10 @@ class UMBRA_REQUESTER_EXPORT Management {
                                                                   std::uint64_t first_block = 0);
   [[nodiscard]] Status retain_snapshot(const SnapshotId& snapshot, std::int64_t until_filetime);
 
+  /// Begins it. Its facts say what was found; it fails with diff_area_corrupt where that is damage.
+  [[nodiscard]] Result<OperationId> scrub_diff_area(const VolumeRef& volume,
+                                                    std::uint64_t bytes_per_second = 0);
+
   /// IVssBackupComponents::RevertToSnapshot: returns when the revert has started, or why it has
   /// not. Blocks for a moment; wait_operation() tells the outcome. No writer hears of it.
   [[nodiscard]] Result<OperationId> revert_to_snapshot(const SnapshotId& snapshot,
