@@ -50,7 +50,7 @@ struct Area {
     return options;
   }
   void restore() { std::copy(pristine.begin(), pristine.end(), world.diff.bytes().begin()); }
-  void flip(std::uint64_t at) { world.diff.bytes()[at] ^= std::byte{0x40}; }
+  void flip(std::uint64_t at, unsigned bit = 6) { world.diff.bytes()[at] ^= std::byte{1} << bit; }
 
   [[nodiscard]] CheckReport check(bool repair = false, bool data = true) {
     cow::CheckOptions options;
@@ -191,9 +191,10 @@ TEST_CASE("any flipped byte is irrelevant, repaired or reported; nothing else is
     for (int round = 0; round < rounds; ++round) {
       const auto& region = regions[prng.below(std::size(regions))];
       const std::uint64_t at = region[0] + prng.below(region[1]);
-      INFO("byte " << at);
+      const auto bit = static_cast<unsigned>(prng.below(8));
+      INFO("byte " << at << " bit " << bit);
       area.restore();
-      area.flip(at);
+      area.flip(at, bit);
       const CheckReport report = area.check(true);
       INFO(text_of(report));
       auto named = report.snapshots_damaged;
