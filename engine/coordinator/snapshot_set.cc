@@ -58,6 +58,7 @@ bool is_providers_code(Errc code) {
     case Errc::volume_in_use:
     case Errc::freeze_failed:
     case Errc::writererror_timeout:
+    case Errc::autorecovery_failed:
     case Errc::revert_in_progress:
     case Errc::unsupported_context: return true;
     default: return false;

@@ -358,6 +358,8 @@ TEST_CASE("codes that the contract does not allow are unexpected provider errors
   const auto reverting =
       map_provider_error("cow", "begin_prepare_snapshot", {Errc::revert_in_progress, "to x"});
   CHECK(reverting.code == Errc::revert_in_progress);
+  CHECK(map_provider_error("cow", "post_final_commit", {Errc::autorecovery_failed, ""}).code ==
+        Errc::autorecovery_failed);
   const auto strange = map_provider_error("cow", "confirm_set", {Errc::async_finished, ""});
   CHECK(strange.code == Errc::unexpected_provider_error);
   CHECK(strange.context.find("VSS_S_ASYNC_FINISHED") != std::string::npos);
