@@ -69,6 +69,7 @@ Volume::Impl::Impl(block::Device& origin, block::ResizableDevice& diff, const Op
       origin_geometry_(origin.geometry()),
       diff_alignment_(diff.geometry().alignment_bytes),
       options_(options),
+      host_space_(options.host_space),
       clock_(options.clock != nullptr ? *options.clock : system_clock()),
       superblock_(superblock),
       layout_(format::Layout::of(superblock.chunk_bytes, superblock.unit_bytes)),
@@ -359,7 +360,7 @@ Status Volume::Impl::check_new(const PrepareRequest& request) {
     return fail(Errc::bad_state, "the volume is faulted to protect its copies; clear that first");
   }
   if (const std::uint64_t limit = space_limit(); limit != 0 && retention_reserve_bytes_ != 0 &&
-                                                 first_retained() != nullptr &&
+                                                 !refuse_if_retained().has_value() &&
                                                  used_bytes() + retention_reserve_bytes_ > limit) {
     return fail(Errc::insufficient_storage,
                 "what is left of the diff area is reserved for copies under retention lock");
@@ -497,7 +498,8 @@ Status Volume::Impl::remove(const SnapshotId& id, bool force, const RemovalCause
       return fail(Errc::volume_in_use, "snapshot " + id.to_string() + " is open");
     }
     slot = snapshot->slot;
-    if (Status unlocked = check_not_retained(slot); !unlocked) return unlocked;
+    const std::uint64_t epoch = snapshot->epoch;
+    if (Status unlocked = refuse_if_retained(epoch - 1, epoch); !unlocked) return unlocked;
   }
   // Durable before its space is reused: otherwise a crash could bring the snapshot back over
   // segments that hold something else.

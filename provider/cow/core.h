@@ -178,7 +178,7 @@ class Volume::Impl : public std::enable_shared_from_this<Volume::Impl> {
   [[nodiscard]] Status end_recovery(const SnapshotId& id);
 
   // revert.cc
-  [[nodiscard]] Status begin_revert(const SnapshotId& id);
+  [[nodiscard]] Status begin_revert(const SnapshotId& id, const std::string& who);
   [[nodiscard]] Status abandon_revert();
   [[nodiscard]] RevertStatus revert_status() const;
 
@@ -199,7 +199,9 @@ class Volume::Impl : public std::enable_shared_from_this<Volume::Impl> {
   [[nodiscard]] Status clear_protection_fault();
   [[nodiscard]] Status set_retention(const RetentionPolicy& policy);
   [[nodiscard]] Status retain(const SnapshotId& id, std::int64_t until_filetime);
-  [[nodiscard]] Result<MaximumChange> set_diff_maximum(std::uint64_t bytes);
+  [[nodiscard]] Status check_retention(const std::optional<SnapshotId>& newer_than) noexcept;
+  [[nodiscard]] Status set_thresholds(const ThresholdPercents& percents);
+  [[nodiscard]] Result<MaximumChange> set_diff_maximum(std::uint64_t bytes, const std::string& who);
   [[nodiscard]] Status close();
   [[nodiscard]] Result<MigrateReport> migrate(
       block::ResizableDevice& target, const MigrateOptions& options,
@@ -329,7 +331,8 @@ class Volume::Impl : public std::enable_shared_from_this<Volume::Impl> {
   void settle_losses();
   void hold_writes(CopyQueue& failed, const Error& why);
   /// The loss is durable: whoever waited goes on.
-  void let_through(CopyQueue& failed, const std::vector<std::shared_ptr<Snapshot>>& victims);
+  void let_through(CopyQueue& failed, const std::vector<std::shared_ptr<Snapshot>>& victims,
+                   Fault cause);
   /// The snapshots that would need the copies.
   [[nodiscard]] std::vector<std::shared_ptr<Snapshot>> victims_of(
       const CopyQueue& failed) const;  // mutex_
@@ -365,8 +368,8 @@ class Volume::Impl : public std::enable_shared_from_this<Volume::Impl> {
   /// Notes an event for the sink.
   void tell(Event event) noexcept;  // mutex_
   void tell_of(EventKind kind, const Snapshot& snapshot, const RemovalCause& cause,
-               std::string text) noexcept;  // mutex_
-  void post_events() noexcept;              // mutex_
+               std::string text, Fault fault = Fault::none) noexcept;  // mutex_
+  void post_events() noexcept;                                         // mutex_
   void deliver_events();
   void flush_events() noexcept;
   void post_tick() noexcept;  // mutex_
@@ -389,9 +392,10 @@ class Volume::Impl : public std::enable_shared_from_this<Volume::Impl> {
   void save_fault();
   [[nodiscard]] std::int64_t trusted_now() noexcept;                          // mutex_
   [[nodiscard]] bool is_retained(const format::SnapshotSlot& slot) noexcept;  // mutex_
-  [[nodiscard]] std::shared_ptr<Snapshot> first_retained() noexcept;          // mutex_
-  /// Errors: access_denied.
-  [[nodiscard]] Status check_not_retained(const format::SnapshotSlot& slot) noexcept;  // mutex_
+  /// Of the epochs between the two, the second included. Errors: access_denied. mutex_
+  [[nodiscard]] Status refuse_if_retained(
+      std::uint64_t above_epoch = 0,
+      std::uint64_t up_to_epoch = std::numeric_limits<std::uint64_t>::max()) noexcept;
   [[nodiscard]] Status check_maximum(std::uint64_t bytes);
   /// The next to go, as long as more than `bytes` are in use. Null: it fits, or none is left.
   [[nodiscard]] std::shared_ptr<Snapshot> too_much_for(std::uint64_t bytes) const;
@@ -487,7 +491,7 @@ class Volume::Impl : public std::enable_shared_from_this<Volume::Impl> {
   void install_revert(const std::shared_ptr<Snapshot>& target,
                       const std::vector<std::uint64_t>& marked);  // table_mutex_
   void resume_revert();                                           // table_mutex_
-  void remove_newer();
+  void remove_newer(const std::string& who);
   [[nodiscard]] Status end_revert();
   void post_revert() noexcept;  // mutex_
   void revert_step();
@@ -595,8 +599,8 @@ class Volume::Impl : public std::enable_shared_from_this<Volume::Impl> {
   /// What differs, for people; empty: nothing.
   [[nodiscard]] std::string what_changed(const Fingerprint& known);
   /// At open. Errors: origin_changed, io_error.
-  [[nodiscard]] Status check_origin();  // table_mutex_
-  [[nodiscard]] Status lose_all();      // table_mutex_
+  [[nodiscard]] Status check_origin();                       // table_mutex_
+  [[nodiscard]] Status lose_all(const std::string& change);  // table_mutex_
 
   // --- recovery.cc ---------------------------------------------------------------------------
 
@@ -625,6 +629,7 @@ class Volume::Impl : public std::enable_shared_from_this<Volume::Impl> {
   void judge_gaps(Scan& scan);
   [[nodiscard]] Status void_gaps(Scan& scan);
   [[nodiscard]] Status settle_stages(Scan& scan);  // table_mutex_
+  void tell_of_stages(const Scan& scan) noexcept;
   void load(const Scan& scan);
   void load_groups(const Scan& scan, std::vector<std::uint32_t>& live);
   /// False: another record counts.
@@ -642,6 +647,7 @@ class Volume::Impl : public std::enable_shared_from_this<Volume::Impl> {
   const block::Geometry origin_geometry_;
   const std::uint32_t diff_alignment_;
   const OpenOptions options_;
+  HostSpace* host_space_;  // Of the diff area's device. Guarded by grow_mutex_.
   const Clock& clock_;
   format::Superblock superblock_;  // table_mutex_
   const format::Layout layout_;

@@ -47,6 +47,7 @@ void Volume::Impl::settle_losses() {
   for (;;) {
     CopyQueue failed;
     std::vector<std::shared_ptr<Snapshot>> victims;
+    Fault cause = Fault::none;
     Fault fault = Fault::none;  // Anything else: the copies are kept, and the volume fails.
     {
       const std::lock_guard lock(mutex_);
@@ -56,11 +57,12 @@ void Volume::Impl::settle_losses() {
       }
       failed = std::exchange(failing_, {});
       victims = victims_of(failed);
-      if (must_protect(victims)) fault = failing_fault_;
+      cause = failing_fault_;
+      if (must_protect(victims)) fault = cause;
     }
     if (fault != Fault::none) {
       raise_fault(fault);
-      let_through(failed, {});  // What waits gets EIO.
+      let_through(failed, {}, cause);  // What waits gets EIO.
       continue;
     }
     const Status recorded = victims.empty() ? Status{} : mark_lost(victims);
@@ -68,7 +70,7 @@ void Volume::Impl::settle_losses() {
       hold_writes(failed, recorded.error());
       return;
     }
-    let_through(failed, victims);
+    let_through(failed, victims, cause);
   }
 }
 
@@ -91,13 +93,13 @@ void Volume::Impl::hold_writes(CopyQueue& failed, const Error& why) {
 }
 
 void Volume::Impl::let_through(CopyQueue& failed,
-                               const std::vector<std::shared_ptr<Snapshot>>& victims) {
+                               const std::vector<std::shared_ptr<Snapshot>>& victims, Fault cause) {
   RequestQueue waiters;
   {
     const std::lock_guard lock(mutex_);
     for (const auto& victim : victims) {
       note_unpruned(victim->epoch);
-      tell_of(EventKind::snapshot_lost, *victim, {}, trouble_);
+      tell_of(EventKind::snapshot_lost, *victim, {}, trouble_, cause);
     }
     if (std::exchange(writes_held_, false)) {
       Event event;

@@ -86,6 +86,7 @@ class Volume::Impl::Mover {
     if (!impl_.movable_.left(Duration::zero())) {
       return fail(Errc::bad_state, "reads of the last move's device are still in flight");
     }
+    if (Status unlocked = impl_.check_retention({}); !unlocked) return unlocked;
     if (!options_.force) {
       if (Status free = refuse_to_overwrite(target_); !free) return free;
     }
@@ -471,10 +472,22 @@ class Volume::Impl::Mover {
     impl_.superblock_ = in_force;
     impl_.movable_.stop_tracking();
     impl_.movable_.replace(target_);
-    const std::lock_guard lock(impl_.mutex_);
-    impl_.space_.fixed_size = false;  // Of the device before, as is what its host could give.
-    impl_.space_.host_limit.reset();
+    forget_source();
     return {};
+  }
+
+  // What was learned about the space of the device before says nothing of this one. grow_mutex_
+  void forget_source() {
+    impl_.host_space_ = options_.host_space;
+    const block::Geometry geometry = target_.geometry();
+    const std::lock_guard lock(impl_.mutex_);
+    SpaceState& space = impl_.space_;
+    space.fixed_size = false;
+    space.no_punching = !geometry.can_discard;
+    space.host_limit.reset();
+    space.growth.reset();
+    space.eviction_failed = false;
+    impl_.segments_.grow_to(layout_.segments_in(geometry.size_bytes));  // A device may be larger.
   }
 
   // Neither device took the last word: after a restart either may be taken for the one in force,

@@ -31,6 +31,8 @@
 
 namespace umbra::cow {
 
+class HostSpace;  // volume.h
+
 struct MigrateOptions {
   bool force = false;  ///< Overwrite whatever is in the target.
   /// Of the first pass over everything; what was written meanwhile is copied as fast as it can be,
@@ -41,6 +43,8 @@ struct MigrateOptions {
   Duration hold_max = std::chrono::seconds(2);
   std::string from_path{};  ///< For people who find the new area half made.
   std::string to_path{};    ///< For people who find the old area.
+  /// Of what the target lies on, from the switch on; outlives the volume. Null: nobody is asked.
+  HostSpace* host_space = nullptr;
 };
 
 struct MigrateProgress {

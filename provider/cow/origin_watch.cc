@@ -242,7 +242,7 @@ Status Volume::Impl::check_origin() {
                     "are marked lost), or bring back the origin as it was");
   }
   if (!change.empty()) {
-    if (Status lost = lose_all(); !lost) return lost;
+    if (Status lost = lose_all(change); !lost) return lost;
     log_.warning("the origin was changed while it was detached, and all its snapshots are lost",
                  {{"volume", id().to_string()}, {"change", change}});
   }
@@ -260,7 +260,7 @@ Status Volume::Impl::check_origin() {
   return {};
 }
 
-Status Volume::Impl::lose_all() {
+Status Volume::Impl::lose_all(const std::string& change) {
   std::vector<std::shared_ptr<Snapshot>> victims;
   std::vector<format::SnapshotSlot> slots;
   {
@@ -279,6 +279,8 @@ Status Volume::Impl::lose_all() {
       victim->slot.lost = true;
       ++lost_count_;
       if (stop_living(*victim)) note_unpruned(victim->epoch);
+      tell_of(EventKind::snapshot_lost, *victim, {},
+              "the origin was changed while it was detached: " + change);
     }
   }
   return {};

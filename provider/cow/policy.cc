@@ -15,6 +15,9 @@
 // in the superblock: setting the clock back does not help. Whoever can write the diff area's device
 // itself, or set the clock forward, is beyond its reach.
 #include <algorithm>
+#include <array>
+#include <chrono>
+#include <cstdio>
 
 #include "engine/platform/assert.h"
 #include "provider/cow/core.h"
@@ -23,6 +26,24 @@ namespace umbra::cow {
 namespace {
 
 constexpr std::int64_t kTicksPerSecond = 10'000'000;
+
+// "2027-01-31T23:59:59Z"
+std::string time_text(std::int64_t filetime) {
+  using std::chrono::days;
+  using std::chrono::seconds;
+  constexpr std::int64_t kUnixEpochSeconds = 11'644'473'600;
+  const std::chrono::sys_seconds at{seconds(filetime / kTicksPerSecond - kUnixEpochSeconds)};
+  const auto day = std::chrono::floor<days>(at);
+  const std::chrono::year_month_day date(day);
+  const std::chrono::hh_mm_ss<seconds> time(at - day);
+  std::array<char, 64> text{};
+  (void)std::snprintf(text.data(), text.size(), "%04d-%02u-%02uT%02d:%02d:%02dZ",
+                      static_cast<int>(date.year()), static_cast<unsigned>(date.month()),
+                      static_cast<unsigned>(date.day()), static_cast<int>(time.hours().count()),
+                      static_cast<int>(time.minutes().count()),
+                      static_cast<int>(time.seconds().count()));
+  return text.data();
+}
 
 }  // namespace
 
@@ -121,10 +142,8 @@ Status Volume::Impl::set_protection_level(ProtectionLevel level) {
     if (!protects && faulted_.load()) {
       return fail(Errc::bad_state, "the volume is faulted; clear the fault first");
     }
-    if (const auto retained = first_retained(); !protects && retained != nullptr) {
-      return fail(Errc::access_denied, "snapshot " + retained->slot.id.to_string() +
-                                           " is under retention lock; the protection level cannot "
-                                           "be lowered before it ends");
+    if (!protects) {
+      if (Status unlocked = refuse_if_retained(); !unlocked) return unlocked;
     }
   }
   const Status written = change_settings([&](format::Settings& settings) {
@@ -160,6 +179,25 @@ Status Volume::Impl::clear_protection_fault() {
   return {};
 }
 
+// --- thresholds ----------------------------------------------------------------------------------
+
+Status Volume::Impl::set_thresholds(const ThresholdPercents& percents) {
+  if (!std::is_sorted(percents.begin(), percents.end()) || percents.front() == 0 ||
+      percents.back() > 100) {
+    return fail(Errc::invalid_argument, "thresholds are percents, 1 to 100, in ascending order");
+  }
+  const std::lock_guard table(table_mutex_);
+  if (closed_.load()) return fail(Errc::bad_state, "the volume is closed");
+  if (superblock_.settings.threshold_percents == percents) return {};
+  const Status written =
+      change_settings([&](format::Settings& settings) { settings.threshold_percents = percents; });
+  if (!written) return written;
+  const std::lock_guard lock(mutex_);
+  space_.thresholds.set(percents);
+  note_thresholds();
+  return {};
+}
+
 // --- retention -----------------------------------------------------------------------------------
 
 std::int64_t Volume::Impl::trusted_now() noexcept {
@@ -171,18 +209,27 @@ bool Volume::Impl::is_retained(const format::SnapshotSlot& slot) noexcept {
   return slot.retain_until_filetime != 0 && slot.retain_until_filetime > trusted_now();
 }
 
-std::shared_ptr<Snapshot> Volume::Impl::first_retained() noexcept {
-  for (const auto& [epoch, snapshot] : snapshots_) {
-    if (is_retained(snapshot->slot)) return snapshot;
+// The one place that says whether a lock forbids something, and in which words.
+Status Volume::Impl::refuse_if_retained(std::uint64_t above_epoch,
+                                        std::uint64_t up_to_epoch) noexcept {
+  for (auto it = snapshots_.upper_bound(above_epoch);
+       it != snapshots_.end() && it->first <= up_to_epoch; ++it) {
+    const format::SnapshotSlot& slot = it->second->slot;
+    if (!is_retained(slot)) continue;
+    return fail(Errc::access_denied, "snapshot " + slot.id.to_string() +
+                                         " is under retention lock until " +
+                                         time_text(slot.retain_until_filetime) +
+                                         "; nothing that could cost it is done before");
   }
-  return nullptr;
+  return {};
 }
 
-Status Volume::Impl::check_not_retained(const format::SnapshotSlot& slot) noexcept {
-  if (!is_retained(slot)) return {};
-  return fail(Errc::access_denied, "snapshot " + slot.id.to_string() +
-                                       " is under retention lock until FILETIME " +
-                                       std::to_string(slot.retain_until_filetime));
+Status Volume::Impl::check_retention(const std::optional<SnapshotId>& newer_than) noexcept {
+  const std::lock_guard lock(mutex_);
+  if (!newer_than) return refuse_if_retained();
+  const auto snapshot = find_snapshot(*newer_than);
+  if (!snapshot) return fail(Errc::object_not_found, "snapshot " + newer_than->to_string());
+  return refuse_if_retained(snapshot->epoch);
 }
 
 Status Volume::Impl::set_retention(const RetentionPolicy& policy) {

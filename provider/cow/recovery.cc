@@ -198,12 +198,14 @@ Status Volume::Impl::settle_stages(Scan& scan) {
     const auto& snapshot = it->second;
     format::SnapshotSlot& slot = snapshot->slot;
     const bool ended = ends_at_open(slot);
+    if (ended && slot.state != SlotState::prepared) scan.ended.push_back(snapshot);
     const bool newly_lost =
         !slot.lost && (snapshot->epoch <= scan.lost_up_to_epoch || known_lost.contains(slot.id));
     if (ended) slot.state = SlotState::free;
     if (newly_lost) {
       slot.lost = true;
       scan.lost_newly = true;
+      if (!ended) scan.lost.push_back(snapshot);
       log_.error("snapshot lost: records of it are damaged or were never kept",
                  {{"volume", id().to_string()}, {"snapshot", slot.id.to_string()}});
     }
@@ -214,7 +216,23 @@ Status Volume::Impl::settle_stages(Scan& scan) {
     if (ended) by_id_.erase(slot.id);
     it = ended ? snapshots_.erase(it) : std::next(it);
   }
-  return changed.empty() ? Status{} : write_slots(changed);
+  const Status written = changed.empty() ? Status{} : write_slots(changed);
+  if (written) tell_of_stages(scan);
+  return written;
+}
+
+// Also if open() fails later: it has happened.
+void Volume::Impl::tell_of_stages(const Scan& scan) noexcept {
+  const std::lock_guard lock(mutex_);
+  for (const auto& snapshot : scan.ended) {
+    const bool of_other_boot = !snapshot->slot.persistent;
+    tell_of(EventKind::snapshot_deleted, *snapshot, {Removal::recovery, "umbra-cowd"},
+            of_other_boot ? "the machine was started anew" : "it was not finished");
+  }
+  for (const auto& snapshot : scan.lost) {
+    tell_of(EventKind::snapshot_lost, *snapshot, {},
+            "records of it are damaged or were never kept");
+  }
 }
 
 // --- into memory -----------------------------------------------------------------------------

@@ -26,7 +26,9 @@ struct Volume::Impl::Scan : IndexScan {
     return std::find(unknown_exemptions.begin(), unknown_exemptions.end(), snapshot) !=
            unknown_exemptions.end();
   }
-  bool lost_newly = false;  // A snapshot was found lost that was not before.
+  std::vector<std::shared_ptr<Snapshot>> ended;  // Finished ones, that this open deleted.
+  std::vector<std::shared_ptr<Snapshot>> lost;   // That were not before.
+  bool lost_newly = false;                       // A snapshot was found lost that was not before.
 };
 
 }  // namespace umbra::cow

@@ -19,7 +19,7 @@
 
 namespace umbra::cow {
 
-Result<MaximumChange> Volume::Impl::set_diff_maximum(std::uint64_t bytes) {
+Result<MaximumChange> Volume::Impl::set_diff_maximum(std::uint64_t bytes, const std::string& who) {
   MaximumChange change;
   {
     const std::lock_guard table(table_mutex_);
@@ -40,7 +40,7 @@ Result<MaximumChange> Volume::Impl::set_diff_maximum(std::uint64_t bytes) {
   prune_all();
   while (const auto oldest = too_much_for(bytes)) {
     const SnapshotId snapshot = slot_of(*oldest).id;
-    const Status removed = remove(snapshot, true, {Removal::shrunk, "resize"});
+    const Status removed = remove(snapshot, true, {Removal::shrunk, who});
     if (removed) {
       change.deleted.push_back(snapshot);
     } else if (removed.error().code != Errc::object_not_found) {
@@ -68,13 +68,7 @@ Status Volume::Impl::check_maximum(std::uint64_t bytes) {
                 "a diff area needs a maximum of at least " + std::to_string(least) + " bytes");
   }
   const std::lock_guard lock(mutex_);
-  const auto retained = first_retained();
-  if (used_bytes() > bytes && retained != nullptr) {
-    return fail(Errc::access_denied, "more than that is in use, and snapshot " +
-                                         retained->slot.id.to_string() +
-                                         " is under retention lock");
-  }
-  return {};
+  return used_bytes() > bytes ? refuse_if_retained() : Status{};
 }
 
 std::shared_ptr<Snapshot> Volume::Impl::too_much_for(std::uint64_t bytes) const {

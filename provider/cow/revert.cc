@@ -165,10 +165,12 @@ Status Volume::Impl::check_revert(const SnapshotId& id) const {
   return {};
 }
 
-Status Volume::Impl::begin_revert(const SnapshotId& id) {
+Status Volume::Impl::begin_revert(const SnapshotId& id, const std::string& who) {
   {
     const std::lock_guard lock(mutex_);
     if (Status good = check_revert(id); !good) return good;
+    const std::uint64_t epoch = find_snapshot(id)->epoch;
+    if (Status unlocked = refuse_if_retained(epoch); !unlocked) return unlocked;
   }
   hold();
   Status status;
@@ -179,7 +181,7 @@ Status Volume::Impl::begin_revert(const SnapshotId& id) {
   }
   release();
   if (!status) return status;
-  remove_newer();
+  remove_newer(who);
   const std::lock_guard lock(mutex_);
   post_revert();
   return {};
@@ -255,7 +257,7 @@ void Volume::Impl::install_revert(const std::shared_ptr<Snapshot>& target,
 
 // Newer snapshots go, as in VSS, and at the start: then nothing is preserved for them. Once the
 // superblock names the revert this is repeated by every open, so a crash leaves none of them.
-void Volume::Impl::remove_newer() {
+void Volume::Impl::remove_newer(const std::string& who) {
   std::vector<SnapshotId> newer;
   {
     const std::lock_guard lock(mutex_);
@@ -266,7 +268,7 @@ void Volume::Impl::remove_newer() {
   }
   for (auto it = newer.rbegin(); it != newer.rend(); ++it) {
     // Kept, it would still be right: what is reverted is preserved for it.
-    const Status removed = remove(*it, true, {Removal::reverted, "umbra-cowd"});
+    const Status removed = remove(*it, true, {Removal::reverted, who});
     if (!removed && removed.error().code != Errc::object_not_found) {
       log_.warning("a snapshot newer than the one reverted to could not be deleted",
                    {{"volume", id().to_string()},
@@ -378,7 +380,8 @@ void Volume::Impl::revert_step() {
 
 // Chooses chunks, those that writes wait for first, and starts writing them to the origin.
 void Volume::Impl::revert_some(Revert& revert) {
-  if (!std::exchange(revert.cleared, true)) remove_newer();  // A crash may have left some.
+  if (!std::exchange(revert.cleared, true))
+    remove_newer("umbra-cowd, going on with a revert");  // A crash may have left some.
   choose_chunks(revert);
   std::vector<std::uint64_t> stale;
   for (const std::uint64_t chunk : revert.chunks) {

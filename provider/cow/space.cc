@@ -106,8 +106,8 @@ bool Volume::Impl::extend() {
   growth.least_bytes =
       layout_.segment_offset(layout_.segments_in(growth.size_bytes) + 1) - growth.size_bytes;
   growth.maximum_bytes = diff_maximum_.load();
-  if (options_.host_space != nullptr) {
-    if (const auto room = options_.host_space->room()) growth.host = *room;
+  if (host_space_ != nullptr) {
+    if (const auto room = host_space_->room()) growth.host = *room;
   }
   const GrowthDecision decision = decide_growth(growth);
   const Status grown =
@@ -269,9 +269,10 @@ void Volume::Impl::tell(Event event) noexcept {
 }
 
 void Volume::Impl::tell_of(EventKind kind, const Snapshot& snapshot, const RemovalCause& cause,
-                           std::string text) noexcept {
+                           std::string text, Fault fault) noexcept {
   Event event;
   event.kind = kind;
+  event.fault = fault;
   event.snapshot = snapshot.slot.id;
   event.set = snapshot.slot.set_id;
   event.removal = cause.reason;

@@ -66,8 +66,14 @@ class Thresholds {
   static constexpr std::size_t kCount = 3;
   static constexpr std::uint32_t kHysteresisPercent = 3;
 
-  /// Rising; 0 switches one off.
-  void set(const std::array<std::uint8_t, kCount>& percents) noexcept { percents_ = percents; }
+  /// Rising; 0 switches one off, and so does being the same as the one before.
+  void set(const std::array<std::uint8_t, kCount>& percents) noexcept {
+    percents_ = percents;
+    for (std::size_t i = 1; i < kCount; ++i) {
+      if (percents[i] == percents[i - 1]) percents_[i] = 0;
+    }
+    crossed_ = {};
+  }
   struct Crossed {
     std::uint32_t percent = 0;
     bool upwards = false;

@@ -141,8 +141,14 @@ Status Volume::confirm(const SnapshotId& snapshot) { return impl_->confirm(snaps
 Status Volume::remove(const SnapshotId& snapshot, bool force, const RemovalCause& cause) {
   return impl_->remove(snapshot, force, cause);
 }
-Result<MaximumChange> Volume::set_diff_maximum(std::uint64_t bytes) {
-  return impl_->set_diff_maximum(bytes);
+Result<MaximumChange> Volume::set_diff_maximum(std::uint64_t bytes, const std::string& who) {
+  return impl_->set_diff_maximum(bytes, who);
+}
+Status Volume::set_thresholds(const ThresholdPercents& percents) {
+  return impl_->set_thresholds(percents);
+}
+Status Volume::check_retention(const std::optional<SnapshotId>& newer_than) const {
+  return impl_->check_retention(newer_than);
 }
 Status Volume::keep_association(const Association& association) {
   return impl_->keep_association(association);
@@ -158,7 +164,9 @@ Status Volume::begin_recovery(const SnapshotId& snapshot) {
   return impl_->begin_recovery(snapshot);
 }
 Status Volume::end_recovery(const SnapshotId& snapshot) { return impl_->end_recovery(snapshot); }
-Status Volume::begin_revert(const SnapshotId& snapshot) { return impl_->begin_revert(snapshot); }
+Status Volume::begin_revert(const SnapshotId& snapshot, const std::string& who) {
+  return impl_->begin_revert(snapshot, who);
+}
 Status Volume::abandon_revert() { return impl_->abandon_revert(); }
 RevertStatus Volume::revert_status() const { return impl_->revert_status(); }
 Result<CheckReport> Volume::scrub(const ScrubProgress& progress, std::uint64_t bytes_per_second) {

@@ -268,6 +268,10 @@ struct RevertStatus {
   std::string trouble;   // Why it stopped.
 };
 
+/// Percents of the maximum at which it is told that the diff area fills up: 1 to 100, none below
+/// the one before; equal ones count once.
+using ThresholdPercents = std::array<std::uint8_t, Thresholds::kCount>;
+
 /// What is kept about the diff area's maximum.
 struct Association {
   std::uint64_t maximum_bytes = 0;  // That opening the volume again begins with; 0: no bound.
@@ -399,8 +403,9 @@ class Volume {
   /// removed. It cannot be undone. The caller has seen to it that nobody has the volume mounted.
   /// Errors: revert_in_progress; object_not_found; unsupported_context (not persistent); bad_state
   /// (not created, or another one is being made); snapshot_lost; volume_in_use (writes do not come
-  /// to an end within 10 s); io_error (it may start when the volume is opened again).
-  [[nodiscard]] Status begin_revert(const SnapshotId& snapshot);
+  /// to an end within 10 s); access_denied (a newer snapshot is under retention lock); io_error (it
+  /// may start when the volume is opened again). `who`: for the audit, as RemovalCause::who.
+  [[nodiscard]] Status begin_revert(const SnapshotId& snapshot, const std::string& who = {});
   /// Threads: any time.
   [[nodiscard]] RevertStatus revert_status() const;
   /// Ends a revert that has stopped; the volume stays the mix that it is. Blocks; durable. Errors:
@@ -444,6 +449,7 @@ class Volume {
   /// only after it has returned. On success the volume uses `target`, which outlives it from then
   /// on, and what was the diff area can go (see MigrateReport). On failure everything is as before,
   /// and `target` is no diff area. Errors: invalid_argument (read-only, larger sectors);
+  /// access_denied (a snapshot is under retention lock);
   /// object_already_exists, diff_area_foreign (it holds something, and not `force`);
   /// insufficient_storage; bad_state (a move is under way; given up; the diff area's device has
   /// failed); limit_reached, flush_writes_timeout (the volume is written too fast); io_error.
@@ -457,10 +463,15 @@ class Volume {
   /// ChangeDiffAreaMaximumSize. 0: no bound. A larger one works at once. A smaller one deletes the
   /// oldest snapshots until what is in use fits, cuts off the free end of the file, and gives free
   /// space back to the host; on io_error some are deleted already. Blocks. Errors:
-  /// insufficient_storage (below diff_bytes_min()); access_denied (a locked snapshot would have to
-  /// go: nothing is changed); revert_in_progress (the one that is reverted to would have to go: the
-  /// maximum is lower, and some are deleted).
-  [[nodiscard]] Result<MaximumChange> set_diff_maximum(std::uint64_t bytes);
+  /// insufficient_storage (below diff_bytes_min()); access_denied (more than that is in use, and a
+  /// snapshot is locked: nothing is changed); revert_in_progress (the one that is reverted to would
+  /// have to go: the maximum is lower, and some are deleted). `who`: for the audit, as
+  /// RemovalCause::who.
+  [[nodiscard]] Result<MaximumChange> set_diff_maximum(std::uint64_t bytes,
+                                                       const std::string& who = {});
+  /// When it is told that the diff area fills up. Those that are the same are no change. Errors:
+  /// invalid_argument.
+  [[nodiscard]] Status set_thresholds(const ThresholdPercents& percents);
   /// GetVolumeProtectLevel. Threads: any time.
   [[nodiscard]] Protection protection() const;
   /// SetVolumeProtectLevel. The same level is no change. Errors: bad_state (lowered while faulted);
@@ -477,6 +488,11 @@ class Volume {
   /// unsupported_context (not persistent); invalid_argument (in the past, shorter than it is, or
   /// beyond the longest term).
   [[nodiscard]] Status retain(const SnapshotId& snapshot, std::int64_t until_filetime);
+  /// Whether anything may be done that could cost a snapshot, of those newer than `newer_than` if
+  /// that is given: what deletes, reverts, shrinks or takes the diff area away asks here. Threads:
+  /// any time. Errors: access_denied (one is under retention lock: says which and until when);
+  /// object_not_found.
+  [[nodiscard]] Status check_retention(const std::optional<SnapshotId>& newer_than = {}) const;
 
   /// Waits for what is in flight, flushes both devices, marks the diff area clean. The caller has
   /// stopped submitting. Idempotent. Errors: io_error (it is as after a crash; nothing is lost that

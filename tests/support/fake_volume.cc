@@ -284,14 +284,15 @@ std::size_t Volume::count() const {
   return disk.table_.size();
 }
 
-Result<MaximumChange> Volume::set_diff_maximum(std::uint64_t bytes) {
+Result<MaximumChange> Volume::set_diff_maximum(std::uint64_t bytes, const std::string& who) {
   auto& disk = impl_->disk;
   if (auto status = disk.step("set_diff_maximum"); !status) return fail(status.error());
   MaximumChange change;
   while (bytes != 0 && count() * disk.copy_bytes > bytes) {
     const auto oldest = list().front();
     if (oldest.stage != Stage::created) return fail(Errc::insufficient_storage, "a double");
-    if (auto removed = remove(oldest.id, true, {}); !removed) return fail(removed.error());
+    const auto removed = remove(oldest.id, true, {Removal::shrunk, who});
+    if (!removed) return fail(removed.error());
     change.deleted.push_back(oldest.id);
   }
   const std::lock_guard lock(disk.mutex_);
@@ -350,8 +351,16 @@ Status Volume::retain(const SnapshotId& snapshot, std::int64_t until_filetime) {
   return {};
 }
 
+// A lock never ends here.
+Status Volume::check_retention(const std::optional<SnapshotId>&) const {
+  for (const auto& record : list()) {
+    if (record.retain_until_filetime != 0) return fail(Errc::access_denied, "a retention lock");
+  }
+  return {};
+}
+
 // A younger copy goes as it does in the store; the bytes stay as they are.
-Status Volume::begin_revert(const SnapshotId& snapshot) {
+Status Volume::begin_revert(const SnapshotId& snapshot, const std::string& /*who*/) {
   auto& disk = impl_->disk;
   if (auto status = disk.step("begin_revert"); !status) return status;
   const std::lock_guard lock(disk.mutex_);

@@ -110,6 +110,34 @@ TEST_CASE("a diff area that was moved away can be moved back", "[cow]") {
   world.remove(third);
 }
 
+TEST_CASE("what is known of the space is of the device that the diff area moved to", "[cow]") {
+  struct Host final : cow::HostSpace {
+    Result<cow::HostRoom> room() override {
+      ++asked;
+      return cow::HostRoom{std::uint64_t{1} << 40U, 0};
+    }
+    int asked = 0;
+  } host;
+  World world;
+  SimDisk larger(world.machine, world.diff_bytes(5));
+  cow::MigrateOptions move;
+  move.host_space = &host;
+  REQUIRE(world.volume->migrate(larger, move, kAnyProgress));
+  // What is larger than before is used, without growing.
+  const std::uint64_t allocated = world.volume->statistics().diff_allocated_bytes;
+  CHECK(allocated >= world.diff_bytes(5) - 4096);
+  larger.size_bytes_max = world.diff_bytes(8);
+  for (int round = 0; round < 12; ++round) {
+    (void)world.take(true);
+    for (std::uint64_t at = 0; at < world.options.origin_bytes; at += 64U << 10U) {
+      REQUIRE(world.write(at, 64U << 10U) == 0);
+    }
+    world.machine.run_until_idle();
+  }
+  CHECK(host.asked > 0);
+  world.volume.reset();
+}
+
 TEST_CASE("what is written while a diff area is moved is moved too", "[cow]") {
   World world;
   std::uint64_t calls = 0;

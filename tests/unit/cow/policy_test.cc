@@ -2,6 +2,7 @@
 //
 // Which comes first, the volume or its copies: protection level and its faults, retention locks,
 // another maximum.
+#include "provider/cow/migrate.h"
 #include "provider/format/diff_area.h"
 #include "tests/support/space_world.h"
 
@@ -192,6 +193,26 @@ TEST_CASE("a locked snapshot is deleted by nobody before its time", "[cow][polic
     // The policy's longest term counts from the highest time seen.
     CHECK(world.volume->retain(locked, world.clock.wall_filetime() + 33 * kDay * kSecond));
   }
+  SECTION("nor does a revert to an older one, or a move") {
+    const SnapshotId newer = world.take(true);
+    CHECK(world.volume->check_retention(locked).has_value());
+    CHECK(world.volume->check_retention().error().code == Errc::access_denied);
+    lock(world, newer, 5 * kDay);
+    const auto reverted = world.volume->begin_revert(locked);
+    REQUIRE_FALSE(reverted);
+    CHECK(reverted.error().code == Errc::access_denied);
+    CHECK(reverted.error().to_string() ==
+          world.volume->check_retention(locked).error().to_string());
+    CHECK_FALSE(world.volume->revert_status().under_way);
+    SimDisk target(world.machine, 0);
+    target.size_bytes_max = world.diff_bytes(3);
+    CHECK(world.volume->migrate(target, {}, [](const cow::MigrateProgress&) { return true; })
+              .error()
+              .code == Errc::access_denied);
+    CHECK(target.geometry().size_bytes == 0);
+    world.clock.advance(std::chrono::hours(24 * 6));
+    CHECK(world.volume->begin_revert(locked));
+  }
   SECTION("afterwards it is one like others") {
     world.clock.advance(std::chrono::hours(24 * 11));
     CHECK(world.volume->remove(locked, true));
@@ -202,6 +223,69 @@ TEST_CASE("a locked snapshot is deleted by nobody before its time", "[cow][polic
     cow::PrepareRequest request;
     request.id = world.next_id();
     CHECK(world.volume->prepare(request).error().code == Errc::insufficient_storage);
+  }
+}
+
+TEST_CASE("thresholds are kept, and told anew when they are others", "[cow][policy]") {
+  SpaceWorld world(big_chunks(10, 10));
+  world.open();
+  CHECK(world.volume->set_thresholds({0, 50, 60}).error().code == Errc::invalid_argument);
+  CHECK(world.volume->set_thresholds({50, 40, 60}).error().code == Errc::invalid_argument);
+  CHECK(world.volume->set_thresholds({50, 60, 101}).error().code == Errc::invalid_argument);
+  (void)world.take(true);
+  world.overwrite(0, 4 * kSegmentChunks + 1);
+  CHECK(world.told.count(EventKind::threshold_crossed) == 0);
+  REQUIRE(world.volume->set_thresholds({30, 95, 95}));
+  world.machine.run_until_idle();
+  REQUIRE(world.told.count(EventKind::threshold_crossed) == 1);
+  CHECK(world.told.of(EventKind::threshold_crossed).front().percent == 30);
+  REQUIRE(world.volume->close());
+  world.volume.reset();
+  world.told.clear();
+  world.open();
+  world.overwrite(5 * kSegmentChunks, 5 * kSegmentChunks + 1);
+  CHECK(world.told.count(EventKind::threshold_crossed) == 1);
+}
+
+TEST_CASE("what an open ends or finds lost is told, also if it fails later", "[cow][policy]") {
+  SpaceWorld world(big_chunks(3, 3));
+  world.open();
+  const SnapshotId automatic = world.take(false);
+  const SnapshotId kept = world.take(true);
+  (void)world.begin(true);  // Prepared: nobody has seen it.
+  REQUIRE(world.run(block::Op::flush) == 0);
+  world.machine.cut_power();
+  world.volume.reset();
+  world.told.clear();
+  world.machine.power_on();
+  world.boot_id = Guid::random();
+  const auto told_it = [&] {
+    REQUIRE(world.told.count(EventKind::snapshot_deleted) == 1);
+    const cow::Event event = world.told.of(EventKind::snapshot_deleted).front();
+    CHECK(event.snapshot == automatic);
+    CHECK(event.removal == cow::Removal::recovery);
+    CHECK(event.who == "umbra-cowd");
+  };
+  SECTION("it works") {
+    world.open();
+    world.machine.run_until_idle();
+    told_it();
+  }
+  SECTION("its origin was changed") {
+    world.origin.bytes()[0] ^= std::byte{1};
+    world.origin.settle();
+    {
+      const SimMachine::Inline waits(world.machine);
+      CHECK(cow::Volume::open(world.origin, world.diff, world.open_options()).error().code ==
+            Errc::origin_changed);
+    }
+    told_it();
+    world.adjust = [](cow::OpenOptions& open) { open.accept_changed_origin = true; };
+    world.open();
+    world.machine.run_until_idle();
+    told_it();  // Once.
+    REQUIRE(world.told.count(EventKind::snapshot_lost) == 1);
+    CHECK(world.told.of(EventKind::snapshot_lost).front().snapshot == kept);
   }
 }
 
