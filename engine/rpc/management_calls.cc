@@ -7,7 +7,10 @@
 namespace umbra::rpc {
 namespace {
 
+constexpr const char* kMigration = "migrate_diff_areas";
+
 struct Served {
+  Provider& provider;
   DiffAreaManagement& management;
   OperationTable& operations;
 };
@@ -94,11 +97,26 @@ Result<Json> areas_for_snapshot(const Served& at, const ManagementSnapshot& requ
 }
 Result<Json> migrate(const Served& at, const ManagementDiffArea& request) {
   return started(at.operations.start(
-      "migrate_diff_areas", subject_of(request.volume),
+      kMigration, subject_of(request.volume),
       [&management = at.management, request](OperationMonitor& monitor) {
         return management.migrate_diff_areas({request.volume, request.diff_volume},
                                              request.new_diff_volume, monitor);
       }));
+}
+// QueryMigrationStatus: the operation is the IVssAsync.
+Result<Json> migration_status(const Served& at, const ManagementVolume& request) {
+  const auto volume = at.provider.find_volume(request.volume);
+  if (!volume) return fail(volume.error());
+  const OperationFact wanted{"volume_id", volume->volume_id.to_string()};
+  std::vector<OperationInfo> all = at.operations.list();
+  for (auto it = all.rbegin(); it != all.rend(); ++it) {
+    if (it->kind != kMigration) continue;
+    for (const OperationFact& fact : it->facts) {
+      if (fact.name == wanted.name && fact.value == wanted.value) return encode(*it);
+    }
+  }
+  return fail(Errc::object_not_found,
+              "no move of the diff area of '" + volume->name + "' is known here");
 }
 Result<Json> set_priority(const Served& at, const ManagementSnapshot& request) {
   return nothing_or(at.management.set_snapshot_priority(request.snapshot_id, request.priority));
@@ -189,6 +207,7 @@ constexpr std::array kMembers{
     Entry{"query_diff_areas_on_volume", true, served<ManagementDiffVolume, areas_on_volume>},
     Entry{"query_diff_areas_for_snapshot", true, served<ManagementSnapshot, areas_for_snapshot>},
     Entry{"migrate_diff_areas", false, served<ManagementDiffArea, migrate>},
+    Entry{"query_migration_status", true, served<ManagementVolume, migration_status>},
     Entry{"set_snapshot_priority", false, served<ManagementSnapshot, set_priority>},
     Entry{"set_volume_protect_level", false, served<SetProtectLevel, set_level>},
     Entry{"get_volume_protect_level", true, served<ManagementVolume, get_level>},
@@ -260,7 +279,7 @@ Result<Json> serve_management_call(Provider& provider, OperationTable& operation
     return fail(Errc::not_implemented, "the provider '" + provider.properties().name +
                                            "' offers no management of diff areas");
   }
-  return entry->serve({*management, operations}, params);
+  return entry->serve({provider, *management, operations}, params);
 }
 
 }  // namespace umbra::rpc

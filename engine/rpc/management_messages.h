@@ -33,6 +33,7 @@ struct ManagementVolume {
   ProviderId provider_id;
   VolumeRef volume;
 };
+// query_migration_status -> OperationInfo: of the last move of its diff area that is known
 // query_diff_areas_on_volume, delete_unused_diff_areas (long)
 struct ManagementDiffVolume {
   ProviderId provider_id;

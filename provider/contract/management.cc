@@ -187,14 +187,18 @@ Status SystemProvider::Management::check_place(const Entry& entry,
   if (diff_volume.empty() || provider_.options_.diff_volumes == nullptr) return {};
   const auto wanted = provider_.options_.diff_volumes->of(diff_volume);
   if (!wanted) return fail(wanted.error());
-  const auto lies_on = provider_.options_.diff_volumes->of(entry.description.diff_area_path);
+  std::string path;
+  {
+    const std::lock_guard lock(provider_.mutex_);
+    path = entry.description.diff_area_path;
+  }
+  const auto lies_on = provider_.options_.diff_volumes->of(path);
   if (!lies_on) return fail(lies_on.error());
   if (wanted->properties.diff_volume == lies_on->properties.diff_volume) return {};
-  return fail(Errc::object_not_found,
-              "the diff area of '" + entry.description.name + "' lies on " +
-                  printable(lies_on->properties.diff_volume) + ", not on " +
-                  printable(wanted->properties.diff_volume) +
-                  "; it lies where the volume was told to keep it when it was attached");
+  return fail(Errc::object_not_found, "the diff area of '" + entry.description.name + "' lies on " +
+                                          printable(lies_on->properties.diff_volume) + ", not on " +
+                                          printable(wanted->properties.diff_volume) +
+                                          "; move it there first (umbra move shadowstorage)");
 }
 
 Status SystemProvider::Management::check_maximum(const Entry& entry, std::int64_t bytes) const {

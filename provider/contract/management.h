@@ -39,6 +39,10 @@ class SystemProvider::Management final : public DiffAreaManagement {
       const std::string& diff_volume) override;
   [[nodiscard]] Result<std::vector<DiffAreaProp>> query_diff_areas_for_snapshot(
       const SnapshotId& snapshot) override;
+  // migration.cc
+  [[nodiscard]] Status migrate_diff_areas(const DiffAreaRef& area,
+                                          const std::string& new_diff_volume,
+                                          OperationMonitor& monitor) override;
   // protection.cc
   [[nodiscard]] Status set_volume_protect_level(const VolumeRef& volume,
                                                 ProtectionLevel level) override;

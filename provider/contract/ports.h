@@ -8,6 +8,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <stop_token>
 #include <string>
@@ -85,6 +86,30 @@ class DiffVolumes {
   [[nodiscard]] virtual Result<DiffVolume> of(const std::string& path) const = 0;
   /// Where a diff area could be made. Errors: io_error.
   [[nodiscard]] virtual Result<std::vector<DiffVolume>> all() const = 0;
+};
+
+/// Gives diff areas another place, and removes those that nobody needs. Implemented by the daemon.
+/// Threads: any.
+class DiffAreas {
+ public:
+  virtual ~DiffAreas() = default;
+  struct Moved {
+    std::string diff_area_path;
+    std::vector<std::uint64_t> host_devices;  // As in VolumeDescription, of now.
+    std::uint64_t bytes_copied = 0;
+    std::uint64_t bytes_damaged = 0;  // Were damaged before, and are.
+    std::string kept;                 // The former one, if it was not removed, and why.
+  };
+  /// False: stop.
+  using Progress = std::function<bool(std::uint64_t done_bytes, std::uint64_t total_bytes)>;
+  /// Moves a volume's diff area while it is in use, durably; what a restart finds is one of both,
+  /// whole. Blocks for as long as copying takes. On failure everything is as before. Errors:
+  /// object_not_found; bad_state (being moved already); invalid_argument, object_already_exists,
+  /// diff_area_foreign, volume_not_supported, volume_attached, volume_in_use (of the new place);
+  /// insufficient_storage; access_denied (retention lock); limit_reached; async_cancelled;
+  /// io_error.
+  [[nodiscard]] virtual Result<Moved> move(const VolumeId& volume, const std::string& to,
+                                           const Progress& progress) = 0;
 };
 
 struct Surfaced {

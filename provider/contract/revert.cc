@@ -23,25 +23,6 @@ namespace {
 
 constexpr std::chrono::milliseconds kLook{100};  // Between two looks at how far it is.
 
-// When `ticks` (FILETIME) is, in UTC.
-std::string utc_text(std::int64_t ticks) {
-  constexpr std::int64_t kTicksPerSecond = 10'000'000;
-  constexpr std::chrono::seconds kFrom1601To1970{11'644'473'600};
-  const std::chrono::sys_seconds time{std::chrono::seconds{ticks / kTicksPerSecond} -
-                                      kFrom1601To1970};
-  const auto day = std::chrono::floor<std::chrono::days>(time);
-  const std::chrono::year_month_day date{day};
-  const std::chrono::hh_mm_ss clock{time - day};
-  const auto two = [](auto number) {
-    const auto text = std::to_string(number);
-    return text.size() < 2 ? "0" + text : text;
-  };
-  return std::to_string(static_cast<int>(date.year())) + "-" +
-         two(static_cast<unsigned>(date.month())) + "-" + two(static_cast<unsigned>(date.day())) +
-         "T" + two(clock.hours().count()) + ":" + two(clock.minutes().count()) + ":" +
-         two(clock.seconds().count()) + "Z";
-}
-
 std::vector<cow::SnapshotRecord> younger_than(const cow::SnapshotRecord& target,
                                               std::vector<cow::SnapshotRecord> records) {
   std::erase_if(records, [&](const auto& record) {
@@ -50,21 +31,13 @@ std::vector<cow::SnapshotRecord> younger_than(const cow::SnapshotRecord& target,
   return records;
 }
 
-// What the copy and those that would be deleted with it say. Pure.
-Status check_copies(const cow::SnapshotRecord& target,
-                    const std::vector<cow::SnapshotRecord>& younger, std::int64_t now_filetime) {
+// What the copy says. Pure.
+Status check_copy(const cow::SnapshotRecord& target) {
   if (!target.persistent) {
     return fail(Errc::unsupported_context,
                 "a volume is reverted to a persistent copy only; this one ends with its session");
   }
   if (target.lost) return fail(Errc::snapshot_lost, "shadow copy " + target.id.to_string());
-  for (const auto& record : younger) {
-    if (record.retain_until_filetime <= now_filetime) continue;
-    return fail(Errc::access_denied, "shadow copy " + record.id.to_string() +
-                                         " is younger, would be deleted, and is under retention "
-                                         "lock until " +
-                                         utc_text(record.retain_until_filetime));
-  }
   return {};
 }
 
@@ -153,8 +126,9 @@ Status SystemProvider::Management::begin_revert(const EntryPtr& entry,
   if (Status free = check_no_set(entry); !free) return free;
   if (Status free = check_nothing_on(*entry); !free) return free;
   const auto younger = younger_than(target, store->list());
-  Status good = check_copies(target, younger, provider_.clock_.wall_filetime());
-  if (!good) return good;
+  if (Status good = check_copy(target); !good) return good;
+  // Also asked by the store; here before anything is withdrawn.
+  if (Status unlocked = store->check_retention(target.id); !unlocked) return unlocked;
 
   if (!force_dismount && provider_.options_.live_users) {
     const auto users = provider_.options_.live_users(entry->id);
@@ -170,7 +144,7 @@ Status SystemProvider::Management::begin_revert(const EntryPtr& entry,
     claim = std::move(*claimed);
   }
   if (Status away = withdraw_younger(*store, younger, force_dismount); !away) return away;
-  if (const Status begun = store->begin_revert(target.id); !begun) {
+  if (const Status begun = store->begin_revert(target.id, "umbra-cowd, asked to revert"); !begun) {
     provider_.surface_created_of(*store);
     return fail(begun.error(), "volume '" + name + "'");
   }

@@ -90,6 +90,8 @@ struct SystemProviderOptions {
   std::function<std::vector<VolumeProperties>()> absent_volumes;
   /// For management; null: it does not know what diff areas lie on. Outlives the provider.
   const DiffVolumes* diff_volumes = nullptr;
+  /// For management; null: diff areas stay where they are. Outlives the provider.
+  DiffAreas* diff_areas = nullptr;
   /// Smallest maximum that management accepts; 0: what the store needs with its default chunks.
   std::uint64_t diff_bytes_min = 0;
   /// Client-accessible copies of a volume: when one more is created, the oldest goes. VSS's

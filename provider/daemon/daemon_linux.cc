@@ -60,6 +60,23 @@ class ProviderRegistry final : public Registry {
   StoreEvents& events_;
 };
 
+// What the provider's management asks of the volume manager, which is made after it.
+class ManagedDiffAreas final : public contract::DiffAreas {
+ public:
+  explicit ManagedDiffAreas(const std::unique_ptr<VolumeManager>& volumes) : volumes_(volumes) {}
+
+  Result<Moved> move(const VolumeId& volume, const std::string& to,
+                     const Progress& progress) override {
+    auto moved = volumes_->move_diff_area(volume, to, progress);
+    if (!moved) return fail(moved.error());
+    return Moved{std::move(moved->diff_area_path), std::move(moved->host_devices),
+                 moved->bytes_copied, moved->bytes_damaged, std::move(moved->kept)};
+  }
+
+ private:
+  const std::unique_ptr<VolumeManager>& volumes_;
+};
+
 }  // namespace
 
 // In the order of construction.
@@ -77,6 +94,7 @@ struct Daemon::Parts {
   LinuxDiffVolumes diff_volumes{{}};
   rpc::EventLog events;
   StoreEvents store_events{[this](ProviderEvent event) { events.add(std::move(event)); }};
+  ManagedDiffAreas diff_areas{volumes};
   std::unique_ptr<AuditLog> audit;  // The stores tell it, and it tells store_events.
   std::unique_ptr<contract::SystemProvider> provider;
   std::unique_ptr<rpc::OperationTable> operations;  // Ends before the provider.
@@ -146,6 +164,7 @@ Status Daemon::Parts::open_volumes(const DaemonOptions& options) {
   provider_options.absent_volumes = [this] { return volumes->not_attached(); };
   diff_volumes = LinuxDiffVolumes(options.run_dir);
   provider_options.diff_volumes = &diff_volumes;
+  provider_options.diff_areas = &diff_areas;
   provider_options.diff_bytes_min = options.diff_bytes_min;
   provider_options.client_accessible_max = options.client_accessible_max;
   provider_options.retention = options.retention;

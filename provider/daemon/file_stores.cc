@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <array>
 #include <filesystem>
+#include <mutex>
 
 #include "provider/daemon/host_space_posix.h"
 #include "provider/daemon/patience.h"
@@ -19,24 +20,34 @@ struct Parts {
   std::unique_ptr<FileDevice> origin;
   std::unique_ptr<FileDevice> diff;
   std::unique_ptr<FileHostSpace> host_space;
+  std::vector<std::unique_ptr<FileDevice>> former;  // Diff areas that moved and are still read.
   std::unique_ptr<cow::Volume> volume;
 };
 
+Result<std::unique_ptr<FileDevice>> open_with_engine(const std::string& path,
+                                                     FileDeviceOptions options, Duration patience,
+                                                     const FileStoresOptions& stores);
+
 class FileStore final : public Store {
  public:
-  explicit FileStore(std::shared_ptr<Parts> parts) : parts_(std::move(parts)) {}
+  FileStore(std::shared_ptr<Parts> parts, const FileStoresOptions& options)
+      : parts_(std::move(parts)), options_(options) {}
   VolumeId id() const override { return parts_->volume->id(); }
   std::shared_ptr<block::Device> live() override { return {parts_, &parts_->volume->live()}; }
   cow::Statistics statistics() const override { return parts_->volume->statistics(); }
   std::vector<cow::SnapshotRecord> snapshots() const override { return parts_->volume->list(); }
   std::string io_text() const override {
+    const std::lock_guard lock(mutex_);
     return "origin: " + parts_->origin->io_text() + "; diff area: " + parts_->diff->io_text();
   }
   Status close() override { return parts_->volume->close(); }
+  Result<MovedDiffArea> move_diff_area(const MoveDiffArea& request) override;
   std::shared_ptr<cow::Volume> volume() { return {parts_, parts_->volume.get()}; }
 
  private:
   std::shared_ptr<Parts> parts_;  // Shared with the front ends and the provider.
+  const FileStoresOptions options_;
+  mutable std::mutex mutex_;  // Guards which diff area there is.
 };
 
 // The system does not tell when a lock becomes free.
@@ -180,12 +191,77 @@ Result<OpenedStore> open_parts(const OpenStore& request, const FileStoresOptions
   parts->host_space = std::move(host_space);
   parts->volume = std::move(*volume);
   OpenedStore opened;
-  opened.store = std::make_unique<FileStore>(std::move(parts));
+  opened.store = std::make_unique<FileStore>(std::move(parts), options);
   opened.formatted = *formatted;
   return opened;
 }
 
+// --- moving it ----------------------------------------------------------------------------------
+
+Result<MovedDiffArea> FileStore::move_diff_area(const MoveDiffArea& request) {
+  const std::string& from = parts_->diff->path();
+  FileDeviceOptions options;
+  options.create = request.makes;
+  options.apart = request.apart;
+  auto target = open_with_engine(request.path, options, Duration::zero(), options_);
+  if (!target) return fail(target.error());
+  std::unique_ptr<FileHostSpace> host_space;
+  if (!request.apart && !(*target)->identity().block_device) {
+    host_space = std::make_unique<FileHostSpace>(request.path, parts_->origin->path());
+  }
+  cow::MigrateOptions move;
+  move.from_path = from;
+  move.to_path = request.path;
+  move.host_space = host_space.get();
+  const auto report = parts_->volume->migrate(**target, move, request.on_progress);
+  if (!report) {
+    std::error_code ignored;
+    if (request.makes) fs::remove(fs::path(request.path), ignored);
+    return fail(report.error());
+  }
+  const std::lock_guard lock(mutex_);
+  std::swap(parts_->diff, *target);
+  parts_->host_space = std::move(host_space);
+  if (!report->source_left) parts_->former.push_back(std::move(*target));
+  return MovedDiffArea{report->done, report->settled, report->source_left};
+}
+
 }  // namespace
+
+Result<cow::MoveSide> FileStores::settle(const SettleMove& request) {
+  FileDeviceOptions options;
+  options.apart = request.apart;
+  const auto source = open_with_engine(request.from, options, request.lock_patience, options_);
+  if (!source) return fail(source.error());
+  const auto known = cow::inspect_diff_area(**source);
+  if (!known) return fail(known.error(), request.from);
+  if (known->volume_id != request.volume_id) {
+    return fail(Errc::diff_area_wrong_origin,
+                request.from + " belongs to volume " + known->volume_id.to_string());
+  }
+  std::error_code ignored;
+  if (!known->moved_to && !fs::exists(fs::path(request.to), ignored)) return cow::MoveSide::source;
+  const auto target = open_with_engine(request.to, options, request.lock_patience, options_);
+  if (!target) return fail(target.error());
+  return cow::settle_move(**source, **target);
+}
+
+Status FileStores::remove_area(const std::string& path) {
+  std::error_code error;
+  const fs::path file(path);
+  if (!fs::is_regular_file(file, error)) return {};
+  if (fs::file_size(file, error) != 0) {
+    const auto device = open_with_engine(path, {}, Duration::zero(), options_);
+    if (!device) return fail(device.error());
+    const auto known = cow::inspect_diff_area(**device);
+    // The target of a move that came to nothing has no superblocks any more.
+    const bool of_nobody =
+        known ? known->moved_to.has_value() : known.error().code == Errc::diff_area_foreign;
+    if (!of_nobody) return fail(Errc::bad_state, "it is a diff area that is in force");
+  }
+  if (fs::remove(file, error) || !error) return {};
+  return fail(Errc::io_error, path + ": " + error.message());
+}
 
 Result<OpenedStore> FileStores::open(const OpenStore& request) {
   FileDeviceOptions origin_options;

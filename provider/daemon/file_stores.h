@@ -32,6 +32,8 @@ class FileStores final : public Stores {
  public:
   explicit FileStores(const FileStoresOptions& options) : options_(options) {}
   [[nodiscard]] Result<OpenedStore> open(const OpenStore& request) override;
+  [[nodiscard]] Result<cow::MoveSide> settle(const SettleMove& request) override;
+  [[nodiscard]] Status remove_area(const std::string& path) override;
 
  private:
   FileStoresOptions options_;

@@ -8,12 +8,14 @@
 
 #include <chrono>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
 #include <vector>
 
 #include "engine/platform/block.h"
+#include "provider/cow/migrate.h"
 #include "provider/cow/volume.h"
 #include "provider/daemon/volume_config.h"
 #include "umbra/ids.h"
@@ -21,7 +23,7 @@
 
 namespace umbra::cowd {
 
-enum class PathKind : std::uint8_t { missing, file, block_device, other };
+enum class PathKind : std::uint8_t { missing, file, block_device, directory, other };
 
 /// What a path stands for, and who uses it.
 struct PathFacts {
@@ -52,6 +54,29 @@ class Host {
   [[nodiscard]] virtual Result<PathFacts> look_at(const std::string& path) const = 0;
 };
 
+struct MoveDiffArea {
+  std::string path;    // A file or block device.
+  bool makes = false;  // The file is not there yet.
+  bool apart = false;  // Lies on a volume of ours.
+  /// False: give up.
+  std::function<bool(const cow::MigrateProgress&)> on_progress;
+};
+struct MovedDiffArea {
+  cow::MigrateProgress done;
+  /// False: it is in force and in use, but a start has to settle it first: the former one must stay
+  /// until then.
+  bool settled = true;
+  bool source_left = true;  // False: the former one is still being read.
+};
+/// After a restart: which of the two counts, of a move that was recorded.
+struct SettleMove {
+  std::string from;
+  std::string to;
+  VolumeId volume_id;
+  bool apart = false;
+  std::chrono::milliseconds lock_patience{0};
+};
+
 /// An open origin with its open diff area.
 class Store {
  public:
@@ -63,6 +88,10 @@ class Store {
   [[nodiscard]] virtual std::vector<cow::SnapshotRecord> snapshots() const = 0;
   /// For people: how it is read and written, "origin: threads, page cache; diff area: ...".
   [[nodiscard]] virtual std::string io_text() const = 0;
+  /// Moves the diff area while the volume is in use, with a lock on the target. Blocks for as long
+  /// as it takes. On failure everything is as before, and a file that it made is gone. Errors:
+  /// those of open_file_device() and cow::Volume::migrate(). One at a time.
+  [[nodiscard]] virtual Result<MovedDiffArea> move_diff_area(const MoveDiffArea& request) = 0;
   /// Flushes and marks the diff area clean; live() answers EIO afterwards. Idempotent.
   [[nodiscard]] virtual Status close() = 0;
 };
@@ -97,6 +126,14 @@ class Stores {
   /// held and a diff area file that did not exist does not exist. Errors: those of
   /// open_file_device(), cow::format_diff_area() and cow::Volume::open().
   [[nodiscard]] virtual Result<OpenedStore> open(const OpenStore& request) = 0;
+  /// Nobody has either open. Finishes the move if only that is left to do. Errors:
+  /// object_not_found (one that is needed is missing); those of open_file_device() and
+  /// cow::settle_move(); diff_area_wrong_origin (of another volume).
+  [[nodiscard]] virtual Result<cow::MoveSide> settle(const SettleMove& request) = 0;
+  /// Removes the file of a diff area that is not in force: it was moved, or a move to it did not
+  /// come to its end. A missing one is no error; a block device is left as it is. Errors: bad_state
+  /// (it is in force, or no diff area and not empty); those of open_file_device(); io_error.
+  [[nodiscard]] virtual Status remove_area(const std::string& path) = 0;
 };
 
 /// How a live volume can be reached.

@@ -286,6 +286,8 @@ Result<PathFacts> LinuxHost::look_at(const std::string& path) const {
     facts.inode = status.st_ino;
     facts.uses = uses_of_file(path, status);
     facts.stands_on = hosts_of_file(path, status.st_dev);
+  } else if (S_ISDIR(status.st_mode)) {
+    facts.kind = PathKind::directory;
   } else if (S_ISBLK(status.st_mode)) {
     constexpr std::uint64_t kSysfsSectorBytes = 512;
     const auto sectors = first_line(sysfs_of(status.st_rdev) / "size");

@@ -34,21 +34,6 @@ std::string tidy_path(std::string_view path) {
   return out.empty() ? "/" : out;
 }
 
-Result<std::string> check_path(std::string_view path, std::string_view what) {
-  if (path.empty()) {
-    return fail(Errc::invalid_argument, std::string(what) + ": a path is needed");
-  }
-  if (path.front() != '/') {
-    return fail(Errc::invalid_argument,
-                std::string(what) + " must be an absolute path: " + printable(path));
-  }
-  if (path.size() > kPathBytesMax || path.find('\0') != std::string_view::npos) {
-    return fail(Errc::invalid_argument,
-                std::string(what) + " is no usable path: " + printable(path));
-  }
-  return tidy_path(path);
-}
-
 Result<Expose> parse_expose(std::string_view text) {
   if (text.empty() || text == "auto") return Expose::automatic;
   if (text == "fuse") return Expose::fuse;
@@ -147,6 +132,21 @@ Status check_format(const boost::json::object& object) {
 
 }  // namespace
 
+Result<std::string> check_path(std::string_view path, std::string_view what) {
+  if (path.empty()) {
+    return fail(Errc::invalid_argument, std::string(what) + ": a path is needed");
+  }
+  if (path.front() != '/') {
+    return fail(Errc::invalid_argument,
+                std::string(what) + " must be an absolute path: " + printable(path));
+  }
+  if (path.size() > kPathBytesMax || path.find('\0') != std::string_view::npos) {
+    return fail(Errc::invalid_argument,
+                std::string(what) + " is no usable path: " + printable(path));
+  }
+  return tidy_path(path);
+}
+
 std::string_view expose_text(Expose expose) noexcept {
   if (expose == Expose::fuse) return "fuse";
   return expose == Expose::nbd ? "nbd" : "auto";
@@ -167,6 +167,10 @@ std::string to_text(const VolumeConfig& config) {
   boost::json::array hosts;
   for (const VolumeId& host : config.hosts) hosts.emplace_back(host.to_string());
   object["hosts"] = std::move(hosts);
+  if (!config.moving_to.empty()) {
+    object["moving_to"] = escape_bytes(config.moving_to);
+    object["moving_makes"] = config.moving_makes;
+  }
   return rpc::serialize(object) + "\n";
 }
 
@@ -224,6 +228,13 @@ Result<VolumeConfig> parse_config(std::string_view text) {
   auto hosts = hosts_member(object);
   if (!hosts) return fail(hosts.error());
   config.hosts = std::move(*hosts);
+  if (object.contains("moving_to")) {
+    const auto to = path_member(object, "moving_to");
+    if (!to) return fail(to.error());
+    config.moving_to = *to;
+    const auto* makes = object.if_contains("moving_makes");
+    config.moving_makes = makes != nullptr && makes->is_bool() && makes->get_bool();
+  }
   return config;
 }
 

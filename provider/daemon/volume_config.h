@@ -47,6 +47,10 @@ struct VolumeConfig {
   /// The volumes that it lay on when it was attached. Without them its paths must not be looked at:
   /// whoever does so waits for them.
   std::vector<VolumeId> hosts;
+  /// The diff area is being moved there (volume_moves.cc); empty: it is not. Whoever reads this at
+  /// a start has to find out which of the two counts before either is used.
+  std::string moving_to;
+  bool moving_makes = false;  // The move makes that file: it goes if the move fails.
 
   friend bool operator==(const VolumeConfig&, const VolumeConfig&) = default;
 };
@@ -59,6 +63,10 @@ struct VolumeConfig {
 /// The configuration that the request asks for, without an id; the name is filled in from the
 /// origin's file name. Errors: invalid_argument (names the member and what to do).
 [[nodiscard]] Result<VolumeConfig> check_request(const rpc::AttachVolume& request);
+
+/// An absolute path of usable bytes, without what says nothing ("//", "/./"). `what`: for the
+/// error. Errors: invalid_argument.
+[[nodiscard]] Result<std::string> check_path(std::string_view path, std::string_view what);
 
 /// 1 to 64 of A-Z a-z 0-9 . _ -, the first a letter or digit, and not the form of an id, which
 /// names a volume or copy by itself. Errors: invalid_argument.

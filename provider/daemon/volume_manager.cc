@@ -1,42 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "provider/daemon/volume_manager.h"
+#include "provider/daemon/volume_manager_state.h"
 
 #include <algorithm>
 #include <functional>
 #include <utility>
 
 namespace umbra::cowd {
-namespace {
-
-std::string joined(const std::vector<std::string>& facts) {
-  std::string text;
-  for (const std::string& fact : facts) text += (text.empty() ? "" : ", ") + fact;
-  return text;
-}
-
-std::string quoted(std::string_view name) { return "\"" + printable(name) + "\""; }
-
-std::string shown(const std::string& path) { return printable(path, kPathBytesMax); }
-
-bool contains(const std::vector<std::uint64_t>& devices, std::uint64_t device) {
-  return device != 0 && std::find(devices.begin(), devices.end(), device) != devices.end();
-}
-
-}  // namespace
-
-/// One row of the table. Written only while operations_ is held; `store`, `exposed`, `problem` are
-/// set before the row is put into the table or while nobody can see it.
-struct VolumeManager::Volume {
-  VolumeConfig config;
-  PathFacts origin;
-  PathFacts diff;
-  std::unique_ptr<Store> store;  // Null: not attached, see `problem`.
-  std::shared_ptr<block::Device> live;
-  Exposed exposed;
-  std::string problem;
-  std::vector<std::string> notes;
-};
-
 /// Runs what was pushed, newest first, unless dismissed.
 class VolumeManager::Undo {
  public:
@@ -65,9 +34,10 @@ Status VolumeManager::check_not_taken(const PathFacts& facts, const std::string&
                                       const Volume* except) const {
   for (const VolumePtr& other : table()) {
     if (other.get() == except) continue;
-    if (facts.same_as(other->origin) || facts.same_as(other->diff)) {
+    if (facts.same_as(other->origin) || facts.same_as(other->diff) ||
+        (other->moving && facts.same_as(other->target))) {
       return fail(Errc::volume_attached, shown(path) + " belongs to the attached volume " +
-                                             quoted(other->config.name) + "; detach that first");
+                                             in_quotes(other->config.name) + "; detach that first");
     }
   }
   return {};
@@ -77,6 +47,7 @@ Status VolumeManager::check_origin(const PathFacts& origin, const VolumeConfig& 
   const std::string path = shown(config.origin_path);
   switch (origin.kind) {
     case PathKind::missing: return fail(Errc::object_not_found, "there is no origin " + path);
+    case PathKind::directory:
     case PathKind::other:
       return fail(Errc::invalid_argument,
                   "the origin must be a file or a block device; " + path + " is neither");
@@ -103,7 +74,7 @@ Status VolumeManager::check_origin(const PathFacts& origin, const VolumeConfig& 
 Status VolumeManager::check_diff_area(const PathFacts& origin, const PathFacts& diff,
                                       const VolumeConfig& config) const {
   const std::string path = shown(config.diff_area_path);
-  if (diff.kind == PathKind::other) {
+  if (diff.kind == PathKind::other || diff.kind == PathKind::directory) {
     return fail(Errc::invalid_argument,
                 "the diff area must be a file or a block device; " + path + " is neither");
   }
@@ -138,7 +109,7 @@ Result<VolumeManager::VolumePtr> VolumeManager::replaceable(const VolumeConfig& 
   }
   for (const VolumePtr& other : rows) {
     if (other != same && other->config.name == config.name) {
-      return fail(Errc::object_already_exists, "there is a volume " + quoted(config.name) +
+      return fail(Errc::object_already_exists, "there is a volume " + in_quotes(config.name) +
                                                    " already; give this one another name");
     }
   }
@@ -271,7 +242,7 @@ Status VolumeManager::check_hosts(const VolumeConfig& config) const {
       return other->config.volume_id == host;
     });
     if (row != rows.end() && (*row)->store != nullptr) continue;
-    const std::string name = row != rows.end() ? quoted((*row)->config.name) : host.to_string();
+    const std::string name = row != rows.end() ? in_quotes((*row)->config.name) : host.to_string();
     return fail(Errc::object_not_found, "it lies on the volume " + name +
                                             ", which is not attached; attach and mount that first, "
                                             "then attach this one again");
@@ -281,7 +252,7 @@ Status VolumeManager::check_hosts(const VolumeConfig& config) const {
 
 void VolumeManager::note_hosts(Volume& volume) const {
   for (const VolumePtr& host : hosts_of(volume)) {
-    volume.notes.push_back("it lies on the volume " + quoted(host->config.name) +
+    volume.notes.push_back("it lies on the volume " + in_quotes(host->config.name) +
                            ", which cannot be detached before this one");
   }
 }
@@ -342,7 +313,7 @@ Result<VolumeManager::VolumePtr> VolumeManager::find_volume(const VolumeRef& ref
     return row;
   }
   return fail(Errc::object_not_found,
-              "no attached volume is meant by " + quoted(asked) + "; see umbra list volumes");
+              "no attached volume is meant by " + in_quotes(asked) + "; see umbra list volumes");
 }
 
 std::vector<std::string> VolumeManager::users(const Volume& volume) const {
@@ -429,11 +400,20 @@ Status VolumeManager::detach(const VolumeRef& ref) {
   Volume& volume = **found;
   const VolumeId id = volume.config.volume_id;
   if (volume.store != nullptr) {
-    const std::string name = "volume " + quoted(volume.config.name);
+    const std::string name = "volume " + in_quotes(volume.config.name);
+    if (volume.moving) {
+      return fail(Errc::volume_in_use, "the diff area of the " + name +
+                                           " is being moved; wait for that, or cancel it (umbra "
+                                           "operations)");
+    }
+    if (!volume.config.moving_to.empty()) {
+      return fail(Errc::bad_state, "the last move of the diff area of the " + name +
+                                       " is not settled; start umbra-cowd anew, then detach");
+    }
     for (const VolumePtr& other : table()) {
       const auto hosts = other->store != nullptr ? hosts_of(*other) : std::vector<VolumePtr>{};
       if (std::find(hosts.begin(), hosts.end(), *found) == hosts.end()) continue;
-      return fail(Errc::volume_in_use, "the volume " + quoted(other->config.name) + " lies on " +
+      return fail(Errc::volume_in_use, "the volume " + in_quotes(other->config.name) + " lies on " +
                                            name + "; detach that first");
     }
     if (const auto who = users(volume); !who.empty()) {
@@ -489,6 +469,8 @@ Status VolumeManager::reattach() {
     open.direct = volume->config.direct;
     open.lock_patience = kLockPatience;
     Status up = check_hosts(volume->config);
+    if (up) up = settle(volume->config);
+    open.diff_area_path = volume->config.diff_area_path;
     if (up) up = look(*volume);
     if (up) {
       open.apart = !hosts_of(*volume).empty();

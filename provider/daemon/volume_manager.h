@@ -15,6 +15,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -63,6 +64,28 @@ class VolumeManager {
   /// removed: repeat it).
   [[nodiscard]] Status detach(const VolumeRef& ref);
 
+  /// What came of a move.
+  struct Moved {
+    std::string diff_area_path;
+    std::vector<std::uint64_t> host_devices;  // As in Registration, of now.
+    std::uint64_t bytes_copied = 0;
+    std::uint64_t bytes_damaged = 0;  // Was damaged before, and still is.
+    std::string kept;                 // The former one, if it was not removed, and why.
+  };
+  /// Moves the diff area of an attached volume to `to`: a path with nothing or an empty file, a
+  /// block device with nothing, or a directory, which gets a file of the same name. Blocks for as
+  /// long as copying takes; other volumes are attached and detached meanwhile. The intention is
+  /// recorded before it begins, so that a start after a kill at any moment goes on with the one
+  /// that counts; the former file is removed only when the record names the new one. On failure
+  /// everything is as before. `progress` as OperationMonitor's. Errors: object_not_found;
+  /// bad_state (being moved already); invalid_argument (the path; where it is already; the origin);
+  /// volume_not_supported (on the volume itself, or on one that was attached later);
+  /// volume_attached, volume_in_use (the target is); async_cancelled; those of
+  /// Store::move_diff_area() and ConfigStore::save().
+  using MoveProgress = std::function<bool(std::uint64_t done, std::uint64_t total)>;
+  [[nodiscard]] Result<Moved> move_diff_area(const VolumeId& id, const std::string& to,
+                                             const MoveProgress& progress);
+
   /// Attaches what is recorded, once, at start; hosts first. A volume that fails is logged and kept
   /// as above, and so are those that lie on it.
   /// Errors: io_error (the records cannot be listed).
@@ -99,6 +122,15 @@ class VolumeManager {
   [[nodiscard]] std::vector<VolumePtr> hosts_of(const Volume& volume) const;
   [[nodiscard]] Status check_hosts(const VolumeConfig& config) const;
   void note_hosts(Volume& volume) const;
+  // volume_moves.cc
+  [[nodiscard]] Result<VolumePtr> begin_move(const VolumeId& id, const std::string& to);
+  [[nodiscard]] Result<std::string> target_of(const Volume& volume, const std::string& to) const;
+  [[nodiscard]] Status check_target(const Volume& volume, const PathFacts& target,
+                                    const std::string& path) const;
+  [[nodiscard]] Moved finish_move(const Volume& volume, const MovedDiffArea& report);
+  void give_up_move(const Volume& volume);
+  [[nodiscard]] Status settle(VolumeConfig& config);
+  [[nodiscard]] std::string remove_area(const std::string& path);
   void tell_if_complete();
   void put(VolumePtr volume, const Volume* instead_of);
   void drop(const Volume& volume);

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// umbra list | add | resize | delete shadowstorage, umbra list volumes --supported
+// umbra list | add | resize | move | delete shadowstorage, umbra list volumes --supported
 #include <algorithm>
 #include <boost/json/array.hpp>
 #include <boost/json/value.hpp>
+#include <filesystem>
 
 #include "requester-sdk/cli/commands.h"
 
@@ -129,6 +130,37 @@ ExitCode resize_shadowstorage(Service& service, Output& output, const ShadowStor
 
 ExitCode delete_shadowstorage(Service& service, Output& output, const ShadowStorage& arguments) {
   return change(service, output, arguments, std::nullopt);
+}
+
+ExitCode move_shadowstorage(Service& service, Output& output, const ShadowStorage& arguments) {
+  const auto volume = service.resolve(arguments.volume);
+  if (!volume) return output.error(volume.error());
+  const std::string to = std::filesystem::absolute(arguments.destination).string();
+  const auto begun = service.move_area({*volume, arguments.diff_volume}, to);
+  if (!begun) return output.error(begun.error());
+  const auto ended = wait_for(service, output, *begun, arguments.time_limit);
+  if (!ended) return output.error(ended.error());
+  const auto fact = [&](std::string_view name) {
+    for (const auto& one : ended->facts) {
+      if (one.name == name) return one.value;
+    }
+    return std::string();
+  };
+  const std::string path = fact("diff_area_path");
+  const std::string damaged = fact("bytes_damaged");
+  const std::string kept = fact("kept");
+  boost::json::object object{{"operation_id", begun->to_string()},
+                             {"diff_area_path", shown(path)},
+                             {"bytes_damaged", damaged.empty() ? 0 : std::stoull(damaged)}};
+  object["kept"] = nullptr;
+  if (!kept.empty()) object["kept"] = shown(kept);
+  output.object(object);
+  output.line("the diff area is " + shown(path));
+  if (!damaged.empty()) {
+    output.line("  " + shown(damaged) + " bytes were damaged before, and are; see umbra scrub");
+  }
+  if (!kept.empty()) output.line("  kept  " + shown(kept));
+  return ExitCode::done;
 }
 
 ExitCode list_supported_volumes(Service& service, Output& output) {

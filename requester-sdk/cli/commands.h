@@ -130,12 +130,14 @@ struct ShadowStorage {
   std::string diff_volume;  // --on; empty: wherever it lies.
   MaximumSize maximum;
   bool is_volatile = false;
+  std::string destination;  // move: --to.
   std::chrono::milliseconds time_limit{3'600'000};
 };
 ExitCode list_shadowstorage(Service& service, Output& output, const ShadowStorage& arguments);
 ExitCode add_shadowstorage(Service& service, Output& output, const ShadowStorage& arguments);
 ExitCode resize_shadowstorage(Service& service, Output& output, const ShadowStorage& arguments);
 ExitCode delete_shadowstorage(Service& service, Output& output, const ShadowStorage& arguments);
+ExitCode move_shadowstorage(Service& service, Output& output, const ShadowStorage& arguments);
 ExitCode list_supported_volumes(Service& service, Output& output);
 
 // cmd_protection.cc

@@ -44,6 +44,11 @@ CLI::App* add_storage(Parser& parser, CLI::App& parent, const char* text,
     add_parsed(app, "--timeout", arguments->time_limit, parse_duration,
                "Wait no longer than this; it goes on (1h)");
   }
+  if (command == &move_shadowstorage) {
+    app->add_option("--to", arguments->destination,
+                    "A new or empty file, an empty device, or a directory")
+        ->required();
+  }
   carry_out(parser, app, arguments, command);
   return app;
 }
@@ -67,6 +72,10 @@ void add_storage_commands(Parser& parser) {
   resizing->require_subcommand(1);
   add_storage(parser, *resizing, "Change the maximum; the oldest copies go if they must",
               &resize_shadowstorage, true);
+  CLI::App* moving = add(parser.app, "move", "Keep copies in another place");
+  moving->require_subcommand(1);
+  add_storage(parser, *moving, "Move a diff area with its copies; the volume stays in use",
+              &move_shadowstorage, false);
 }
 
 std::optional<Protection::Action> parse_action(const std::vector<std::string>& words) {

@@ -47,6 +47,8 @@ class Service {
   [[nodiscard]] virtual Result<OperationId> change_maximum(const DiffAreaRef& area,
                                                            std::int64_t maximum_bytes,
                                                            bool is_volatile) = 0;
+  [[nodiscard]] virtual Result<OperationId> move_area(const DiffAreaRef& area,
+                                                      const std::string& to) = 0;
   [[nodiscard]] virtual Result<VolumeProtectionInfo> protection(const VolumeRef& volume) = 0;
   [[nodiscard]] virtual Status set_protection(const VolumeRef& volume, ProtectionLevel level) = 0;
   [[nodiscard]] virtual Result<OperationId> clear_fault(const VolumeRef& volume) = 0;

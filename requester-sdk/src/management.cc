@@ -133,6 +133,11 @@ Result<OperationId> Management::migrate_diff_areas(const DiffAreaRef& area,
   return begin(*client_->impl_->link, "migrate_diff_areas", message);
 }
 
+Result<OperationInfo> Management::query_migration_status(const VolumeRef& volume) {
+  return ask<OperationInfo>(*client_->impl_->link, "query_migration_status",
+                            rpc::ManagementVolume{provider_, volume});
+}
+
 Status Management::set_volume_protect_level(const VolumeRef& volume, ProtectionLevel level) {
   return tell(*client_->impl_->link, "set_volume_protect_level",
               rpc::SetProtectLevel{provider_, volume, level});

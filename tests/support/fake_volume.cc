@@ -352,9 +352,18 @@ Status Volume::retain(const SnapshotId& snapshot, std::int64_t until_filetime) {
 }
 
 // A lock never ends here.
-Status Volume::check_retention(const std::optional<SnapshotId>&) const {
+Status Volume::check_retention(const std::optional<SnapshotId>& newer_than) const {
+  std::uint64_t epoch = 0;
+  if (newer_than) {
+    const auto target = find(*newer_than);
+    if (!target) return fail(Errc::object_not_found, "");
+    epoch = target->epoch;
+  }
   for (const auto& record : list()) {
-    if (record.retain_until_filetime != 0) return fail(Errc::access_denied, "a retention lock");
+    if (record.epoch <= epoch && newer_than) continue;
+    if (record.retain_until_filetime == 0) continue;
+    return fail(Errc::access_denied,
+                "snapshot " + record.id.to_string() + " is under retention lock");
   }
   return {};
 }

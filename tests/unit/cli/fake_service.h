@@ -122,6 +122,10 @@ class FakeService final : public Service {
                       std::to_string(maximum_bytes) + (is_volatile ? " volatile" : ""),
                   OperationId{kOne});
   }
+  Result<OperationId> move_area(const DiffAreaRef& area, const std::string& to) override {
+    return answer("move " + area.volume.name + " " + area.diff_volume + " " + to,
+                  OperationId{kOne});
+  }
   Result<VolumeProtectionInfo> protection(const VolumeRef& volume) override {
     return answer("protection " + volume.name, state_.protection);
   }

@@ -76,6 +76,24 @@ TEST_CASE("percent are of what the diff area lies on, in whole blocks", "[cli]")
   CHECK(umbra(state, {"resize", "shadowstorage", "--for", "db", "--max", "10%"}).status == 13);
 }
 
+TEST_CASE("a diff area is moved, and what is left of the former one is named", "[cli]") {
+  auto state = one_area();
+  auto ended = operation(Errc::async_finished);
+  ended.facts = {{"volume_id", kOne.to_string()},
+                 {"diff_area_path", "/mnt/db.diff"},
+                 {"kept", "/var/db.diff: it is still being read"}};
+  state.operations = {operation(Errc::async_pending), ended};
+  const auto ran = umbra(state, {"move", "shadowstorage", "--for", "db", "--to", "/mnt", "--json"});
+  CHECK(ran.status == 0);
+  const auto value = boost::json::parse(ran.out);
+  CHECK(value.at("diff_area_path").as_string() == "/mnt/db.diff");
+  CHECK(value.at("bytes_damaged").to_number<int>() == 0);
+  CHECK(value.at("kept").as_string() == "/var/db.diff: it is still being read");
+  CHECK(state.calls == Calls{"move db  /mnt", "wait", "wait"});
+  state.operations = {operation(Errc::async_finished)};
+  CHECK(umbra(state, {"move", "shadowstorage", "--for", "db"}).status == 2);
+}
+
 TEST_CASE("without a maximum there is none, and deleting the association says so", "[cli]") {
   auto state = one_area();
   state.operations = {operation(Errc::async_finished)};

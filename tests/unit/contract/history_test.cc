@@ -217,7 +217,7 @@ TEST_CASE("a younger copy that is locked or in use keeps a volume from being rev
   const auto locked = world.refused(target);
   CHECK(locked.code == Errc::access_denied);
   CHECK(locked.context.find(second.to_string()) != std::string::npos);
-  CHECK(locked.context.find("until 2100-01-01T00:00:00Z") != std::string::npos);
+  CHECK(locked.context.find("under retention lock") != std::string::npos);
   // One that has ended, or that is not younger, is no obstacle.
   world.monitor.then = [&] { world.disk.set_revert({}); };
   REQUIRE(world.revert(second));

@@ -48,7 +48,7 @@ TEST_CASE("the host tells files, missing paths and others apart", "[cowd]") {
   CHECK(host.look_at(top / "none")->kind == PathKind::missing);
   CHECK(host.look_at(top / "none")->stands_on == facts->stands_on);
   CHECK(host.look_at(top / "file/below")->kind == PathKind::missing);
-  CHECK(host.look_at(top.path().string())->kind == PathKind::other);
+  CHECK(host.look_at(top.path().string())->kind == PathKind::directory);
   CHECK(host.look_at("/dev/null")->kind == PathKind::other);
   CHECK(host.look_at(*real + "/run/file").error().code == Errc::invalid_argument);
 }

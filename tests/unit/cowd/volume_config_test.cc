@@ -19,6 +19,8 @@ VolumeConfig sample() {
   config.snapshots_max = 512;
   config.order = 7;
   config.hosts = {VolumeId::random(), VolumeId::random()};
+  config.moving_to = "/srv/\xff moved.diff";
+  config.moving_makes = true;
   return config;
 }
 

@@ -70,6 +70,10 @@ class UMBRA_REQUESTER_EXPORT Management {
   [[nodiscard]] Result<OperationId> migrate_diff_areas(const DiffAreaRef& area,
                                                        const std::string& new_diff_volume);
 
+  /// QueryMigrationStatus: of the last move of the volume's diff area that the provider knows of.
+  /// Errors: object_not_found (no such volume; none since the provider was started).
+  [[nodiscard]] Result<OperationInfo> query_migration_status(const VolumeRef& volume);
+
   [[nodiscard]] Status set_volume_protect_level(const VolumeRef& volume, ProtectionLevel level);
   [[nodiscard]] Result<VolumeProtectionInfo> get_volume_protect_level(const VolumeRef& volume);
   [[nodiscard]] Result<OperationId> clear_volume_protect_fault(const VolumeRef& volume);
