@@ -6,6 +6,7 @@
 
 #include "engine/coordinator/snapshot_set.h"
 #include "engine/daemon/server.h"
+#include "umbra/caller.h"
 
 namespace umbra::daemon {
 
@@ -66,7 +67,8 @@ void ProviderLink::closed() {
 }
 
 void ProviderLink::call_raw(const std::string& method, Json params, coord::milliseconds limit,
-                            std::function<void(Result<Json>)> done) {
+                            std::function<void(Result<Json>)> done, const std::string& caller) {
+  if (params.is_object()) params.get_object()["caller"] = printable(caller, kCallerBytesMax);
   channel_->call(method, std::move(params), limit,
                  [self = shared_from_this(), done = std::move(done)](Result<Json> result) {
                    if (!result && result.error().code == kLost) self->lost_ = true;

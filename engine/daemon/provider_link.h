@@ -31,24 +31,26 @@ class ProviderLink final : public Role, public std::enable_shared_from_this<Prov
   [[nodiscard]] const ProviderProperties& properties() const noexcept { return properties_; }
   [[nodiscard]] bool is_open() const noexcept { return !lost_ && channel_->is_open(); }
 
-  /// Any method, its reply as it is. kLost when the connection ended, kLate after `limit`.
+  /// Any method, its reply as it is. kLost when the connection ended, kLate after `limit`. The
+  /// provider is told for whom: `caller`, whatever the params say.
   void call_raw(const std::string& method, Json params, coord::milliseconds limit,
-                std::function<void(Result<Json>)> done);
+                std::function<void(Result<Json>)> done, const std::string& caller = kSelf);
   /// "provider." and `member` of umbra::Provider. Errors are those of the contract; else
   /// unexpected_provider_error. The context names provider and call.
   template <class Answer, class Request>
   void call(const std::string& member, const Request& request, coord::milliseconds limit,
-            std::function<void(Result<Answer>)> done) {
-    call_raw("provider." + member, rpc::encode(request), limit,
-             [self = shared_from_this(), member, done = std::move(done)](Result<Json> result) {
-               if (!result)
-                 return done(tl::unexpected<Error>(self->mapped(member, result.error())));
-               auto answer = rpc::decode<Answer>(*result);
-               if (!answer)
-                 return done(tl::unexpected<Error>(
-                     self->mapped(member, {Errc::protocol_violation, answer.error().context})));
-               done(std::move(answer));
-             });
+            std::function<void(Result<Answer>)> done, const std::string& caller = kSelf) {
+    call_raw(
+        "provider." + member, rpc::encode(request), limit,
+        [self = shared_from_this(), member, done = std::move(done)](Result<Json> result) {
+          if (!result) return done(tl::unexpected<Error>(self->mapped(member, result.error())));
+          auto answer = rpc::decode<Answer>(*result);
+          if (!answer)
+            return done(tl::unexpected<Error>(
+                self->mapped(member, {Errc::protocol_violation, answer.error().context})));
+          done(std::move(answer));
+        },
+        caller);
   }
   /// Aborts a set; nobody waits for it.
   void abort_set(const SnapshotSetId& set);
@@ -57,6 +59,8 @@ class ProviderLink final : public Role, public std::enable_shared_from_this<Prov
   void end_session(const SessionId& session);
 
  private:
+  static constexpr const char* kSelf = "umbrad";
+
   void take_event(const Json& params);
   [[nodiscard]] Error mapped(const std::string& member, const Error& error) const;
   void register_provider(const Json& params, const Reply& reply);

@@ -49,9 +49,10 @@ void ask_all(Server& server, const std::string& member, const Request& request,
 // unless nobody does. Kept alive by the call that is under way.
 class Deletion : public std::enable_shared_from_this<Deletion> {
  public:
-  Deletion(Server& server, rpc::DeleteSnapshots request, Reply reply)
+  Deletion(Server& server, rpc::DeleteSnapshots request, std::string caller, Reply reply)
       : server_(server),
         request_(request),
+        caller_(std::move(caller)),
         reply_(std::move(reply)),
         providers_(server.connected_providers()) {}
 
@@ -61,7 +62,8 @@ class Deletion : public std::enable_shared_from_this<Deletion> {
         "delete_snapshots", request_, server_.limits().provider_delete,
         [self = shared_from_this()](const Result<rpc::DeletedSnapshots>& answer) {
           self->answered(answer);
-        });
+        },
+        caller_);
   }
 
  private:
@@ -88,6 +90,7 @@ class Deletion : public std::enable_shared_from_this<Deletion> {
 
   Server& server_;
   rpc::DeleteSnapshots request_;
+  std::string caller_;
   Reply reply_;
   std::vector<std::shared_ptr<ProviderLink>> providers_;
   std::size_t next_ = 0;
@@ -132,7 +135,7 @@ void RequesterSession::delete_snapshots(const Json& params, const Reply& reply) 
   if (!message) return;
   if (message->type != ObjectType::snapshot && message->type != ObjectType::snapshot_set)
     return reply.error({Errc::invalid_argument, "type: a snapshot (3) or a set (2)"});
-  std::make_shared<Deletion>(server_, *message, reply)->step();
+  std::make_shared<Deletion>(server_, *message, peer_.describe(), reply)->step();
 }
 
 void RequesterSession::list_providers(const Json&, const Reply& reply) {
@@ -238,11 +241,13 @@ void RequesterSession::pass_to(const std::shared_ptr<ProviderLink>& link, const 
                                const Json& params, const Reply& reply) {
   const auto name = printable(link->properties().name);
   link->call_raw(
-      method, params, server_.limits().provider_admin, [reply, name](Result<Json> result) {
+      method, params, server_.limits().provider_admin,
+      [reply, name](Result<Json> result) {
         if (!result && (result.error().code == kLost || result.error().code == kLate))
           result = fail(Errc::provider_not_registered, "provider '" + name + "' did not answer");
         reply.deliver(std::move(result));
-      });
+      },
+      peer_.describe());
 }
 
 }  // namespace umbra::daemon

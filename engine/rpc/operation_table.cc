@@ -8,6 +8,8 @@
 #include <thread>
 #include <utility>
 
+#include "umbra/caller.h"
+
 namespace umbra::rpc {
 
 struct OperationTable::Watch::State {
@@ -54,7 +56,10 @@ class OperationTable::Impl {
     }
     for (const auto& one : forgotten) one->thread.join();
     try {
-      entry->thread = std::thread([this, entry, work = std::move(work)] { run(entry, work); });
+      entry->thread = std::thread([this, entry, work = std::move(work), caller = current_caller()] {
+        const CallerScope scope(caller);
+        run(entry, work);
+      });
     } catch (const std::system_error&) {
       const std::lock_guard lock(mutex_);
       std::erase(entries_, entry);

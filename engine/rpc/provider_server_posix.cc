@@ -20,6 +20,7 @@
 #include "engine/rpc/connection.h"
 #include "engine/rpc/management_calls.h"
 #include "engine/rpc/provider_server.h"
+#include "umbra/caller.h"
 
 namespace umbra::rpc {
 namespace {
@@ -34,6 +35,13 @@ constexpr std::size_t kEventsAtATime = 64;
 bool is_urgent(const std::string& method) {
   return method == "provider.abort_snapshots" || method == "provider.release_hold" ||
          method == "provider.end_session";
+}
+
+std::string caller_of(const Json& params) {
+  const auto* object = params.if_object();
+  const auto* caller = object != nullptr ? object->if_contains("caller") : nullptr;
+  if (caller == nullptr || !caller->is_string()) return {};
+  return printable(std::string_view(caller->get_string()), kCallerBytesMax);
 }
 
 // Signals are the program's; threads started meanwhile inherit the mask.
@@ -201,6 +209,7 @@ class ProviderServer::Impl {
     asio::thread_pool& pool = is_urgent(call.method) ? *urgent_ : *pool_;
     asio::post(pool, [this, call = std::move(call)]() mutable {
       if (call.connection != connections_.load()) return drop(std::move(call));
+      const CallerScope scope(caller_of(call.params));
       const auto extra = methods_.find(call.method);
       Result<Json> result =
           extra != methods_.end() ? extra->second(call.params)

@@ -232,7 +232,8 @@ Status SystemProvider::Management::add_diff_area(const DiffAreaRef& area,
     return fail(Errc::object_already_exists, name + " has copies; change its maximum instead");
   }
   const std::uint64_t bytes = store_maximum(maximum_bytes);
-  if (const auto set = volume->set_diff_maximum(bytes); !set) return fail(set.error(), name);
+  if (const auto set = volume->set_diff_maximum(bytes, asked_by()); !set)
+    return fail(set.error(), name);
   if (const auto kept = volume->keep_association({bytes, true}); !kept) {
     return fail(kept.error(), name);
   }
@@ -262,7 +263,7 @@ Status SystemProvider::Management::change_diff_area_maximum_size(const DiffAreaR
   monitor.say("making what is kept fit");
   const std::int64_t bytes = maximum_bytes == kAssocRemove ? kAssocNoMaxSpace : maximum_bytes;
   cow::Association association = volume->kept_association();
-  const auto set = volume->set_diff_maximum(store_maximum(bytes));
+  const auto set = volume->set_diff_maximum(store_maximum(bytes), asked_by());
   if (!set) return fail(set.error(), name);
   for (const auto& snapshot : set->deleted) {
     monitor.fact("deleted_snapshot", snapshot.to_string());

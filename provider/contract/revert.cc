@@ -144,7 +144,7 @@ Status SystemProvider::Management::begin_revert(const EntryPtr& entry,
     claim = std::move(*claimed);
   }
   if (Status away = withdraw_younger(*store, younger, force_dismount); !away) return away;
-  if (const Status begun = store->begin_revert(target.id, "umbra-cowd, asked to revert"); !begun) {
+  if (const Status begun = store->begin_revert(target.id, asked_by()); !begun) {
     provider_.surface_created_of(*store);
     return fail(begun.error(), "volume '" + name + "'");
   }

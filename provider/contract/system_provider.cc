@@ -610,7 +610,7 @@ void SystemProvider::discard(const SetPtr& set, const Error& cause) noexcept {
     const auto& snapshot = member.request.snapshot_id;
     Status status = withdraw(snapshot, true);
     if (status)
-      status = member.entry->volume->remove(snapshot, true, {cow::Removal::set_failed, {}});
+      status = member.entry->volume->remove(snapshot, true, {cow::Removal::set_failed, asked_by()});
     if (status) {
       ++removed;
     } else if (status.error().code != Errc::object_not_found) {

@@ -241,6 +241,8 @@ class SystemProvider final : public Provider {
                                    const cow::RemovalCause& cause = {});
   void trim_client_accessible(const Set& set);
   void tell(const Entry& entry, ProviderEvent event) const;
+  /// For audits: on whose behalf this thread works.
+  [[nodiscard]] static std::string asked_by();
   void remove_released(const std::function<bool(const SessionId&)>& is_over) noexcept;
   void recover_sets();
   void surface_created();

@@ -9,6 +9,7 @@
 #include "provider/contract/set_recovery.h"
 #include "provider/contract/system_provider.h"
 #include "provider/contract/system_provider_state.h"
+#include "umbra/caller.h"
 
 namespace umbra::contract {
 
@@ -169,6 +170,11 @@ Result<std::vector<VolumeProperties>> SystemProvider::list_volumes() {
   return volumes;
 }
 
+std::string SystemProvider::asked_by() {
+  const std::string& caller = current_caller();
+  return caller.empty() ? "umbra-cowd" : caller;
+}
+
 // --- copies
 // -----------------------------------------------------------------------------------------
 
@@ -321,7 +327,7 @@ DeleteReport SystemProvider::delete_snapshots(const Guid& id, ObjectType type, b
     return report;
   }
   for (const auto& copy : copies) {
-    const auto removed = remove_copy(copy, force);
+    const auto removed = remove_copy(copy, force, {cow::Removal::requested, asked_by()});
     if (!removed) {
       report.not_deleted = copy.record.id;
       report.status = fail(removed.error(), "shadow copy " + copy.record.id.to_string());
@@ -386,7 +392,10 @@ void SystemProvider::remove_released(
     return is_auto_release(record.attributes) && is_over(record.session_id);
   });
   for (const auto& copy : copies) {
-    const auto removed = remove_copy(copy, true, {cow::Removal::session_ended, {}});
+    const auto removed =
+        remove_copy(copy, true,
+                    {cow::Removal::session_ended,
+                     "umbra-cowd: session " + copy.record.session_id.to_string() + " is over"});
     if (removed) {
       log_.info("auto-release copy was deleted", {{"set", copy.record.set_id.to_string()},
                                                   {"snapshot", copy.record.id.to_string()}});
@@ -440,7 +449,9 @@ void SystemProvider::recover_sets() {
       auto* volume = copy->entry->volume.get();
       if (volume == nullptr) continue;
       status = confirm ? volume->confirm(action.snapshot)
-                       : volume->remove(action.snapshot, true, {cow::Removal::recovery, {}});
+                       : volume->remove(
+                             action.snapshot, true,
+                             {cow::Removal::recovery, "umbra-cowd: its set was never created"});
     }
     if (status) {
       log_.info(

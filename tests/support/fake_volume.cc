@@ -215,7 +215,7 @@ Status Volume::confirm(const SnapshotId& snapshot) {
   return {};
 }
 
-Status Volume::remove(const SnapshotId& snapshot, bool force, const RemovalCause& /*cause*/) {
+Status Volume::remove(const SnapshotId& snapshot, bool force, const RemovalCause& cause) {
   auto& disk = impl_->disk;
   if (auto status = disk.step("remove"); !status) return status;
   const std::lock_guard lock(disk.mutex_);
@@ -223,6 +223,7 @@ Status Volume::remove(const SnapshotId& snapshot, bool force, const RemovalCause
   if (stored == nullptr) return fail(Errc::object_not_found, "");
   if (!force && stored->open.use_count() > 1) return fail(Errc::volume_in_use, "open");
   disk.table_.erase(disk.table_.begin() + (stored - disk.table_.data()));
+  disk.removed_for = cause;
   return {};
 }
 

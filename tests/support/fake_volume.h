@@ -51,6 +51,8 @@ class FakeDisk final : public block::ResizableDevice {
 
   /// What statistics() and set_diff_maximum() know: each copy takes `copy_bytes`.
   std::uint64_t copy_bytes = 1U << 20U;
+  /// Of the last remove() that a caller or a lower maximum asked for.
+  cow::RemovalCause removed_for;
   /// What protection() says; set_protection_level() and clear_protection_fault() change it.
   cow::Protection protection;
   std::int64_t longest_retention_seconds = 0;  // As set_retention() left it.

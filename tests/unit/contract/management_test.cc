@@ -7,6 +7,7 @@
 #include "tests/support/catch.h"
 #include "tests/support/contract_doubles.h"
 #include "tests/support/fake_volume.h"
+#include "umbra/caller.h"
 #include "umbra/diff_area_management.h"
 
 namespace {
@@ -47,6 +48,18 @@ class NotingMonitor final : public OperationMonitor {
   std::vector<OperationFact> facts;
 };
 
+class FakeDiffAreas final : public DiffAreas {
+ public:
+  Result<Moved> move(const VolumeId& volume, const std::string& to,
+                     const Progress& progress) override {
+    moved = volume;
+    if (!progress(1, 2)) return fail(Errc::async_cancelled, "as asked");
+    if (to == "/full") return fail(Errc::insufficient_storage, "too small");
+    return Moved{to, {0x801}, 2, 7, "/var/db.diff: busy"};
+  }
+  VolumeId moved;
+};
+
 struct World {
   explicit World(std::uint32_t client_accessible_max = kClientAccessibleMaxDefault,
                  std::int64_t longest_retention_seconds = 0) {
@@ -54,6 +67,7 @@ struct World {
     options.live_users = [this](const VolumeId&) { return users; };
     options.machine_name = "host";
     options.diff_volumes = &places;
+    options.diff_areas = &movers;
     options.diff_bytes_min = 1 << 20;
     options.client_accessible_max = client_accessible_max;
     options.on_event = [this](ProviderEvent event) { told.push_back(std::move(event)); };
@@ -110,6 +124,7 @@ struct World {
   FakeSurfaces surfaces{events};
   FakeDisk disk{"db", &events};
   FakeDiffVolumes places;
+  FakeDiffAreas movers;
   SystemProviderOptions options;
   std::unique_ptr<SystemProvider> provider;
   VolumeRef volume;
@@ -351,6 +366,47 @@ TEST_CASE("a change at another place than the area's is refused", "[contract]") 
       {world.volume, "/home"}, 5 * kMiB, false, world.monitor);
   REQUIRE_FALSE(changed);
   CHECK(changed.error().code == Errc::object_not_found);
+}
+
+TEST_CASE("a moved diff area is known by its new place", "[contract]") {
+  World world;
+  DiffAreaManagement& management = world.management();
+  CHECK(management.migrate_diff_areas({world.volume, "/home"}, "/x", world.monitor).error().code ==
+        Errc::object_not_found);
+  CHECK(management.migrate_diff_areas({world.volume, ""}, "/full", world.monitor).error().code ==
+        Errc::insufficient_storage);
+  CHECK(world.area().diff_area_path == "/var/db.diff");
+  world.monitor.facts.clear();
+  REQUIRE(management.migrate_diff_areas({world.volume, "/var"}, "/mnt/db.diff", world.monitor));
+  CHECK(world.movers.moved == world.disk.id);
+  CHECK(world.area().diff_area_path == "/mnt/db.diff");
+  CHECK(world.area().diff_volume == "/");
+  std::vector<std::string> facts;
+  for (const auto& fact : world.monitor.facts) facts.push_back(fact.name + "=" + fact.value);
+  CHECK(facts == std::vector<std::string>{"volume_id=" + world.disk.id.to_string(),
+                                          "diff_area_path=/mnt/db.diff", "bytes_damaged=7",
+                                          "kept=/var/db.diff: busy"});
+  REQUIRE(world.told.size() == 1);
+  CHECK(world.told[0].name == "diff_area_moved");
+}
+
+TEST_CASE("whoever has copies deleted is named to the store", "[contract]") {
+  World world;
+  const auto first = world.take();
+  (void)world.take();
+  (void)world.take();
+  {
+    const CallerScope caller("uid 7 pid 8 (x)");
+    REQUIRE(world.provider->delete_snapshots(first, ObjectType::snapshot, false).status);
+    CHECK(world.disk.removed_for.who == "uid 7 pid 8 (x)");
+    CHECK(world.disk.removed_for.reason == cow::Removal::requested);
+    REQUIRE(world.change(kMiB));
+    CHECK(world.disk.removed_for.who == "uid 7 pid 8 (x)");
+    CHECK(world.disk.removed_for.reason == cow::Removal::shrunk);
+  }
+  const auto last = world.copies().front();
+  REQUIRE(world.provider->delete_snapshots(last, ObjectType::snapshot, false).status);
+  CHECK(world.disk.removed_for.who == "umbra-cowd");
 }
 
 TEST_CASE("what VSS reserves is not offered", "[contract]") {

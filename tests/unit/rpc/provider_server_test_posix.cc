@@ -10,6 +10,7 @@
 #include "tests/support/catch.h"
 #include "tests/support/memory_provider.h"
 #include "tests/support/temp_dir.h"
+#include "umbra/caller.h"
 
 namespace {
 
@@ -218,11 +219,12 @@ class NotingManagement final : public DiffAreaManagement {
   Result<std::uint64_t> get_min_diff_area_size() override { return std::uint64_t{1} << 60U; }
   Status add_diff_area(const DiffAreaRef& area, std::int64_t maximum_bytes) override {
     added = area.volume.name + "@" + area.diff_volume + "=" + std::to_string(maximum_bytes);
+    caller = current_caller();
     return {};
   }
   Status change_diff_area_maximum_size(const DiffAreaRef&, std::int64_t, bool,
                                        OperationMonitor& monitor) override {
-    monitor.fact("deleted_snapshot", "x");
+    monitor.fact("deleted_snapshot", current_caller());
     while (monitor.progress(1, 2)) {
     }
     return fail(Errc::async_cancelled, "as asked");
@@ -291,6 +293,7 @@ class NotingManagement final : public DiffAreaManagement {
   }
 
   std::string added;
+  std::string caller;  // Of add_diff_area().
 };
 
 TEST_CASE("management is served, and what is not offered says so") {
@@ -443,13 +446,39 @@ TEST_CASE("a long management call is an operation that is waited for and cancell
   REQUIRE(ended);
   CHECK(ended->status == Errc::async_cancelled);
   CHECK(ended->subject == "data");
-  CHECK(ended->facts.size() == 1);
+  REQUIRE(ended->facts.size() == 1);
+  CHECK(ended->facts.front().value.empty());  // umbrad said nobody's name.
   const auto list = umbrad.call("management.operations", {});
   REQUIRE(list);
   CHECK(decode<OperationList>(*list)->operations.size() == 1);
   operation.operation_id = OperationId::random();
   CHECK(umbrad.call("management.wait_operation", encode(operation)).error().code ==
         Errc::object_not_found);
+}
+
+TEST_CASE("a call is served for the caller that umbrad names, and so is its operation") {
+  World world;
+  NotingManagement management;
+  world.provider.set_management(&management);
+  world.start();
+  auto& umbrad = world.coordinator;
+  Json params = encode(ManagementDiffArea{});
+  params.as_object()["caller"] = "uid 7 pid 8 (a\nb)";
+  REQUIRE(umbrad.call("management.add_diff_area", params));
+  CHECK(management.caller.find("uid 7 pid 8 (a") == 0);
+  CHECK(management.caller.find('\n') == std::string::npos);
+  const auto begun = umbrad.call("management.change_diff_area_maximum_size", params);
+  REQUIRE(begun);
+  ProviderOperation operation;
+  operation.operation_id = decode<StartedProviderOperation>(*begun)->operation_id;
+  REQUIRE(umbrad.call("management.cancel_operation", encode(operation)));
+  operation.time_limit_ms = 60'000;
+  const auto ended = umbrad.call("management.wait_operation", encode(operation));
+  REQUIRE(ended);
+  CHECK(decode<OperationInfo>(*ended)->facts.front().value == management.caller);
+  // The next call is somebody else's, or nobody's.
+  REQUIRE(umbrad.call("management.add_diff_area", encode(ManagementDiffArea{})));
+  CHECK(management.caller.empty());
 }
 
 TEST_CASE("a provider that stops ends its operations") {

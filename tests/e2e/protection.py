@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Protection level "snapshot" through the real programs: the copies stay, the volume goes offline until
+somebody clears the fault; and the audit says who had a copy deleted."""
+
+import os
+import re
+import signal
+import sys
+
+import harness
+from harness import expect, require_programs, run_command, wait_until
+
+MIB = 1 << 20
+
+
+def fill(world, uri, number, check=True):
+    """Every byte of the volume is overwritten; whether that worked."""
+    image = world.path(f"fill{number}.raw")
+    with open(image, "wb") as file:
+        for _ in range(48):
+            file.write(os.urandom(1) * MIB)
+    return run_command("nbdcopy", image, uri, check=check).returncode == 0
+
+
+def content(world, uri):
+    path = world.path("read.raw")
+    run_command("nbdcopy", uri, path)
+    with open(path, "rb") as file:
+        return file.read()
+
+
+def protection(world):
+    return world.umbra("protection", "db")
+
+
+def full_at_level_snapshot(world):
+    """The diff area is full: the volume fails, its copy reads on, also after kill -9; cleared, it works."""
+    require_programs("nbdcopy")
+    world.start_daemons()
+    volume = world.attach("db", 48, "--expose", "nbd")
+    uri = volume["nbd_uri"]
+    expect(fill(world, uri, 0), "the first content")
+    before = content(world, uri)
+    expect(world.umbra("protection", "db", "set", "snapshot", check=False) is None, "an automatic association")
+    world.umbra("resize", "shadowstorage", "--for", "db", "--max", "40M")
+    world.umbra("protection", "db", "set", "snapshot")
+    made = world.umbra("create", "shadow", "db", "--context", "nas-rollback")
+    copy = made["snapshots"][0]
+    expect(not fill(world, uri, 1, check=False), "more was overwritten than the diff area can keep")
+    state = protection(world)
+    expect(state["offline"] and state["fault"] == "VSS_PROTECTION_FAULT_DIFF_AREA_FULL", f"{state}")
+    expect(state["level"] == "VSS_PROTECTION_LEVEL_SNAPSHOT", f"{state}")
+    expect(content(world, copy["nbd_uri"]) == before, "the copy changed")
+    expect(run_command("nbdcopy", uri, world.path("x"), check=False).returncode != 0, "the live volume answers")
+    expect(world.umbra("protection", "db", "set", "original", check=False) is None, "lowered while it is offline")
+
+    pid = wait_until(world.cowd_pid, "umbra-cowd runs")
+    os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: world.cowd_pid() not in (None, pid), "the guardian starts a successor")
+    wait_until(world.provider_connected, "umbra-cowd is registered again")
+    state = protection(world)
+    expect(state["offline"] and state["fault"] == "VSS_PROTECTION_FAULT_DIFF_AREA_FULL", f"after a kill: {state}")
+    expect(content(world, copy["nbd_uri"]) == before, "the copy changed with the kill")
+
+    world.umbra("resize", "shadowstorage", "--for", "db", "--max", "300M")
+    world.umbra("protection", "db", "clear")
+    state = protection(world)
+    expect(not state["offline"] and state["fault"] == "VSS_PROTECTION_FAULT_NONE", f"{state}")
+    expect(fill(world, uri, 2), "the volume works again")
+    expect(content(world, copy["nbd_uri"]) == before, "the copy changed after the clear")
+    told = [e["event_id"] for e in world.umbra("list", "events")["events"] if e["name"] == "protection_fault"]
+    expect(told == [83], f"events: {told}")
+
+    world.umbra("protection", "db", "set", "original")
+    world.umbra("create", "shadow", "db", "--context", "nas-rollback")
+    fill(world, uri, 3)
+    deleted = world.umbra("resize", "shadowstorage", "--for", "db", "--max", "100M")["deleted_snapshots"]
+    expect(deleted == [copy["snapshot_id"]], f"{deleted}")
+    (left,) = world.umbra("list", "shadows")["snapshots"]
+    world.umbra("delete", "shadows", left["snapshot_id"])
+    lines = open(os.path.join(world.state_dir, "audit.log"), encoding="utf-8").read().splitlines()
+    who = r'who="uid 0 pid \d+ \(umbra [^)]*\)"'
+    for snapshot, reason in ((copy["snapshot_id"], "shrunk"), (left["snapshot_id"], "requested")):
+        (line,) = [one for one in lines if "snapshot_deleted" in one and snapshot in one]
+        expect(f"reason={reason}" in line and re.search(who, line), line)
+    expect(any("protection_fault" in one for one in lines), "no line about the fault")
+    expect(any("protection_cleared" in one for one in lines), "no line about its end")
+    world.umbra("detach", "db")
+
+
+CASES = {case.__name__: case for case in (full_at_level_snapshot,)}
+
+if __name__ == "__main__":
+    sys.exit(harness.run(CASES))
