@@ -190,6 +190,7 @@ Status Daemon::Parts::open_volumes(const DaemonOptions& options) {
   store_options.log = &sink;
   store_options.events = audit.get();
   store_options.engine = options.io_engine;
+  store_options.thresholds = options.thresholds;
   stores = std::make_unique<FileStores>(store_options);
   volumes = std::make_unique<VolumeManager>(
       VolumeManager::Ports{*host, *stores, *front_ends, *registry, *state, sink});

@@ -13,6 +13,7 @@
 
 #include <chrono>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "engine/platform/file_device.h"
@@ -31,6 +32,8 @@ struct DaemonOptions {
   std::uint64_t diff_bytes_min = 0;  // 0: the store's own.
   std::uint32_t client_accessible_max = 64;
   cow::RetentionPolicy retention;
+  /// When volumes tell that their diff areas fill up; nothing: as each of them has it.
+  std::optional<cow::ThresholdPercents> thresholds;
   FileEngine io_engine = FileEngine::automatic;
 };
 

@@ -185,6 +185,10 @@ Result<OpenedStore> open_parts(const OpenStore& request, const FileStoresOptions
   open.origin_moved = request.origin_moved;
   auto volume = cow::Volume::open(*origin, *diff, open);
   if (!volume) return fail(volume.error(), "the diff area " + request.diff_area_path);
+  if (options.thresholds) {
+    const Status set = (*volume)->set_thresholds(*options.thresholds);
+    if (!set) return fail(set.error(), "the thresholds of " + request.diff_area_path);
+  }
   auto parts = std::make_shared<Parts>();
   parts->origin = std::move(origin);
   parts->diff = std::move(diff);

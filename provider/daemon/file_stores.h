@@ -10,6 +10,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 
 #include "engine/platform/file_device.h"
 #include "engine/platform/log.h"
@@ -23,6 +24,8 @@ struct FileStoresOptions {
   cow::LostStore* lost_store = nullptr;  // Outlives every store; null: none.
   Log* log = nullptr;                    // Outlives every store; null: none.
   cow::EventSink* events = nullptr;      // Outlives every store; null: none.
+  /// When volumes tell that their diff areas fill up; nothing: as each of them has it.
+  std::optional<cow::ThresholdPercents> thresholds;
   /// io_uring that is not to be had is replaced by threads, with a warning in the log.
   FileEngine engine = FileEngine::automatic;
 };

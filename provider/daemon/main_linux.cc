@@ -7,10 +7,12 @@
 // with --guardian-fd: whoever serves a volume must not be the one who freezes it.
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <csignal>
 #include <filesystem>
 #include <iostream>
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -43,12 +45,29 @@ struct Arguments {
   std::uint64_t diff_mib_min = 0;
   std::uint32_t client_accessible_max = contract::kClientAccessibleMaxDefault;
   cow::RetentionPolicy retention;
+  std::vector<unsigned> thresholds;
   FileEngine io_engine = FileEngine::automatic;
 };
 
 int complain(const Error& error) {
   std::cerr << "umbra-cowd: " << error.to_string() << "\n";
   return 1;
+}
+
+// One to three, ascending; what is left out is the last one again, which counts once.
+Result<std::optional<cow::ThresholdPercents>> thresholds_of(const std::vector<unsigned>& given) {
+  cow::ThresholdPercents percents{};
+  if (given.empty()) return std::optional<cow::ThresholdPercents>();
+  const bool good = given.size() <= percents.size() && std::is_sorted(given.begin(), given.end()) &&
+                    given.front() > 0 && given.back() <= 100;
+  if (!good) {
+    return fail(Errc::invalid_argument,
+                "--thresholds: one to three percents, 1 to 100, in ascending order");
+  }
+  for (std::size_t i = 0; i < percents.size(); ++i) {
+    percents[i] = static_cast<std::uint8_t>(given[std::min(i, given.size() - 1)]);
+  }
+  return std::optional(percents);
 }
 
 // The run directory, made and without links; the others follow from it.
@@ -86,7 +105,8 @@ int run_under_guardian(const Arguments& arguments, const std::vector<std::string
   return complain(become_guardian({arguments.run_dir, arguments.log_file, words}));
 }
 
-int serve(const Arguments& arguments, LogLevel level) {
+int serve(const Arguments& arguments, LogLevel level,
+          const std::optional<cow::ThresholdPercents>& thresholds) {
   const std::vector<std::string> missing = protect_process();
   block_signals();
   auto sink = SpdlogLog::open({.file = arguments.log_file, .level = level});
@@ -104,6 +124,7 @@ int serve(const Arguments& arguments, LogLevel level) {
   options.diff_bytes_min = arguments.diff_mib_min << 20U;
   options.client_accessible_max = arguments.client_accessible_max;
   options.retention = arguments.retention;
+  options.thresholds = thresholds;
   options.drill_hold = std::chrono::milliseconds(arguments.drill_hold_ms);
   if (arguments.drill_hold_ms > 0) {
     log.warning("every write hold is stretched, for a drill", {{"ms", arguments.drill_hold_ms}});
@@ -161,6 +182,10 @@ int main(int argc, char** argv) {
   app.add_option("--retention-reserve", arguments.retention.reserve_bytes,
                  "While a copy is locked, bytes of the diff area's maximum that new copies leave "
                  "free (0)");
+  app.add_option("--thresholds", arguments.thresholds,
+                 "Percents of its maximum at which a filling diff area is told: one to three, "
+                 "ascending (default: as each volume has it, at first 80,90,95)")
+      ->delimiter(',');
   app.add_option("--guardian-fd", arguments.guardian_fd,
                  "Given by umbra-guardian; without it umbra-cowd starts one and becomes its child");
   app.add_option("--drill-hold-ms", arguments.drill_hold_ms,
@@ -176,9 +201,14 @@ int main(int argc, char** argv) {
     (void)complain(level.error());
     return 2;
   }
+  const auto thresholds = thresholds_of(arguments.thresholds);
+  if (!thresholds) {
+    (void)complain(thresholds.error());
+    return 2;
+  }
   if (const Status settled = settle_directories(arguments); !settled) {
     return complain(settled.error());
   }
   if (arguments.guardian_fd < 0) return run_under_guardian(arguments, words);
-  return serve(arguments, *level);
+  return serve(arguments, *level, *thresholds);
 }
