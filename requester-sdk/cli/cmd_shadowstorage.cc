@@ -16,6 +16,10 @@ std::string maximum_text(std::int64_t bytes) {
   return bytes == kAssocNoMaxSpace ? "UNBOUNDED" : bytes_text(static_cast<std::uint64_t>(bytes));
 }
 
+std::uint64_t part_of(std::uint64_t bytes, std::uint64_t percent) {
+  return bytes / 100 * percent / kGranuleBytes * kGranuleBytes;
+}
+
 // What percent are of: the diff volume that the area lies on.
 Result<std::uint64_t> host_bytes(Service& service, const DiffAreaRef& area) {
   const auto areas = service.diff_areas(area.volume);
@@ -38,7 +42,7 @@ Result<std::int64_t> maximum_of(Service& service, const DiffAreaRef& area,
   if (maximum.unit == MaximumSize::Unit::percent) {
     const auto whole = host_bytes(service, area);
     if (!whole) return fail(whole.error());
-    bytes = *whole / 100 * maximum.number / kGranuleBytes * kGranuleBytes;
+    bytes = part_of(*whole, maximum.number);
   }
   return static_cast<std::int64_t>(bytes);
 }
@@ -73,7 +77,31 @@ ExitCode change(Service& service, Output& output, const ShadowStorage& arguments
   return ExitCode::done;
 }
 
+// Whether `path` is `directory` or below it.
+bool is_within(const std::string& path, const std::string& directory) {
+  if (directory == "/" || path == directory) return true;
+  return path.starts_with(directory) && path[directory.size()] == '/';
+}
+
 }  // namespace
+
+Result<std::uint64_t> maximum_at(Service& service, const std::string& path,
+                                 const MaximumSize& maximum) {
+  if (maximum.unit == MaximumSize::Unit::unbounded) return 0;
+  if (maximum.unit == MaximumSize::Unit::bytes) return maximum.number;
+  const auto volumes = service.diff_volumes({});
+  if (!volumes) return fail(volumes.error());
+  const DiffVolumeProp* found = nullptr;
+  for (const auto& volume : *volumes) {
+    if (!is_within(path, volume.diff_volume)) continue;
+    const bool nearer = found == nullptr || volume.diff_volume.size() > found->diff_volume.size();
+    if (nearer) found = &volume;
+  }
+  // Never 0, which would mean no bound.
+  if (found != nullptr) return std::max(kGranuleBytes, part_of(found->total_bytes, maximum.number));
+  return fail(Errc::object_not_found,
+              "what the diff area would lie on is not known; name the maximum in bytes");
+}
 
 ExitCode list_shadowstorage(Service& service, Output& output, const ShadowStorage& arguments) {
   VolumeRef volume;

@@ -125,6 +125,10 @@ struct MaximumSize {
   Unit unit = Unit::unbounded;
   std::uint64_t number = 0;
 };
+/// The same for a diff area that is to be made at `path`, an absolute one; 0: no bound. Errors:
+/// object_not_found (what it would lie on is not known).
+[[nodiscard]] Result<std::uint64_t> maximum_at(Service& service, const std::string& path,
+                                               const MaximumSize& maximum);
 struct ShadowStorage {
   std::string volume;       // --for; list: empty: of all.
   std::string diff_volume;  // --on; empty: wherever it lies.

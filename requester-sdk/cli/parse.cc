@@ -80,6 +80,11 @@ void add_creation_options(CLI::App* app, const std::shared_ptr<CreateShadow>& ar
              "Wait this long for another set that is being created (default: not at all)");
 }
 
+std::optional<MaximumSize> parse_attach_maximum(const std::string& text) {
+  if (text == "0") return MaximumSize{};
+  return parse_maximum(text);
+}
+
 void add_volume_commands(Parser& parser) {
   auto attaching = std::make_shared<requester::AttachOptions>();
   auto chunk = std::make_shared<std::uint64_t>(attaching->chunk_bytes);
@@ -94,8 +99,9 @@ void add_volume_commands(Parser& parser) {
   add_parsed(attach_app, "--chunk", *chunk, parse_bytes, "Unit of copying: 4K to 1M (16K)");
   add_parsed(attach_app, "--diff-size", attaching->diff_initial_bytes, parse_bytes,
              "Initial size of the diff area, e.g. 1G");
-  add_parsed(attach_app, "--diff-max", attaching->diff_maximum_bytes, parse_bytes,
-             "Maximum size of the diff area; 0: unbounded (default)");
+  auto maximum = std::make_shared<MaximumSize>();
+  add_parsed(attach_app, "--diff-max", *maximum, parse_attach_maximum,
+             "Of the diff area: 20G, 10% of what it lies on, UNBOUNDED or 0 (default)");
   attach_app->add_option("--snapshots-max", attaching->snapshots_max,
                          "Refuse more copies of the volume than this, e.g. 512 as VSS; 0: as many "
                          "as the diff area can hold (default)");
@@ -115,13 +121,16 @@ void add_volume_commands(Parser& parser) {
                        "Copies keep what the file system has free as well; else they show zeroes "
                        "there");
   attach_app->add_flag("--force", attaching->force, "Overwrite what is in the diff area's place");
-  attach_app->callback([&parser, attaching, chunk] {
-    parser.invocation.command = [attaching, chunk](Service& service, Output& output) {
+  attach_app->callback([&parser, attaching, chunk, maximum] {
+    parser.invocation.command = [attaching, chunk, maximum](Service& service, Output& output) {
       auto options = *attaching;
       options.origin_path = std::filesystem::absolute(options.origin_path).string();
       options.diff_area_path = std::filesystem::absolute(options.diff_area_path).string();
       options.chunk_bytes =
           static_cast<std::uint32_t>(std::min<std::uint64_t>(*chunk, 0xFFFFFFFFU));
+      const auto bytes = maximum_at(service, options.diff_area_path, *maximum);
+      if (!bytes) return static_cast<int>(output.error(bytes.error()));
+      options.diff_maximum_bytes = *bytes;
       return static_cast<int>(attach(service, output, options));
     };
   });

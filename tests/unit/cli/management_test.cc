@@ -76,6 +76,21 @@ TEST_CASE("percent are of what the diff area lies on, in whole blocks", "[cli]")
   CHECK(umbra(state, {"resize", "shadowstorage", "--for", "db", "--max", "10%"}).status == 13);
 }
 
+TEST_CASE("a new diff area's maximum may be percent of what it will lie on", "[cli]") {
+  auto state = one_area();
+  CHECK(umbra(state, {"attach", "/srv/db", "--diff", "/var/x/db", "--diff-max", "10%"}).status ==
+        0);
+  CHECK(state.attached.diff_maximum_bytes == 999'997'440);
+  CHECK(umbra(state, {"attach", "/srv/db", "--diff", "/variety", "--diff-max", "100%"}).status ==
+        0);
+  CHECK(state.attached.diff_maximum_bytes == 4096);  // "/" has two bytes; 0 were no bound.
+  CHECK(umbra(state, {"attach", "/srv/db", "--diff", "/d", "--diff-max", "unbounded"}).status == 0);
+  CHECK(umbra(state, {"attach", "/srv/db", "--diff", "/d", "--diff-max", "0"}).status == 0);
+  CHECK(state.calls == Calls{"hosts ", "attach", "hosts ", "attach", "attach", "attach"});
+  state.hosts.clear();
+  CHECK(umbra(state, {"attach", "/srv/db", "--diff", "/d", "--diff-max", "5%"}).status == 13);
+}
+
 TEST_CASE("a diff area is moved, and what is left of the former one is named", "[cli]") {
   auto state = one_area();
   auto ended = operation(Errc::async_finished);
