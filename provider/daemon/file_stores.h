@@ -25,7 +25,7 @@ struct FileStoresOptions {
   Log* log = nullptr;                    // Outlives every store; null: none.
   cow::EventSink* events = nullptr;      // Outlives every store; null: none.
   /// When volumes tell that their diff areas fill up; nothing: as each of them has it.
-  std::optional<cow::ThresholdPercents> thresholds;
+  std::optional<cow::ThresholdPercents> thresholds{};
   /// io_uring that is not to be had is replaced by threads, with a warning in the log.
   FileEngine engine = FileEngine::automatic;
 };
