@@ -386,3 +386,28 @@ TEST_CASE("under any load no change is missed, between snapshots or since a chec
   CHECK(watch.pairs > 200);
   CHECK(watch.told > 1000);
 }
+
+TEST_CASE("while a volume is reverted, what was written to the target has changed", "[cow]") {
+  CowWorld world(seed());
+  world.open();
+  const SnapshotId before = world.take(true);
+  const SnapshotId target = world.take_unconfirmed(true);
+  REQUIRE(world.volume->begin_recovery(target));
+  {
+    const auto device = world.volume->open_for_recovery(target);
+    REQUIRE(device);
+    REQUIRE(world.write_posted(**device, world.images.at(target), 5 * kChunk, kSector) == 0);
+  }
+  REQUIRE(world.volume->end_recovery(target));
+  REQUIRE(world.volume->confirm(target));
+  world.machine.run_until_idle();  // It waits for jobs, which nobody else runs.
+  REQUIRE(world.volume->begin_revert(target));
+  REQUIRE(world.volume->revert_status().under_way);
+  for (const bool ended : {false, true}) {
+    if (ended) world.machine.run_until_idle();
+    const auto changed = changed_chunks(*world.volume, world.options, before, std::nullopt);
+    CHECK(changed[5]);
+    CHECK(std::count(changed.begin(), changed.end(), true) == 1);
+  }
+  CHECK_FALSE(world.volume->revert_status().under_way);
+}
