@@ -37,6 +37,7 @@ void RamDisk::submit(block::Request& first) noexcept {
       case block::Op::write: std::memcpy(at, request.buffer, request.size_bytes); break;
       case block::Op::write_zeroes: std::memset(at, 0, request.size_bytes); break;
       case block::Op::discard:
+      case block::Op::share:  // share_unit() says that it cannot: nobody asks.
       case block::Op::flush: break;
     }
   });

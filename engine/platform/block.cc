@@ -29,6 +29,16 @@ std::size_t Device::extents(std::uint64_t /*offset_bytes*/, std::uint64_t size_b
   return 1;
 }
 
+Result<std::uint32_t> Device::share_unit(Device& /*source*/) {
+  return fail(Errc::not_supported,
+              "this device cannot share blocks with another: only files on XFS or btrfs can");
+}
+
+std::uint64_t Device::shared_bytes(std::uint64_t /*offset_bytes*/,
+                                   std::uint64_t /*size_bytes*/) const noexcept {
+  return 0;
+}
+
 Status ResizableDevice::allocate(std::uint64_t /*offset_bytes*/, std::uint64_t /*size_bytes*/) {
   return {};
 }
@@ -39,6 +49,7 @@ int check(const Geometry& geometry, const Request& request) noexcept {
   if (!reads && geometry.read_only) return EROFS;
   const std::uint64_t mask = geometry.block_bytes - 1;
   if (((request.offset_bytes | request.size_bytes) & mask) != 0) return EINVAL;
+  if (request.op == Op::share && request.source == nullptr) return EINVAL;
   if (request.size_bytes > geometry.size_bytes ||
       request.offset_bytes > geometry.size_bytes - request.size_bytes) {
     return reads ? EINVAL : ENOSPC;

@@ -34,7 +34,16 @@ enum class Op : std::uint8_t {
   write_zeroes,  ///< Afterwards the range reads as zeroes. `buffer` is unused.
   discard,       ///< A hint that the content is not needed; may do nothing. `buffer` is unused.
   flush,         ///< Offset, size and buffer are unused.
+  /// Afterwards the range reads as that of `source` did at some moment between submit() and
+  /// completion, without being copied: both share the space until one of them is written. `buffer`
+  /// is unused. Like any write it is on stable storage after a flush of this device. Only of a
+  /// source and in the units that share_unit() has told; EOPNOTSUPP, EXDEV or EINVAL where it
+  /// cannot be done. Writes to shared parts, of either device, take space anew: they may meet
+  /// ENOSPC where space had been allocated.
+  share,
 };
+
+class Device;
 
 struct Request {
   Op op = Op::read;
@@ -43,7 +52,9 @@ struct Request {
   int error = 0;         // Set before complete(): 0, or an errno value (EIO, ENOSPC, EINVAL, ...).
   std::uint64_t offset_bytes = 0;
   std::uint64_t size_bytes = 0;
-  std::byte* buffer = nullptr;  // size_bytes long; written by read, only read by write.
+  std::byte* buffer = nullptr;            // size_bytes long; written by read, only read by write.
+  Device* source = nullptr;               // share: outlives the request.
+  std::uint64_t source_offset_bytes = 0;  // share.
 
   void (*complete)(Request& request) noexcept = nullptr;
   void* owner = nullptr;  // The submitter's; devices do not look at it.
@@ -97,6 +108,15 @@ class Device {
   /// base class reports one extent of data.
   [[nodiscard]] virtual std::size_t extents(std::uint64_t offset_bytes, std::uint64_t size_bytes,
                                             std::span<Extent> out) const noexcept;
+
+  /// Whether `share` from `source` works, tried out: offsets and sizes are multiples of this.
+  /// Blocks. Errors: not_supported, with what to do. The base class cannot.
+  [[nodiscard]] virtual Result<std::uint32_t> share_unit(Device& source);
+  /// At most how many bytes of a range share their space with something else: those whose
+  /// counterpart takes space when it is written. May block for a metadata read; what is not known
+  /// is shared. The base class shares nothing.
+  [[nodiscard]] virtual std::uint64_t shared_bytes(std::uint64_t offset_bytes,
+                                                   std::uint64_t size_bytes) const noexcept;
 };
 
 /// A device whose size can be changed: a diff area's file.

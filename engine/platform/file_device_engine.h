@@ -35,6 +35,9 @@ class Base : public FileDevice {
   [[nodiscard]] Status allocate(std::uint64_t offset_bytes, std::uint64_t size_bytes) override;
   [[nodiscard]] std::size_t extents(std::uint64_t offset_bytes, std::uint64_t size_bytes,
                                     std::span<block::Extent> out) const noexcept override;
+  [[nodiscard]] Result<std::uint32_t> share_unit(block::Device& source) override;
+  [[nodiscard]] std::uint64_t shared_bytes(std::uint64_t offset_bytes,
+                                           std::uint64_t size_bytes) const noexcept override;
   [[nodiscard]] const std::string& path() const noexcept final { return file_.path; }
   [[nodiscard]] FileIdentity identity() const noexcept final { return file_.identity; }
   [[nodiscard]] std::array<std::byte, 32> lasting_identity() const noexcept final;
@@ -60,12 +63,15 @@ class Base : public FileDevice {
   void note_flush(int error) noexcept {
     if (error != 0) flush_failed_.store(true);
   }
+  /// The engine takes block::Op::share.
+  [[nodiscard]] virtual bool shares() const noexcept { return true; }
   /// Leaves nothing but a husk to be destroyed.
   [[nodiscard]] OpenFile take_file() noexcept { return std::move(file_); }
 
  private:
   [[nodiscard]] int transfer(const block::Request& request) noexcept;
   [[nodiscard]] int write_zeroes(const block::Request& request) noexcept;
+  [[nodiscard]] int share(const block::Request& request) noexcept;
 
   OpenFile file_;
   const bool in_memory_;
@@ -96,6 +102,13 @@ struct DirectAlignment {
 [[nodiscard]] int zero_range(int fd, const block::Request& request) noexcept;
 /// 0, or errno; EOPNOTSUPP is no failure of a hint.
 [[nodiscard]] int discard_range(int fd, bool block_device, const block::Request& request) noexcept;
+/// Makes the request's range share the blocks of its source range. 0 or errno.
+[[nodiscard]] int share_range(int fd, int source_fd, const block::Request& request) noexcept;
+/// Tries it out on a nameless file beside `path`: the unit of it. Errors: not_supported.
+[[nodiscard]] Result<std::uint32_t> try_sharing(int fd, const std::string& path, int source_fd);
+/// How much of a range is shared; all of it if that cannot be found out.
+[[nodiscard]] std::uint64_t shared_in_range(int fd, std::uint64_t offset_bytes,
+                                            std::uint64_t size_bytes) noexcept;
 /// A read that is served from the page cache, or not at all. Bytes read; 0: not at hand.
 [[nodiscard]] std::uint64_t read_cached(int fd, const block::Request& request) noexcept;
 /// The file system keeps its files in memory: no request waits for storage.

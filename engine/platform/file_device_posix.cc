@@ -364,6 +364,7 @@ int Base::perform(const block::Request& request) noexcept {
     case block::Op::flush: return flush();
     case block::Op::write: error = transfer(request); break;
     case block::Op::write_zeroes: error = write_zeroes(request); break;
+    case block::Op::share: error = share(request); break;
   }
   return error == 0 && request.fua ? flush() : error;
 }
@@ -389,6 +390,32 @@ int Base::transfer(const block::Request& request) noexcept {
     done += static_cast<std::uint64_t>(moved);
   }
   return 0;
+}
+
+int Base::share(const block::Request& request) noexcept {
+  const auto* source = dynamic_cast<Base*>(request.source);
+  if (source == nullptr || file_.apart || source->file_.apart) return EOPNOTSUPP;
+  return share_range(fd(), source->fd(), request);
+}
+
+Result<std::uint32_t> Base::share_unit(block::Device& source) {
+  const auto* other = dynamic_cast<Base*>(&source);
+  if (other == nullptr || is_block_device() || other->is_block_device()) {
+    return Device::share_unit(source);
+  }
+  if (!shares() || file_.apart || other->file_.apart) {
+    return fail(Errc::not_supported,
+                path() +
+                    ": cannot share blocks through io_uring, or with what this program serves "
+                    "itself; attach with --preserve copy");
+  }
+  return try_sharing(fd(), path(), other->fd());
+}
+
+std::uint64_t Base::shared_bytes(std::uint64_t offset_bytes,
+                                 std::uint64_t size_bytes) const noexcept {
+  if (is_block_device()) return 0;
+  return shared_in_range(fd(), offset_bytes, size_bytes);
 }
 
 int Base::flush() noexcept {

@@ -81,6 +81,7 @@ class UringDevice final : public Base {
   }
   using Base::take_file;
   [[nodiscard]] const char* engine_name() const noexcept override { return "io_uring"; }
+  [[nodiscard]] bool shares() const noexcept override { return false; }
 
   void submit(block::Request& first) noexcept override {
     const block::Geometry shape = geometry();
@@ -92,6 +93,8 @@ class UringDevice final : public Base {
       const int error = block::check(shape, *request);
       if (error != 0 || (request->op != block::Op::flush && request->size_bytes == 0)) {
         block::finish(*request, error);
+      } else if (request->op == block::Op::share) {
+        block::finish(*request, EOPNOTSUPP);  // It has no operation for that.
       } else if (!finish_here(*request)) {
         request->next = std::exchange(head, request);
         if (tail == nullptr) tail = request;
@@ -192,6 +195,7 @@ class UringDevice final : public Base {
           slot.step = request.no_hole ? Step::zero_range : Step::punch;
           break;
         case block::Op::discard: slot.step = Step::discard; break;
+        case block::Op::share:
         case block::Op::flush: UMBRA_UNREACHABLE();
       }
       ++in_kernel_;

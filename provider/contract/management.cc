@@ -104,6 +104,7 @@ DiffAreaProp SystemProvider::Management::describe(const Entry& entry) const {
   area.volatile_maximum = kept.maximum_bytes != statistics.diff_bytes_max;
   area.snapshots = statistics.snapshots;
   area.snapshots_lost = statistics.snapshots_lost;
+  area.reflink = statistics.reflink || statistics.shared_bytes > 0;
   area.state = statistics.state;
   return area;
 }

@@ -131,6 +131,18 @@ std::optional<ChunkMap::Found> ChunkMap::find(std::uint64_t chunk, std::uint64_t
   return Found{entry.key & kEpochMask, entry.home};
 }
 
+void ChunkMap::set_checked(std::uint64_t chunk, std::uint64_t epoch, Home home) {
+  const std::uint64_t index = chunk / kPageChunks;
+  const std::uint64_t key = key_of(chunk % kPageChunks, epoch);
+  const std::lock_guard lock(lock_of(index));
+  Page& page = pages_[index];
+  const Place place = lower_bound(page, key);
+  if (place.leaf == page.size() || page[place.leaf][place.at].key != key) return;
+  Home& known = page[place.leaf][place.at].home;
+  const bool same = known.segment == home.segment && known.slot == home.slot;
+  if (same) known.unchecked = false;
+}
+
 std::uint64_t ChunkMap::newest_epoch(std::uint64_t chunk) const {
   const std::uint64_t index = chunk / kPageChunks;
   const std::uint64_t key = key_of(chunk % kPageChunks, kEpochMask);

@@ -67,6 +67,8 @@ class ChunkMap {
   };
   /// The record with the smallest epoch >= `epoch`.
   [[nodiscard]] std::optional<Found> find(std::uint64_t chunk, std::uint64_t epoch) const;
+  /// The checksums of that record were taken. Nothing happens if it is not there any more.
+  void set_checked(std::uint64_t chunk, std::uint64_t epoch, Home home);
   /// The highest epoch that has a record of this chunk; 0 if none has.
   [[nodiscard]] std::uint64_t newest_epoch(std::uint64_t chunk) const;
 

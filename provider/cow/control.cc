@@ -576,9 +576,12 @@ Statistics Volume::Impl::statistics() const {
   statistics.checksum_failures = checksum_failures_.load();
   statistics.metadata_repairs = metadata_repairs_.load();
   statistics.free_bytes_not_copied = free_chunks_written_.load() * layout_.chunk_bytes;
+  statistics.reflink = sharing_.load();
+  statistics.chunks_shared = chunks_shared_.load();
   const std::lock_guard lock(mutex_);
   statistics.diff_used_bytes = segments_.used_count() * layout_.segment_bytes;
   statistics.diff_ready_bytes = ready_bytes();
+  statistics.shared_bytes = segments_.shared_bytes();
   statistics.diff_punched_bytes = segments_.bare_count() * layout_.segment_bytes;
   statistics.snapshots_evicted = snapshots_evicted_.load();
   statistics.snapshots = created_count_;
@@ -628,6 +631,7 @@ void Volume::Impl::shut_down() noexcept {
     if (revert_ != nullptr) waiting.append(revert_->waiters);
     waiting.append(unnoted_);
     waiting.append(mount_waiters_);
+    waiting.append(unrelieved_);
     for (Copy& copy : copies_) waiting.append(copy.waiters);
   }
   own_executor_.reset();

@@ -15,6 +15,8 @@
 //   overlay.cc     writes to a snapshot in its recovery window
 //   revert.cc      the live volume becomes what a snapshot shows
 //   own_group.cc   groups that the two write
+//   sharing.cc     copies that share blocks with the origin, and the space that is promised for it
+//   lazy_checksums.cc  their checksums, taken later
 //   changes.cc     changed blocks, checkpoints of changes
 //   exempt.cc      chunks that the file system had free
 //
@@ -261,6 +263,8 @@ class Volume::Impl : public std::enable_shared_from_this<Volume::Impl> {
     std::uint64_t durable_after_flush = 0;
     std::uint64_t removals = 0;  // When the first of its copies was claimed.
     bool durable = false;
+    bool sharing = false;  // Its chunks are shared with the origin, not copied.
+    bool placed = false;   // All of its chunks have slots.
     AlignedBuffer data;
     AlignedBuffer index;
     AlignedBuffer end;
@@ -269,6 +273,7 @@ class Volume::Impl : public std::enable_shared_from_this<Volume::Impl> {
     std::array<block::Request, 2> write_index;
     std::array<block::Request, 2> write_end;
     block::Request flush;
+    void (Impl::*after_flush)(Batch&) noexcept = nullptr;
     sync::Atomic<std::uint32_t> outstanding = 0;
     sync::Atomic<int> error = 0;
     sync::Atomic<int> end_error = 0;
@@ -315,14 +320,57 @@ class Volume::Impl : public std::enable_shared_from_this<Volume::Impl> {
   void start(Batch* list) noexcept;
   void start_reads(Batch& batch) noexcept;
   void reads_done(Batch& batch) noexcept;
+  /// Submits the group, and its data with it if that was not shared.
+  void write_batch(Batch& batch, std::uint32_t stored) noexcept;
   void writes_done(Batch& batch) noexcept;
   void prepare_end(Batch& batch, const format::GroupHeader& next) noexcept;
+  /// Flushes the diff area, then `next`; a failure fails the batch.
+  void flush_then(Batch& batch, void (Impl::*next)(Batch&) noexcept) noexcept;
   void publish(Batch& batch) noexcept;
   void retire(Batch& batch) noexcept;                    // mutex_
   void note_completed(std::uint64_t sequence) noexcept;  // mutex_
   void resume(RequestQueue& waiters) noexcept;
   void post(void (Impl::*job)()) noexcept;
   void end_busy() noexcept;
+
+  // --- sharing.cc ----------------------------------------------------------------------------
+
+  /// At open, before the segments are complete.
+  void find_shared();  // table_mutex_
+  /// True: the chunks of the group will be shared, and have their slots.
+  [[nodiscard]] bool begin_sharing(Batch& batch) noexcept;  // mutex_
+  void start_shares(Batch& batch) noexcept;
+  void shares_done(Batch& batch) noexcept;
+  void write_shared(Batch& batch) noexcept;
+  void stop_sharing(int error) noexcept;
+  /// Gives back what is shared in a free segment. False: there is none, or it cannot be done (now).
+  bool unshare_one(bool in_hold);
+  /// Blocks. 0 or errno.
+  [[nodiscard]] int punch(std::uint32_t segment) noexcept;
+  /// True: it is being looked at how much is still shared.
+  [[nodiscard]] bool post_look() noexcept;  // mutex_
+  void look_at_shared();
+  void look_at_shared(std::uint32_t segment);
+  /// How much is shared as of now, and none of it in what is free.
+  void settle_shared();
+  /// A live write met ENOSPC. True: it waits until there is space.
+  [[nodiscard]] bool waits_for_relief(block::Request& request) noexcept;
+  void relieve_origin();
+  enum class Relief : std::uint8_t { given, none, later };
+  [[nodiscard]] bool give_back_promised();
+  [[nodiscard]] Relief give_up_oldest();
+
+  // --- lazy_checksums.cc ---------------------------------------------------------------------
+
+  void post_checksums() noexcept;  // mutex_
+  void take_some_checksums();
+  [[nodiscard]] std::optional<std::uint32_t> next_unchecked() noexcept;  // mutex_
+  /// Of the records of a segment that have none. False: not now, or an I/O error.
+  bool take_checksums(std::uint32_t segment);
+  /// Of one group, from its data. False: it has none to be taken.
+  [[nodiscard]] bool add_checksums(format::Group& group, std::vector<std::uint32_t>& taken);
+  [[nodiscard]] bool is_record(const format::Group& group, std::uint32_t record,
+                               std::uint32_t slot) const;
 
   // --- losses.cc -----------------------------------------------------------------------------
 
@@ -438,6 +486,7 @@ class Volume::Impl : public std::enable_shared_from_this<Volume::Impl> {
   };
   /// Finds the chunks of `data` that are all zeroes, takes the others' checksums and moves these to
   /// the front. Returns how many they are. The size of `flags` is the number of chunks.
+  void sum_chunk(std::span<const std::byte> chunk, std::span<std::uint32_t> sums) const noexcept;
   [[nodiscard]] std::uint32_t pack(std::byte* data, std::span<std::uint32_t> flags,
                                    std::span<std::uint32_t> checksums) const noexcept;
   /// Where the records of a group are, once it is on the disk; keeps their checksums.
@@ -717,6 +766,19 @@ class Volume::Impl : public std::enable_shared_from_this<Volume::Impl> {
   bool noting_ = false;      // mutex_; a note is being written, or posted
   bool notes_held_ = false;  // mutex_; the last note could not be written
 
+  // sharing.cc, lazy_checksums.cc
+  sync::Atomic<bool> sharing_ = false;  // New copies share blocks, where there is room for it.
+  sync::Atomic<bool> was_shared_ =
+      false;                       // Since open: then a live write's ENOSPC may be our doing.
+  bool unsharing_failed_ = false;  // mutex_; until the next open
+  bool looking_ = false;           // mutex_; a job is posted or runs
+  bool looked_ = false;            // mutex_; since a group was formed
+  bool relieving_ = false;         // mutex_; a job is posted or runs
+  RequestQueue unrelieved_;        // mutex_; live writes that met ENOSPC
+  bool summing_ = false;           // mutex_; a job or its timer is on its way
+  int sums_delayed_ = 0;           // mutex_; how often in a row
+  std::uint64_t sums_cursor_ = 0;  // mutex_
+
   std::vector<Copy> copies_;         // The pool itself.
   std::vector<Copy*> copy_buckets_;  // mutex_
   CopyQueue free_copies_;            // mutex_
@@ -773,6 +835,7 @@ class Volume::Impl : public std::enable_shared_from_this<Volume::Impl> {
   sync::Atomic<std::uint64_t> reads_ = 0;  // Of snapshots.
   std::atomic<std::uint64_t> chunks_preserved_ = 0;
   std::atomic<std::uint64_t> groups_written_ = 0;
+  std::atomic<std::uint64_t> chunks_shared_ = 0;
   std::atomic<std::uint64_t> diff_flushes_ = 0;
   std::atomic<std::uint64_t> checksum_failures_ = 0;
   std::atomic<std::uint64_t> metadata_repairs_ = 0;

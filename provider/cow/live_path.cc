@@ -150,6 +150,7 @@ void Volume::Impl::write_completed(block::Request& request) noexcept {
   request.complete = request.passed.complete;
   request.owner = request.passed.owner;
   impl.leave(request.passed.word);
+  if (request.error == ENOSPC && impl.was_shared_.load() && impl.waits_for_relief(request)) return;
   request.complete(request);
 }
 

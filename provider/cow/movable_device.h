@@ -54,6 +54,14 @@ class MovableDevice final : public block::ResizableDevice {
   [[nodiscard]] Status resize(std::uint64_t size_bytes) override;
   [[nodiscard]] Status allocate(std::uint64_t offset_bytes, std::uint64_t size_bytes) override;
 
+  [[nodiscard]] Result<std::uint32_t> share_unit(block::Device& source) override {
+    return current().share_unit(source);
+  }
+  [[nodiscard]] std::uint64_t shared_bytes(std::uint64_t offset_bytes,
+                                           std::uint64_t size_bytes) const noexcept override {
+    return devices_[side_.load()]->shared_bytes(offset_bytes, size_bytes);
+  }
+
   /// From now on everything but reads waits, and nothing but reads is in flight. False: it was not
   /// so within `limit`, and nothing waits any more.
   [[nodiscard]] bool park(Duration limit) noexcept;

@@ -13,6 +13,13 @@
 
 namespace umbra::cow {
 
+void Volume::Impl::sum_chunk(std::span<const std::byte> chunk,
+                             std::span<std::uint32_t> sums) const noexcept {
+  for (std::size_t k = 0; k < sums.size(); ++k) {
+    sums[k] = format::crc32c(chunk.subspan(k * format::kBlockBytes, format::kBlockBytes));
+  }
+}
+
 // A volume's unused space mostly reads as zeroes, so the test is worth its price: it ends at the
 // first byte that is none. What a device says of its holes is not asked, what was read counts.
 std::uint32_t Volume::Impl::pack(std::byte* data, std::span<std::uint32_t> flags,
@@ -29,9 +36,7 @@ std::uint32_t Volume::Impl::pack(std::byte* data, std::span<std::uint32_t> flags
       continue;
     }
     flags[i] = 0;
-    for (std::size_t k = 0; k < per_chunk; ++k) {
-      sums[k] = format::crc32c(chunk.subspan(k * format::kBlockBytes, format::kBlockBytes));
-    }
+    sum_chunk(chunk, sums);
     // The slots are consecutive: what is stored moves up to where zeroes were left out.
     if (stored != i) std::memcpy(data + stored * chunk_bytes, chunk.data(), chunk_bytes);
     ++stored;
@@ -51,6 +56,7 @@ void Volume::Impl::homes_of(const Segments::Place& place, std::span<const std::u
       continue;
     }
     homes[i] = Home::data(place.segment, slot++);
+    homes[i].unchecked = (flags[i] & format::kEntryUnchecked) != 0;
     std::atomic<std::uint32_t>* sums = segments_.checksums(homes[i]);
     for (std::size_t k = 0; k < per_chunk; ++k) {
       sums[k].store(checksums[i * per_chunk + k], std::memory_order_relaxed);

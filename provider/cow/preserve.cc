@@ -4,6 +4,8 @@
 //
 //   claim -> form a group -> read origin -> write data and index -> (flush) -> publish -> resume
 //
+// (sharing.cc has another way to the data: share it, and flush, before the index is written.)
+//
 // The origin write is submitted only after the record was published, that is, after data and index
 // have completed, and after a flush has too when a persistent snapshot could resolve through it. A
 // crash between any two steps leaves either no record and an unchanged origin, or a record that
@@ -161,6 +163,8 @@ bool Volume::Impl::form_batch(Batch& batch) noexcept {
   }
   batch.error.store(0, std::memory_order_relaxed);
   batch.end_error.store(0, std::memory_order_relaxed);
+  batch.placed = batch.sharing = begin_sharing(batch);
+  looked_ = false;
   return true;
 }
 
@@ -173,7 +177,11 @@ bool Volume::Impl::needs_flush(std::uint64_t chunk) const noexcept {
 void Volume::Impl::start(Batch* list) noexcept {
   while (list != nullptr) {
     Batch* const next = list->next;
-    start_reads(*list);
+    if (list->sharing) {
+      start_shares(*list);
+    } else {
+      start_reads(*list);
+    }
     list = next;
   }
 }
@@ -214,13 +222,26 @@ void Volume::Impl::reads_done(Batch& batch) noexcept {
   }
   const std::uint32_t count = batch.place.count;
   const std::size_t sums = std::size_t{count} * layout_.checksums_per_chunk;
-  const std::uint32_t stored =
-      pack(batch.data.get(), {batch.flags.data(), count}, {batch.checksums.data(), sums});
-  const std::size_t data_bytes = std::size_t{stored} * layout_.chunk_bytes;
-  {
+  std::uint32_t stored = count;
+  if (batch.placed) {  // It was to be shared: where each chunk goes is settled.
+    std::fill_n(batch.flags.begin(), count, 0);
+    for (std::size_t i = 0; i < count; ++i) {
+      sum_chunk({batch.data.get() + i * layout_.chunk_bytes, layout_.chunk_bytes},
+                std::span(batch.checksums)
+                    .subspan(i * layout_.checksums_per_chunk, layout_.checksums_per_chunk));
+    }
+  } else {
+    stored = pack(batch.data.get(), {batch.flags.data(), count}, {batch.checksums.data(), sums});
     const std::lock_guard lock(mutex_);
     segments_.place_data(batch.place, stored);
   }
+  write_batch(batch, stored);
+}
+
+void Volume::Impl::write_batch(Batch& batch, std::uint32_t stored) noexcept {
+  const std::uint32_t count = batch.place.count;
+  const std::size_t sums = std::size_t{count} * layout_.checksums_per_chunk;
+  const std::size_t data_bytes = std::size_t{stored} * layout_.chunk_bytes;
   format::GroupHeader header;
   header.durable = batch.durable;
   header.generation = batch.place.generation;
@@ -302,17 +323,25 @@ void Volume::Impl::writes_done(Batch& batch) noexcept {
   {
     const std::lock_guard lock(mutex_);
     note_completed(batch.sequence);
-    batch.durable_after_flush = completed_sequence_;
   }
-  if (!batch.durable) {
+  if (batch.durable) {
+    flush_then(batch, &Impl::publish);
+  } else {
     publish(batch);
-    return;
   }
+}
+
+void Volume::Impl::flush_then(Batch& batch, void (Impl::*next)(Batch&) noexcept) noexcept {
   if (diff_flush_failed_.load()) {
     batch.error.store(EIO);
     fail_batch(batch, Fault::io_failure);
     return;
   }
+  {
+    const std::lock_guard lock(mutex_);
+    batch.durable_after_flush = completed_sequence_;
+  }
+  batch.after_flush = next;
   batch.flush = {};
   batch.flush.op = block::Op::flush;
   batch.flush.owner = &batch;
@@ -332,7 +361,7 @@ void Volume::Impl::writes_done(Batch& batch) noexcept {
       const std::lock_guard lock(impl.mutex_);
       impl.durable_sequence_ = std::max(impl.durable_sequence_, owner.durable_after_flush);
     }
-    impl.publish(owner);
+    (impl.*owner.after_flush)(owner);
   };
   diff_.submit(batch.flush);
 }
@@ -353,6 +382,10 @@ void Volume::Impl::publish(Batch& batch) noexcept {
     const std::lock_guard lock(mutex_);
     // Who needed these records may have gone before they could be told about it.
     if (batch.removals != removals_) note_unpruned(epoch);
+    if (batch.sharing) {
+      segments_.note_unchecked(place.segment);
+      post_checksums();
+    }
     for (; known > 0; --known) (void)segments_.drop(place.segment);
     // In a newer epoch than the record's the chunk is not preserved; its writers test again.
     const bool current = !living_.empty() && epoch >= *living_.rbegin();

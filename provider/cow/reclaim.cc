@@ -39,7 +39,7 @@ void Volume::Impl::post_reclaim() noexcept {
 
 void Volume::Impl::reclaim() {
   for (int step = 0; step < kStepsPerJob; ++step) {
-    if (prune_some() || punch_one()) continue;
+    if (prune_some() || unshare_one(false) || punch_one()) continue;
     const std::lock_guard lock(mutex_);
     space_.reclaiming = false;
     // Somebody may have come since the look.

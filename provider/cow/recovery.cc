@@ -85,6 +85,10 @@ Status Volume::Impl::recover() {
     (void)allocate_bare(0, kSegmentsAhead * layout_.segment_bytes);
   }
   resume_revert();
+  {
+    const std::lock_guard lock(mutex_);
+    if (next_unchecked()) post_checksums();
+  }
   if (const std::uint64_t repairs = metadata_repairs_.load(); repairs > 0) {
     log_.warning("metadata that was damaged or unfinished in one of its two places is whole again",
                  {{"volume", id().to_string()}, {"places", repairs}});
@@ -279,6 +283,7 @@ void Volume::Impl::load_groups(const Scan& scan, std::vector<std::uint32_t>& liv
       if (home.kind == Home::Kind::data) ++slot;
       if (!load_record(header, group->chunks[i], home, live)) continue;
       ++live[home.segment];
+      if (home.unchecked) segments_.note_unchecked(home.segment);
       if (home.kind != Home::Kind::data) continue;
       std::atomic<std::uint32_t>* sums = segments_.checksums(home);
       for (std::uint32_t k = 0; k < layout_.checksums_per_chunk; ++k) {
@@ -305,6 +310,7 @@ void Volume::Impl::load(const Scan& scan) {
     map_.prune(below, above, below, dropped);
     below = above;
   }
+  find_shared();
   segments_.finish_restore(live);
   if (living_.empty() && !changes_.tracking()) return;
   make_copy_buffers();

@@ -38,6 +38,7 @@ Result<MaximumChange> Volume::Impl::set_diff_maximum(std::uint64_t bytes, const 
     note_space();
   }
   prune_all();
+  settle_shared();
   while (const auto oldest = too_much_for(bytes)) {
     const SnapshotId snapshot = slot_of(*oldest).id;
     const Status removed = remove(snapshot, true, {Removal::shrunk, who});
@@ -47,6 +48,7 @@ Result<MaximumChange> Volume::Impl::set_diff_maximum(std::uint64_t bytes, const 
       return fail(removed.error(), "the maximum is lower now, but more than that is in use");
     }
     prune_all();
+    settle_shared();
   }
   if (bytes != 0) shrink_to_fit();
   Batch* list = nullptr;

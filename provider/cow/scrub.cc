@@ -131,6 +131,7 @@ void Volume::Impl::ScrubPass::unpin(std::uint32_t segment) {
 }
 
 Status Volume::Impl::ScrubPass::look_at(std::uint32_t segment) {
+  (void)impl_.take_checksums(segment);  // What has none yet is not looked at below.
   IndexScan scan;
   if (const Status scanned = scan_segment(view_, segment, reader_, true, scan); !scanned) {
     report_.add({Finding::Kind::damage, view_.layout.unit_offset(segment, 0, 0),

@@ -38,6 +38,8 @@ void Segments::take_into_use(Segment& segment, std::uint64_t generation) {
   segment.slots_reserved = 0;
   segment.slots_placed = 0;
   segment.units_used = 0;
+  segment.unchecked = false;
+  segment.punched = false;
 }
 
 void Segments::close_open() {
@@ -51,12 +53,17 @@ void Segments::close_open() {
     ended_ = Ended{index, segment.units_used, segment.generation.load(std::memory_order_relaxed)};
     ++segment.live;
   } else if (segment.live == 0) {
-    free_.push_back(index);
+    put_free(index);
   }
 }
 
 void Segments::close(std::uint32_t segment) {
   if (open_ == segment) close_open();
+}
+
+void Segments::put_free(std::uint32_t segment) {
+  const Segment& entry = at(segment);
+  (entry.shared_bytes > 0 || entry.punched ? freed_shared_ : free_).push_back(segment);
 }
 
 std::optional<Segments::Place> Segments::reserve(std::uint32_t count_max) {
@@ -70,10 +77,12 @@ std::optional<Segments::Place> Segments::reserve(std::uint32_t count_max) {
   }
   if (!open_) {
     // Nobody needs it any more: its next use overwrites it, which need not be told from its end.
-    if (free_.empty() && ended_ && at(ended_->segment).live == 1) {
+    // (Only if that is now: what is shared in it has to go first, see take_ended_shared().)
+    if (free_.empty() && ended_ && at(ended_->segment).live == 1 &&
+        at(ended_->segment).shared_bytes == 0 && !at(ended_->segment).punched) {
       (void)drop(std::exchange(ended_, std::nullopt)->segment);
     }
-    if (free_.empty()) return std::nullopt;
+    if (free_count() == 0) return std::nullopt;
     open_ = free_.back();
     free_.pop_back();
     take_into_use(at(*open_), next_generation_++);
@@ -113,7 +122,13 @@ void Segments::finish_restore(const std::vector<std::uint32_t>& live) {
   bare_.clear();
   for (std::uint64_t i = count_; i-- > 0;) {
     at(i).live = live[i];
-    if (live[i] == 0 && !at(i).aside) bare_.insert(static_cast<std::uint32_t>(i));
+    if (live[i] > 0 || at(i).aside) continue;
+    const auto segment = static_cast<std::uint32_t>(i);
+    if (at(i).shared_bytes > 0) {
+      freed_shared_.push_back(segment);
+    } else {
+      bare_.insert(segment);
+    }
   }
 }
 
@@ -129,8 +144,86 @@ bool Segments::drop(std::uint32_t segment) {
   UMBRA_ASSERT(entry.live > 0);
   --entry.live;
   if (entry.live > 0 || entry.open) return false;
-  free_.push_back(segment);
+  put_free(segment);
   return true;
+}
+
+// --- shared with the origin ------------------------------------------------------------------
+
+void Segments::set_shared(Segment& segment, std::uint64_t bytes) noexcept {
+  shared_bytes_ += bytes - segment.shared_bytes;
+  segment.shared_bytes = bytes;
+}
+
+bool Segments::may_share(std::uint32_t count) const noexcept {
+  const std::uint64_t bytes = shared_bytes_ + std::uint64_t{count} * layout_.chunk_bytes;
+  return free_.size() * data_bytes() >= bytes;
+}
+
+void Segments::begin_share(const Place& place) noexcept {
+  Segment& segment = at(place.segment);
+  set_shared(segment, segment.shared_bytes + std::uint64_t{place.count} * layout_.chunk_bytes);
+  ++segment.shares_begun;
+  ++segment.shares_in_flight;
+}
+
+void Segments::end_share(std::uint32_t segment) noexcept { --at(segment).shares_in_flight; }
+
+void Segments::restore_shared(std::uint32_t segment, std::uint64_t bytes) {
+  set_shared(at(segment), bytes);
+}
+
+std::optional<Segments::Look> Segments::begin_look(std::uint32_t segment) const noexcept {
+  const Segment& entry = at(segment);
+  if (entry.shared_bytes == 0 || entry.shares_in_flight > 0 || !in_use(segment)) {
+    return std::nullopt;
+  }
+  return Look{segment, entry.shares_begun};
+}
+
+void Segments::end_look(Look look, std::uint64_t bytes) noexcept {
+  Segment& entry = at(look.segment);
+  if (entry.shares_begun != look.begun || !in_use(look.segment)) return;
+  set_shared(entry, std::min(bytes, entry.shared_bytes));
+}
+
+std::optional<std::uint32_t> Segments::take_freed_shared() {
+  if (freed_shared_.empty()) return std::nullopt;
+  const std::uint32_t segment = freed_shared_.back();
+  freed_shared_.pop_back();
+  ++taken_out_;
+  return segment;
+}
+
+std::optional<std::uint32_t> Segments::take_ended_shared() noexcept {
+  if (!ended_) return std::nullopt;
+  Segment& entry = at(ended_->segment);
+  if (entry.live != 1 || entry.shared_bytes == 0) return std::nullopt;
+  ++entry.live;
+  return ended_->segment;
+}
+
+void Segments::end_punch(std::uint32_t segment, bool punched) {
+  if (punched) {
+    at(segment).punched = true;
+    set_shared(at(segment), 0);
+  }
+  (void)drop(segment);
+}
+
+void Segments::put_shared(std::uint32_t segment) {
+  --taken_out_;
+  freed_shared_.push_back(segment);
+}
+
+void Segments::close_if_unused() {
+  if (open_ && at(*open_).live == 0 && !ended_) close_open();
+}
+
+void Segments::forget_shared() noexcept {
+  for (std::uint64_t i = 0; i < count_; ++i) set_shared(at(i), 0);
+  bare_.insert(freed_shared_.begin(), freed_shared_.end());
+  freed_shared_.clear();
 }
 
 std::optional<std::uint32_t> Segments::take_to_punch(bool any) {
@@ -155,6 +248,8 @@ std::optional<std::uint32_t> Segments::take_bare() {
 void Segments::put_bare(std::uint32_t segment) {
   --taken_out_;
   at(segment).punchable = false;
+  at(segment).punched = false;
+  set_shared(at(segment), 0);
   bare_.insert(segment);
 }
 
@@ -166,14 +261,19 @@ void Segments::put_ready(std::uint32_t segment) {
 std::uint64_t Segments::cut_free_end(std::uint64_t least) {
   for (; count_ > least; --count_) {
     const auto last = static_cast<std::uint32_t>(count_ - 1);
-    if (std::erase(free_, last) == 0 && bare_.erase(last) == 0) break;
+    if (std::erase(free_, last) == 0 && bare_.erase(last) == 0 &&
+        std::erase(freed_shared_, last) == 0) {
+      break;
+    }
     at(last).punchable = false;
+    at(last).punched = false;
+    set_shared(at(last), 0);
   }
   return count_;
 }
 
 std::optional<std::uint32_t> Segments::take_aside() {
-  if (free_.empty()) return std::nullopt;
+  if (free_count() == 0) return std::nullopt;
   const std::uint32_t segment = free_.back();
   free_.pop_back();
   at(segment).aside = true;

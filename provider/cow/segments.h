@@ -3,14 +3,19 @@
 // The space of a diff area: segments, filled one after the other with groups of records, and free
 // again when no record in them is needed by anybody.
 //
-// A segment's groups are never rewritten. Each use of a segment has a generation, higher than any
-// before it in this area, so that recovery tells its groups from what an earlier use left behind.
-// The checksums of the records' data are kept here, in memory that stays where it is: readers look
-// at it without a lock.
+// A segment's groups are never rewritten, but for checksums that are added. Each use of a segment
+// has a generation, higher than any before it in this area, so that recovery tells its groups from
+// what an earlier use left behind. The checksums of the records' data are kept here, in memory that
+// stays where it is: readers look at it without a lock.
 //
 // A free segment is ready (its space on the host is allocated, so that writing to it cannot fail
 // for want of space) or bare (given back to the host, or nobody knows): records go to ready ones
 // only.
+//
+// Data of a segment may share its space with the origin (sharing.cc). Then writing the origin takes
+// space anew, as much as is shared; so much of what is ready is promised to it, and counts as in
+// use. A segment that became free with something shared in it is neither ready nor bare until that
+// was given back: its space is not its own.
 //
 // Threads: the owner's mutex guards everything but checksums() and generation().
 
@@ -89,6 +94,49 @@ class Segments {
   void put_bare(std::uint32_t segment);
   void put_ready(std::uint32_t segment);
 
+  // --- shared with the origin ---
+  /// There would still be enough ready if so many more chunks were shared.
+  [[nodiscard]] bool may_share(std::uint32_t count) const noexcept;
+  /// The chunks of `place` may be shared from now on; end_share() when it is done, well or not.
+  void begin_share(const Place& place) noexcept;
+  void end_share(std::uint32_t segment) noexcept;
+  /// Recovery, before finish_restore(): so much of a segment is shared, in use or not.
+  void restore_shared(std::uint32_t segment, std::uint64_t bytes);
+  /// At most so much is shared now.
+  [[nodiscard]] std::uint64_t shared_bytes() const noexcept { return shared_bytes_; }
+  /// A look at how much of a segment is shared. Nothing: it needs none, or not now.
+  struct Look {
+    std::uint32_t segment = 0;
+    std::uint32_t begun = 0;
+  };
+  [[nodiscard]] std::optional<Look> begin_look(std::uint32_t segment) const noexcept;
+  /// What it has shown, unless something was shared there meanwhile.
+  void end_look(Look look, std::uint64_t bytes) noexcept;
+  /// Takes a segment out that is free but for what is shared in it. Nothing: there is none.
+  /// Afterwards it is put_bare(), with nothing shared in it, or put_shared().
+  [[nodiscard]] std::optional<std::uint32_t> take_freed_shared();
+  void put_shared(std::uint32_t segment);
+  /// The segment whose use is over but not said to be, if none of its records is needed and
+  /// something is shared in it: pinned, so that its data can be punched; end_punch() afterwards.
+  [[nodiscard]] std::optional<std::uint32_t> take_ended_shared() noexcept;
+  void end_punch(std::uint32_t segment, bool punched);
+  /// There is one of the two.
+  [[nodiscard]] bool has_dead_shared() const noexcept {
+    if (!freed_shared_.empty()) return true;
+    return ended_ && at(ended_->segment).live == 1 && at(ended_->segment).shared_bytes > 0;
+  }
+  /// The segment that takes records is free if it has none.
+  void close_if_unused();
+  /// The data is on another device now.
+  void forget_shared() noexcept;
+
+  /// It holds records whose checksums were not taken yet.
+  void note_unchecked(std::uint32_t segment) noexcept { at(segment).unchecked = true; }
+  void forget_unchecked(std::uint32_t segment) noexcept { at(segment).unchecked = false; }
+  [[nodiscard]] bool is_unchecked(std::uint32_t segment) const noexcept {
+    return at(segment).unchecked;
+  }
+
   /// Forgets free segments at the end, as long as there are more than `least`. How many there are
   /// now. They may come back by grow_to().
   std::uint64_t cut_free_end(std::uint64_t least);
@@ -107,11 +155,14 @@ class Segments {
   [[nodiscard]] bool in_use(std::uint32_t segment) const noexcept;
   /// It holds records and takes no more.
   [[nodiscard]] bool is_closed(std::uint32_t segment) const noexcept;
-  /// Ready ones.
-  [[nodiscard]] std::uint64_t free_count() const noexcept { return free_.size(); }
+  /// Ready ones that are not promised.
+  [[nodiscard]] std::uint64_t free_count() const noexcept {
+    const std::uint64_t promised = promised_count();
+    return free_.size() > promised ? free_.size() - promised : 0;
+  }
   [[nodiscard]] std::uint64_t bare_count() const noexcept { return bare_.size(); }
   [[nodiscard]] std::uint64_t used_count() const noexcept {
-    return count_ - free_.size() - bare_.size() - taken_out_;
+    return count_ - free_count() - bare_.size() - freed_shared_.size() - taken_out_;
   }
 
   /// Of one record, checksums_per_chunk of them. Threads: any, for a home from the map.
@@ -132,12 +183,26 @@ class Segments {
     bool open = false;
     bool punchable = false;  // Has held records since its space was allocated.
     bool aside = false;      // Holds snapshot slots or blobs, no records.
+    bool punched = false;    // Its space is not its own any more.
+    bool unchecked = false;  // Some of its checksums were not taken yet.
+    std::uint32_t shares_begun = 0;
+    std::uint32_t shares_in_flight = 0;
+    std::uint64_t shared_bytes = 0;  // At most.
     // Made at first use and kept: a late reader of a deleted snapshot may still look.
     std::unique_ptr<std::atomic<std::uint32_t>[]> checksums;
   };
   [[nodiscard]] Segment& at(std::uint64_t segment) const noexcept;
   void take_into_use(Segment& segment, std::uint64_t generation);
   void close_open();
+  void put_free(std::uint32_t segment);
+  void set_shared(Segment& segment, std::uint64_t bytes) noexcept;
+  [[nodiscard]] std::uint64_t data_bytes() const noexcept {
+    return std::uint64_t{layout_.slots} * layout_.chunk_bytes;
+  }
+  /// Ready segments that the origin may still take the space of.
+  [[nodiscard]] std::uint64_t promised_count() const noexcept {
+    return (shared_bytes_ + data_bytes() - 1) / data_bytes();
+  }
 
   format::Layout layout_;
   // A fixed directory: growing moves nothing that a reader could be looking at.
@@ -149,7 +214,9 @@ class Segments {
   std::optional<Ended> ended_;       // Not said yet. It counts as one live record.
   std::vector<std::uint32_t> free_;  // Ready; last in, first out.
   std::set<std::uint32_t> bare_;
-  std::uint64_t taken_out_ = 0;  // Neither in use nor in one of the two.
+  std::vector<std::uint32_t> freed_shared_;
+  std::uint64_t shared_bytes_ = 0;
+  std::uint64_t taken_out_ = 0;  // Neither in use nor in one of the three.
 };
 
 /// More segments than this are not used: the directory's size.

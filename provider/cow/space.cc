@@ -41,6 +41,7 @@ void Volume::Impl::note_space() noexcept {
   if (scarce || ready_bytes() < least) (void)post_grow();
   note_thresholds();
   if (segments_.free_count() > 0) space_.full = false;
+  if (segments_.has_dead_shared() && !unsharing_failed_) post_reclaim();
 }
 
 void Volume::Impl::note_thresholds() noexcept {
@@ -87,6 +88,8 @@ bool Volume::Impl::make_room() {
     waiting = !space_.unpruned.empty();
   }
   prune_all();
+  while (unshare_one(true)) {
+  }
   return waiting || extend();
 }
 
@@ -182,7 +185,12 @@ void Volume::Impl::out_of_space() noexcept {
   const bool patient = now - *space_.starved_since < kSpaceWaitMax;
   Fault fault = Fault::grow_too_slow;
   if (patient) {
-    if (growing_ || space_.evicting || post_grow()) return;  // It comes back here if need be.
+    // Each of these comes back here if need be.
+    if (growing_ || space_.evicting || post_grow() || post_look()) return;
+    if (segments_.has_dead_shared() && !unsharing_failed_) {
+      post_reclaim();
+      return;
+    }
     if (!space_.full) {
       space_.full = true;
       Event event;

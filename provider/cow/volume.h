@@ -77,6 +77,11 @@ struct FormatOptions {
 [[nodiscard]] Status format_diff_area(const block::Device& origin, block::ResizableDevice& diff,
                                       const FormatOptions& options);
 
+/// Whether old content of `origin` can be kept in `diff` by sharing blocks. Blocks. Errors:
+/// not_supported, with what to do instead.
+[[nodiscard]] Status check_sharing(block::Device& origin, block::Device& diff,
+                                   std::uint32_t chunk_bytes);
+
 struct DiffAreaDescription {
   VolumeId volume_id;
   std::uint64_t origin_bytes = 0;
@@ -147,6 +152,10 @@ struct OpenOptions {
   /// The origin is a faithful copy in another file or device: its identity and the time of its last
   /// write are not compared, its content is.
   bool origin_moved = false;
+  /// Old content is kept by sharing its blocks with the origin where that can be done, not by
+  /// copying (docs/cowd.md says what that costs). Where it cannot, it is copied, and the log says
+  /// why; check_sharing() says so beforehand.
+  bool reflink = false;
 };
 
 /// VSS_PROTECTION_LEVEL.
@@ -248,6 +257,9 @@ struct Statistics {
   std::uint64_t records = 0;               // Preserved chunks that exist now.
   std::uint64_t groups_written = 0;        // Since open: index groups, each of one or more chunks.
   std::uint64_t diff_flushes = 0;          // Since open: for persistent snapshots.
+  bool reflink = false;                    // New copies share blocks with the origin.
+  std::uint64_t chunks_shared = 0;         // Since open: of chunks_preserved.
+  std::uint64_t shared_bytes = 0;          // At most, now; as much is kept ready for the origin.
   std::uint64_t checksum_failures = 0;     // Since open: reads of preserved data that gave EIO.
   std::uint64_t metadata_repairs = 0;      // By open: damaged or unfinished places written anew.
   // Since open: chunks written for the first time in an epoch that needed no copy, being exempt.

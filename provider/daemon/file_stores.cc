@@ -38,7 +38,9 @@ class FileStore final : public Store {
   std::vector<cow::SnapshotRecord> snapshots() const override { return parts_->volume->list(); }
   std::string io_text() const override {
     const std::lock_guard lock(mutex_);
-    return "origin: " + parts_->origin->io_text() + "; diff area: " + parts_->diff->io_text();
+    const bool shares = parts_->volume->statistics().reflink;
+    return "origin: " + parts_->origin->io_text() + "; diff area: " + parts_->diff->io_text() +
+           (shares ? "; old data shares blocks with the origin" : "");
   }
   Status close() override { return parts_->volume->close(); }
   Result<MovedDiffArea> move_diff_area(const MoveDiffArea& request) override;
@@ -158,11 +160,24 @@ Status check_no_diff_area(FileDevice& origin) {
                   "; name the volume, or clear its first 128 KiB if its snapshots are not needed");
 }
 
+// Said when it is asked for, not by the first write.
+Status check_preserving(const OpenStore& request, FileDevice& origin, FileDevice& diff) {
+  if (!request.reflink || !request.may_format) return {};
+  std::uint32_t chunk_bytes = request.chunk_bytes;
+  if (diff.geometry().size_bytes != 0 && !request.force) {
+    if (const auto found = cow::inspect_diff_area(diff)) chunk_bytes = found->chunk_bytes;
+  }
+  return cow::check_sharing(origin, diff, chunk_bytes);
+}
+
 Result<OpenedStore> open_parts(const OpenStore& request, const FileStoresOptions& options,
                                std::unique_ptr<FileDevice> origin,
                                std::unique_ptr<FileDevice> diff) {
   if (const Status distinct = check_distinct(*origin, *diff); !distinct) {
     return fail(distinct.error());
+  }
+  if (const Status possible = check_preserving(request, *origin, *diff); !possible) {
+    return fail(possible.error());
   }
   const auto formatted = format_if_needed(request, *origin, *diff);
   if (!formatted) return fail(formatted.error());
@@ -183,6 +198,7 @@ Result<OpenedStore> open_parts(const OpenStore& request, const FileStoresOptions
   open.origin_change_time = [device = origin.get()] { return device->settled_change_time(); };
   open.accept_changed_origin = request.accept_changed_origin;
   open.origin_moved = request.origin_moved;
+  open.reflink = request.reflink;
   auto volume = cow::Volume::open(*origin, *diff, open);
   if (!volume) return fail(volume.error(), "the diff area " + request.diff_area_path);
   if (options.thresholds) {

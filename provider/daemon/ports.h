@@ -109,6 +109,9 @@ struct OpenStore {
   std::uint64_t diff_maximum_bytes = 0;
   bool apart = false;   // Lies on a volume of ours: see FileDeviceOptions.
   bool direct = false;  // The origin's file without the page cache.
+  /// Old data is shared with the origin; attaching (may_format) fails with not_supported where that
+  /// cannot be done, else it is copied then.
+  bool reflink = false;
   std::uint32_t snapshots_max = cow::kSnapshotsMax;
   /// How long to wait for the locks: what a killed process had in flight keeps them for seconds.
   std::chrono::milliseconds lock_patience{0};

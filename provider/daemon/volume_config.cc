@@ -49,6 +49,13 @@ Result<bool> parse_cache(std::string_view text) {
               "cache must be \"buffered\" or \"none\", not \"" + printable(text, 40) + "\"");
 }
 
+Result<bool> parse_preserve(std::string_view text) {
+  if (text.empty() || text == "copy") return false;
+  if (text == "reflink") return true;
+  return fail(Errc::invalid_argument,
+              "preserve must be \"copy\" or \"reflink\", not \"" + printable(text, 40) + "\"");
+}
+
 Result<std::string> default_name(const std::string& origin_path) {
   const std::string name = origin_path.substr(origin_path.rfind('/') + 1);
   if (check_volume_name(name)) return name;
@@ -161,6 +168,7 @@ std::string to_text(const VolumeConfig& config) {
   object["diff_area_path"] = escape_bytes(config.diff_area_path);
   object["expose"] = expose_text(config.expose);
   if (config.direct) object["cache"] = "none";
+  if (config.reflink) object["preserve"] = "reflink";
   if (config.snapshots_max != cow::kSnapshotsMax) object["snapshots_max"] = config.snapshots_max;
   if (config.copy_free_blocks) object["copy_free_blocks"] = true;
   object["order"] = static_cast<std::int64_t>(config.order);
@@ -210,6 +218,13 @@ Result<VolumeConfig> parse_config(std::string_view text) {
     if (!direct) return fail(direct.error());
     config.direct = *direct;
   }
+  if (object.contains("preserve")) {
+    const auto reflink = text_member(object, "preserve").and_then([](const std::string& value) {
+      return parse_preserve(value);
+    });
+    if (!reflink) return fail(reflink.error());
+    config.reflink = *reflink;
+  }
   if (const auto* most = object.if_contains("snapshots_max")) {
     if (!most->is_int64()) return fail(Errc::invalid_argument, "snapshots_max: expected a number");
     const auto count = check_snapshots_max(most->get_int64());
@@ -257,6 +272,9 @@ Result<VolumeConfig> check_request(const rpc::AttachVolume& request) {
   const auto direct = parse_cache(request.cache);
   if (!direct) return fail(direct.error());
   config.direct = *direct;
+  const auto reflink = parse_preserve(request.preserve);
+  if (!reflink) return fail(reflink.error());
+  config.reflink = *reflink;
   if (const Status sizes = check_sizes(request); !sizes) return fail(sizes.error());
   const auto snapshots = check_snapshots_max(request.snapshots_max);
   if (!snapshots) return fail(snapshots.error());

@@ -38,7 +38,8 @@ struct VolumeConfig {
   std::string origin_path;  // Absolute, any bytes.
   std::string diff_area_path;
   Expose expose = Expose::automatic;
-  bool direct = false;  // The origin's file without the page cache.
+  bool direct = false;   // The origin's file without the page cache.
+  bool reflink = false;  // Old data is shared with the origin.
   std::uint32_t snapshots_max = cow::kSnapshotsMax;
   bool copy_free_blocks = false;  // Nothing is exempt from copying.
   /// Grows with every attach. Re-attaching follows it: a volume that lies on another one was

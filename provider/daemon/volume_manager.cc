@@ -367,6 +367,7 @@ Result<rpc::AttachedVolume> VolumeManager::attach(const rpc::AttachVolume& reque
   open.apart = !volume->config.hosts.empty();
   open.snapshots_max = volume->config.snapshots_max;
   open.direct = volume->config.direct;
+  open.reflink = volume->config.reflink;
   Undo undo;
   if (const Status up = bring_up(*volume, open, undo); !up) return fail(up.error());
   if (const Status saved = ports_.configs.save(volume->config); !saved) {
@@ -467,6 +468,7 @@ Status VolumeManager::reattach() {
     open.volume_id = volume->config.volume_id;
     open.snapshots_max = volume->config.snapshots_max;
     open.direct = volume->config.direct;
+    open.reflink = volume->config.reflink;
     open.lock_patience = kLockPatience;
     Status up = check_hosts(volume->config);
     if (up) up = settle(volume->config);

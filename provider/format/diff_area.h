@@ -4,7 +4,7 @@
 // docs/formats/diff-area.md is the specification. Nothing here knows when a structure is written.
 //
 //   superblock | superblock | snapshot table | segment | segment | ...
-//   segment:  index (groups of records, never rewritten in place) | its copy | data slots
+//   segment:  index (groups of records, rewritten only to add checksums) | its copy | data slots
 //        or:  unused                                              | unused   | more snapshot table
 //        or:  unused                                              | unused   | blobs
 //

@@ -34,8 +34,9 @@ constexpr std::uint64_t kRandomCutsLong = 100'000;
 
 enum class Death { power_cut, kill };
 
-CowWorldOptions small_world() {
+CowWorldOptions small_world(bool shares = false) {
   CowWorldOptions options;
+  options.reflink = shares;
   options.origin_bytes = 256U << 10U;
   options.chunk_bytes = 4U << 10U;
   options.segments = 2;
@@ -49,9 +50,11 @@ struct Recipe {
   bool free_blocks = false;
   bool resizes = false;
   bool syncs_fail = false;
+  bool shares = false;  // Old content is shared, not copied.
 };
 constexpr Recipe kReverts;
-constexpr Recipe kFreeBlocks{true, true, false, false};
+constexpr Recipe kFreeBlocks{true, true, false, false, false};
+constexpr Recipe kShares{true, false, false, false, true};
 
 CowLoadOptions stamped_load(const Recipe& recipe = {}) {
   CowLoadOptions options;
@@ -70,7 +73,7 @@ CowLoadOptions stamped_load(const Recipe& recipe = {}) {
 
 struct Run {
   Run(std::uint64_t seed_, Death death_, const Recipe& recipe_ = {})
-      : world(seed_, small_world()),
+      : world(seed_, small_world(recipe_.shares)),
         load(world, seed_ + 1, stamped_load(recipe_)),
         death(death_),
         recipe(recipe_) {
@@ -150,6 +153,7 @@ std::uint64_t count_operations(std::uint64_t seed_value, Death death, const Reci
   run.world.open();
   run.act_until_dead(kActions);
   const std::uint64_t operations = run.world.machine.operations();
+  CHECK((run.world.diff.times_shared > 0) == recipe.shares);
   run.die();
   return operations;
 }
@@ -162,7 +166,8 @@ std::uint64_t cut_and_check(std::uint64_t seed_value, Death death, std::uint64_t
                            << (recipe.history ? ", history" : "")
                            << (recipe.free_blocks ? ", free blocks" : "")
                            << (recipe.resizes ? ", resizes" : "")
-                           << (recipe.syncs_fail ? ", syncs fail" : ""));
+                           << (recipe.syncs_fail ? ", syncs fail" : "")
+                           << (recipe.shares ? ", sharing" : ""));
   Run run(seed_value, death, recipe);
   run.world.machine.cut_at(cut);
   if (run.world.try_open()) run.act_until_dead(kActions);
@@ -201,7 +206,8 @@ void random_cuts(std::uint64_t wanted) {
   for (; cuts < wanted; ++runs) {
     Prng prng(seed() + runs);
     const Death death = prng.chance(3, 4) ? Death::power_cut : Death::kill;
-    const Recipe recipe{prng.chance(2, 3), prng.chance(1, 3), prng.chance(1, 3), prng.chance(1, 3)};
+    const Recipe recipe{prng.chance(2, 3), prng.chance(1, 3), prng.chance(1, 3), prng.chance(1, 3),
+                        prng.chance(1, 3)};
     cuts += cut_and_check(prng.next(), death, formatted + prng.below(kRandomCutMax), recipe, false);
   }
   if (wanted > kRandomCutsShort)
@@ -356,6 +362,15 @@ TEST_CASE("a power cut at any disk operation costs no flushed write and no persi
 TEST_CASE("kill -9 at any disk operation costs nothing that had completed", "[cow][crash]") {
   every_cut(Death::kill, kReverts);
   every_cut(Death::kill, kFreeBlocks);
+}
+
+TEST_CASE("a power cut while old content is shared costs nothing that was promised",
+          "[cow][crash]") {
+  every_cut(Death::power_cut, kShares);
+}
+
+TEST_CASE("kill -9 while old content is shared costs nothing that had completed", "[cow][crash]") {
+  every_cut(Death::kill, kShares);
 }
 
 TEST_CASE("power cuts and kills of random loads cost nothing that was promised", "[cow][crash]") {

@@ -20,8 +20,12 @@ constexpr std::uint64_t kSecondCutMax = 40;
 
 enum class Death { power_cut, kill };
 
-CowWorldOptions small_world() {
+// How old content is kept.
+enum class Keep { copies, shares };
+
+CowWorldOptions small_world(Keep keep) {
   CowWorldOptions options;
+  options.reflink = keep == Keep::shares;
   options.origin_bytes = 128U << 10U;
   options.chunk_bytes = kChunk;
   options.segments = 3;
@@ -32,7 +36,8 @@ CowWorldOptions small_world() {
 // What every sector may show: since the last flush, any write that was issued.
 class Story {
  public:
-  Story(std::uint64_t seed_value, Death death_) : world(seed_value, small_world()), death(death_) {
+  Story(std::uint64_t seed_value, Death death_, Keep keep)
+      : world(seed_value, small_world(keep)), death(death_) {
     const std::uint64_t sectors = world.options.origin_bytes / kSector;
     may_.resize(sectors);
     for (auto& sequences : may_) sequences.insert(0);
@@ -264,11 +269,11 @@ void tell_revert(Story& story) {
   story.flush();
 }
 
-void cut_everywhere(void (*tell)(Story&), Death death) {
+void cut_everywhere(void (*tell)(Story&), Death death, Keep keep = Keep::copies) {
   std::uint64_t formatted = 0;
   std::uint64_t end = 0;
   {
-    Story whole(seed(), death);
+    Story whole(seed(), death, keep);
     formatted = whole.world.machine.operations();
     whole.world.open();
     tell(whole);
@@ -279,7 +284,7 @@ void cut_everywhere(void (*tell)(Story&), Death death) {
   REQUIRE(end - formatted > 50);
   for (std::uint64_t cut = formatted; cut < end; ++cut) {
     INFO("cut at operation " << cut << " of " << formatted << " to " << end);
-    Story story(seed(), death);
+    Story story(seed(), death, keep);
     story.world.machine.cut_at(cut);
     if (story.world.try_open()) tell(story);
     REQUIRE_FALSE(story.powered());
@@ -313,4 +318,11 @@ TEST_CASE("a power cut at any operation of a revert loses no write that was flus
 TEST_CASE("kill -9 at any operation of a revert loses no write that had completed",
           "[cow][crash]") {
   cut_everywhere(tell_revert, Death::kill);
+}
+
+TEST_CASE("windows and reverts cut anywhere while old content is shared", "[cow][crash]") {
+  for (const Death death : {Death::power_cut, Death::kill}) {
+    cut_everywhere(tell_window, death, Keep::shares);
+    cut_everywhere(tell_revert, death, Keep::shares);
+  }
 }

@@ -26,8 +26,9 @@ constexpr std::uint64_t kRecoveryCutMax = 12;
 
 enum class Death { power_cut, kill };
 
-CowWorldOptions small_world() {
+CowWorldOptions small_world(bool sharing) {
   CowWorldOptions options;
+  options.reflink = sharing;
   options.origin_bytes = 256U << 10U;
   options.chunk_bytes = 4U << 10U;
   options.segments = 2;
@@ -44,8 +45,8 @@ CowLoadOptions stamped_load() {
 }
 
 struct Run {
-  Run(std::uint64_t seed_, Death death_)
-      : world(seed_, small_world()),
+  Run(std::uint64_t seed_, Death death_, bool sharing)
+      : world(seed_, small_world(sharing)),
         target(world.machine, 0),
         load(world, seed_ + 1, stamped_load()),
         death(death_) {
@@ -147,8 +148,8 @@ struct Operations {
   std::uint64_t end = 0;
 };
 
-Operations count_operations(Death death) {
-  Run run(seed(), death);
+Operations count_operations(Death death, bool sharing) {
+  Run run(seed(), death, sharing);
   Operations operations;
   operations.begin = run.world.machine.operations();
   std::uint64_t target_writes = 0;
@@ -172,9 +173,9 @@ Operations count_operations(Death death) {
 }
 
 /// True: the move was complete.
-bool cut_and_check(Death death, std::uint64_t cut) {
+bool cut_and_check(Death death, bool sharing, std::uint64_t cut) {
   INFO("cut at operation " << cut);
-  Run run(seed(), death);
+  Run run(seed(), death, sharing);
   run.world.machine.cut_at(cut);
   (void)run.migrate();
   REQUIRE_FALSE(run.world.machine.powered());
@@ -191,20 +192,22 @@ bool cut_and_check(Death death, std::uint64_t cut) {
   return run.moved;
 }
 
-void every_cut(Death death) {
-  const Operations operations = count_operations(death);
+// With `sharing` the area that is left shares its old content with the origin; the new one cannot.
+void every_cut(Death death, bool sharing) {
+  const Operations operations = count_operations(death, sharing);
   REQUIRE(operations.copied > operations.begin + 50);
   REQUIRE(operations.end >= operations.copied + 11);
   const std::uint64_t copying = operations.copied - operations.begin;
-  const std::uint64_t step = long_run() ? 1 : std::max<std::uint64_t>(1, copying / kSampleShort);
+  const std::uint64_t sample = sharing ? kSampleShort / 8 : kSampleShort;
+  const std::uint64_t step = long_run() ? 1 : std::max<std::uint64_t>(1, copying / sample);
   bool moved = false;
   for (std::uint64_t cut = operations.begin + seed() % step; cut < operations.copied; cut += step) {
-    moved = cut_and_check(death, cut) || moved;
+    moved = cut_and_check(death, sharing, cut) || moved;
   }
   CHECK_FALSE(moved);
   bool stayed = false;
   for (std::uint64_t cut = operations.copied; cut < operations.end; ++cut) {
-    const bool now = cut_and_check(death, cut);
+    const bool now = cut_and_check(death, sharing, cut);
     stayed = stayed || !now;
     moved = moved || now;
   }
@@ -215,9 +218,13 @@ void every_cut(Death death) {
 }  // namespace
 
 TEST_CASE("a move cut by a power failure leaves one area in force, with everything", "[crash]") {
-  every_cut(Death::power_cut);
+  every_cut(Death::power_cut, false);
 }
 
 TEST_CASE("a move cut by a kill leaves one area in force, with everything", "[crash]") {
-  every_cut(Death::kill);
+  every_cut(Death::kill, false);
+}
+
+TEST_CASE("a move away from an area that shares is cut as well", "[crash]") {
+  every_cut(Death::power_cut, true);
 }

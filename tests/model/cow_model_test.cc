@@ -127,6 +127,30 @@ TEST_CASE("the store agrees with its twin where free blocks are exempt", "[cow][
   run_model(options, load, 8, operations, Losses::none);
 }
 
+TEST_CASE("the store agrees with its twin when old content is shared, not copied", "[cow][model]") {
+  const std::uint64_t operations = (long_run() ? kOperationsLong : kOperationsShort) / 2;
+  CowWorldOptions options;
+  options.reflink = true;
+  options.segments_max = 32;
+  options.origin_bytes = (1U << 20U) + 1536;  // The last chunk is a part.
+  CowWorld roomy(seed() + 9, options);
+  run_model(roomy, everything(), 9, operations, Losses::none);
+  CHECK(roomy.diff.times_shared > 0);
+  // Too little space for what is shared and what is promised.
+  options.chunk_bytes = 256U << 10U;
+  options.origin_bytes = 16U << 20U;
+  options.segments = 2;
+  options.segments_max = 4;
+  CowLoadOptions load = everything();
+  load.write_bytes_max = 512U << 10U;
+  load.segments_least = 2;
+  load.segments_most = 6;
+  load.stopped_reverts = false;  // A target may be lost before it is reverted to.
+  CowWorld tight(seed() + 10, options);
+  run_model(tight, load, 10, operations / 16, Losses::allowed);
+  CHECK(tight.diff.times_shared > 0);
+}
+
 TEST_CASE("the store agrees with its twin at the smallest and at a large granule", "[cow][model]") {
   const std::uint64_t operations = (long_run() ? kOperationsLong : kOperationsShort) / 4;
   CowWorldOptions options;

@@ -86,6 +86,8 @@ class CowLoad {
 
   /// One random action, as often as its weight says.
   void act() {
+    // What a volume puts off: here the checksums of what it shared.
+    if (world_.options.reflink && prng_.chance(1, 64)) world_.executor.elapse();
     std::uint64_t all = 0;
     for (std::size_t i = 0; i < kCowActions; ++i) all += weight(i);
     std::uint64_t dice = prng_.below(all);

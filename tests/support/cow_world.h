@@ -63,6 +63,7 @@ struct CowWorldOptions {
   std::uint32_t chunk_bytes = 16U << 10U;
   std::uint64_t segments = 4;      // At first.
   std::uint64_t segments_max = 8;  // The diff area grows to this.
+  bool reflink = false;            // Old content is shared, not copied.
 };
 
 class CowWorld {
@@ -75,6 +76,7 @@ class CowWorld {
         diff(machine, diff_bytes(options.segments)),
         boot_id(Guid::random()) {
     diff.size_bytes_max = diff_bytes(options.segments_max);
+    origin.can_share = diff.can_share = options.reflink;
     stamp(origin.bytes(), 0, 0);
     origin.settle();
     twin = origin.bytes();
@@ -119,6 +121,7 @@ class CowWorld {
     open.clock = &clock;
     open.events = events;
     open.host_space = host_space;
+    open.reflink = options.reflink;
     if (adjust) adjust(open);
     return open;
   }

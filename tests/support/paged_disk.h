@@ -76,6 +76,7 @@ class PagedDisk final : public block::ResizableDevice {
       case block::Op::write:
       case block::Op::write_zeroes: copy_in(request); break;
       case block::Op::discard:
+      case block::Op::share:  // share_unit() says that it cannot: nobody asks.
       case block::Op::flush: break;
     }
   }

@@ -127,6 +127,7 @@ int RamDevice::perform(block::Request& request) {
     case block::Op::write: std::memcpy(at, request.buffer, request.size_bytes); break;
     case block::Op::write_zeroes:
     case block::Op::discard: std::memset(at, 0, request.size_bytes); break;
+    case block::Op::share: return EOPNOTSUPP;
     case block::Op::flush: break;
   }
   return 0;

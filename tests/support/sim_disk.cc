@@ -173,6 +173,12 @@ int SimDisk::effect(block::Request& request, std::uint64_t flush_mark) {
       return error;
     }
   }
+  if (request.op == block::Op::share && (!can_share || request.source == nullptr)) {
+    return EOPNOTSUPP;
+  }
+  if (can_share) {
+    if (const int error = use_host(request); error != 0) return error;
+  }
   if (request.op == block::Op::read) {
     std::memcpy(request.buffer, cache_.data() + request.offset_bytes, request.size_bytes);
     return 0;
@@ -198,6 +204,10 @@ void SimDisk::apply(const block::Request& request) {
   write.bytes.resize(request.size_bytes);
   if (request.op == block::Op::write) {
     std::memcpy(write.bytes.data(), request.buffer, request.size_bytes);
+  } else if (request.op == block::Op::share) {
+    const auto& source = dynamic_cast<SimDisk&>(*request.source).cache_;
+    std::memcpy(write.bytes.data(), source.data() + request.source_offset_bytes,
+                request.size_bytes);
   }
   const auto offset = static_cast<std::ptrdiff_t>(write.offset_bytes);
   std::copy(write.bytes.begin(), write.bytes.end(), cache_.begin() + offset);
@@ -220,7 +230,8 @@ void SimDisk::drop(std::uint64_t flush_mark) {
 }
 
 void SimDisk::tear(const block::Request& request, std::vector<std::byte>& target) {
-  if (request.op != block::Op::write && request.op != block::Op::write_zeroes) return;
+  const bool shares = request.op == block::Op::share && request.source != nullptr;
+  if (request.op != block::Op::write && request.op != block::Op::write_zeroes && !shares) return;
   const std::uint64_t kind = machine_.prng_.below(3);  // Dropped, kept, torn.
   torn_.emplace_back(request.offset_bytes, request.size_bytes);
   for (std::uint64_t at = 0; at < request.size_bytes; at += kSectorBytes) {
@@ -228,6 +239,9 @@ void SimDisk::tear(const block::Request& request, std::vector<std::byte>& target
     std::byte* const to = target.data() + request.offset_bytes + at;
     if (request.op == block::Op::write) {
       std::memcpy(to, request.buffer + at, kSectorBytes);
+    } else if (shares) {
+      const auto& source = dynamic_cast<SimDisk&>(*request.source).cache_;
+      std::memcpy(to, source.data() + request.source_offset_bytes + at, kSectorBytes);
     } else {
       std::memset(to, 0, kSectorBytes);
     }
@@ -261,12 +275,125 @@ Status SimDisk::allocate(std::uint64_t offset_bytes, std::uint64_t size_bytes) {
   if (host && !host(offset_bytes, size_bytes)) {
     return fail(Errc::insufficient_storage, "simulated host");
   }
+  if (can_share) {
+    const std::lock_guard lock(machine_.mutex_);
+    prepare_host();
+    std::uint64_t wanted = 0;
+    const std::uint64_t first = offset_bytes / kBlock;
+    const std::uint64_t end = (offset_bytes + size_bytes) / kBlock;
+    for (std::uint64_t i = first; i < end; ++i) wanted += host_[i].allocated ? 0 : kBlock;
+    if (wanted > machine_.host_free_bytes) {
+      return fail(Errc::insufficient_storage, "simulated host");
+    }
+    machine_.host_free_bytes -= wanted;
+    for (std::uint64_t i = first; i < end; ++i) host_[i].allocated = true;
+  }
   return {};
+}
+
+// --- the host's space ------------------------------------------------------------------------
+
+bool SimDisk::shares(const HostBlock& block) const noexcept {
+  return block.source != nullptr &&
+         block.source->host_[block.source_block].version == block.source_version;
+}
+
+void SimDisk::release(HostBlock& block) noexcept {
+  if (shares(block)) {
+    --block.source->host_[block.source_block].sharers;
+  } else if (block.allocated) {
+    machine_.host_free_bytes += kBlock;
+  }
+  block.source = nullptr;
+  block.allocated = false;
+}
+
+int SimDisk::use_host(const block::Request& request) {
+  if (request.op == block::Op::read || request.op == block::Op::flush || request.size_bytes == 0 ||
+      request.op == block::Op::discard) {
+    return 0;
+  }
+  prepare_host();
+  const std::uint64_t first = request.offset_bytes / kBlock;
+  const std::uint64_t last = (request.offset_bytes + request.size_bytes - 1) / kBlock;
+  if (request.op == block::Op::share) {
+    auto& source = dynamic_cast<SimDisk&>(*request.source);
+    if (!source.can_share) return EXDEV;
+    source.prepare_host();
+    ++times_shared;
+    for (std::uint64_t i = first; i <= last; ++i) {
+      HostBlock& block = host_[i];
+      release(block);
+      block.source = &source;
+      block.source_block = request.source_offset_bytes / kBlock + (i - first);
+      HostBlock& shared = source.host_[block.source_block];
+      block.source_version = shared.version;
+      block.allocated = true;
+      ++shared.sharers;
+    }
+    return 0;
+  }
+  const bool punches = request.op == block::Op::write_zeroes && !request.no_hole;
+  std::uint64_t wanted = 0;
+  for (std::uint64_t i = first; i <= last; ++i) {
+    if (host_[i].sharers > 0 || shares(host_[i]) || !host_[i].allocated) wanted += kBlock;
+  }
+  // A source's holes are of no interest here: it keeps what it has.
+  const bool is_source = std::any_of(host_.begin() + static_cast<std::ptrdiff_t>(first),
+                                     host_.begin() + static_cast<std::ptrdiff_t>(last) + 1,
+                                     [](const HostBlock& block) { return block.sharers > 0; });
+  if (punches && !is_source) {
+    for (std::uint64_t i = first; i <= last; ++i) release(host_[i]);
+    return 0;
+  }
+  if (wanted > machine_.host_free_bytes) return ENOSPC;
+  machine_.host_free_bytes -= wanted;
+  for (std::uint64_t i = first; i <= last; ++i) {
+    HostBlock& block = host_[i];
+    if (shares(block)) --block.source->host_[block.source_block].sharers;
+    block.source = nullptr;
+    block.allocated = true;
+    // The old space stays with one of the sharers, for which nothing changes.
+    if (block.sharers > 0) ++block.version;
+    block.sharers = 0;
+  }
+  return 0;
+}
+
+Result<std::uint32_t> SimDisk::share_unit(block::Device& source) {
+  const auto* other = dynamic_cast<SimDisk*>(&source);
+  if (!can_share || other == nullptr || !other->can_share) return Device::share_unit(source);
+  return static_cast<std::uint32_t>(kBlock);
+}
+
+std::uint64_t SimDisk::shared_bytes(std::uint64_t offset_bytes,
+                                    std::uint64_t size_bytes) const noexcept {
+  const std::lock_guard lock(machine_.mutex_);
+  std::uint64_t bytes = 0;
+  const std::uint64_t end =
+      std::min<std::uint64_t>(host_.size(), (offset_bytes + size_bytes + kBlock - 1) / kBlock);
+  for (std::uint64_t i = offset_bytes / kBlock; i < end; ++i) {
+    if (host_[i].sharers > 0 || shares(host_[i])) bytes += kBlock;
+  }
+  return bytes;
 }
 
 Status SimDisk::resize(std::uint64_t size_bytes) {
   const std::lock_guard lock(machine_.mutex_);
   if (size_bytes > size_bytes_max) return fail(Errc::insufficient_storage, "simulated disk");
+  if (can_share) {
+    prepare_host();
+    const std::uint64_t blocks = (size_bytes + kBlock - 1) / kBlock;
+    const std::uint64_t more = blocks > host_.size() ? (blocks - host_.size()) * kBlock : 0;
+    if (more > machine_.host_free_bytes) {
+      return fail(Errc::insufficient_storage, "simulated host");
+    }
+    if (machine_.powered_ && machine_.operations_ != machine_.cut_at_) {
+      for (std::uint64_t i = blocks; i < host_.size(); ++i) release(host_[i]);
+      machine_.host_free_bytes -= more;
+      host_.resize(blocks);
+    }
+  }
   if (!machine_.take_effect()) return fail(Errc::io_error, "no power");
   cache_.resize(size_bytes);
   stable_.resize(size_bytes);          // A real one is durable on return as well.

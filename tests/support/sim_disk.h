@@ -10,6 +10,12 @@
 // that completed; what was in flight is kept, dropped or torn. Errors are injected by a predicate;
 // a flush that fails may lose what it was to make durable.
 //
+// Sharing (block::Op::share) is a write of what the source holds when it takes effect, and as
+// volatile. Disks with `can_share` lie on one host: SimMachine::host_free_bytes is its free space.
+// A block (4 KiB) of a disk that shares has space of its own, shares that of a block of the source,
+// or has none; the first write to a shared block of a source takes space, or meets ENOSPC. The
+// space is as of the cache: a power cut does not take it back.
+//
 // A SimMachine either completes requests inside submit() (immediate), or queues them and completes
 // one at random with each step() (scheduled). With scheduling on, calls that wait for their own
 // I/O run under a SimMachine::Inline: their requests complete at once, after a few random steps.
@@ -45,6 +51,8 @@ class SimMachine {
   /// Takes the place of chance in step(): given a bound, a number below it. Null: chance.
   std::function<std::uint64_t(std::uint64_t)> choose;
   [[nodiscard]] std::size_t queued() const noexcept { return queue_.size() + jobs_.size(); }
+  /// Of the file system that disks with `can_share` lie on.
+  std::uint64_t host_free_bytes = std::uint64_t{1} << 40U;
   /// Runs later, as a step of its own.
   void post(std::function<void()> job) { jobs_.push_back(std::move(job)); }
 
@@ -129,6 +137,9 @@ class SimDisk final : public block::ResizableDevice {
   bool failed_flush_drops = false;
   /// Called by allocate(): false, and the host has no room for the range.
   std::function<bool(std::uint64_t offset_bytes, std::uint64_t size_bytes)> host;
+  /// It can share blocks of others that can.
+  bool can_share = false;
+  std::uint64_t times_shared = 0;  // It did.
   /// What read requests see, for tests that look behind the scenes or spoil bytes.
   [[nodiscard]] std::vector<std::byte>& bytes() noexcept {
     touched_ = true;
@@ -141,9 +152,27 @@ class SimDisk final : public block::ResizableDevice {
   void submit(block::Request& first) noexcept override;
   [[nodiscard]] Status resize(std::uint64_t size_bytes) override;
   [[nodiscard]] Status allocate(std::uint64_t offset_bytes, std::uint64_t size_bytes) override;
+  [[nodiscard]] Result<std::uint32_t> share_unit(block::Device& source) override;
+  [[nodiscard]] std::uint64_t shared_bytes(std::uint64_t offset_bytes,
+                                           std::uint64_t size_bytes) const noexcept override;
 
  private:
   friend class SimMachine;
+  static constexpr std::uint64_t kBlock = 4096;
+  /// One of its blocks, as the host sees it.
+  struct HostBlock {
+    bool allocated = true;
+    std::uint32_t sharers = 0;  // Of other disks' blocks, if it is a source.
+    std::uint64_t version = 0;  // Counts how often it left its sharers.
+    SimDisk* source = nullptr;  // It shares a block of that disk,
+    std::uint64_t source_block = 0;
+    std::uint64_t source_version = 0;  // unless that has left since.
+  };
+  [[nodiscard]] bool shares(const HostBlock& block) const noexcept;
+  void release(HostBlock& block) noexcept;
+  /// What the request does to the host's space. 0 or errno: without effect then.
+  int use_host(const block::Request& request);
+  void prepare_host() { host_.resize((cache_.size() + kBlock - 1) / kBlock); }
   struct Unsynced {
     std::uint64_t number = 0;
     std::uint64_t offset_bytes = 0;
@@ -163,6 +192,7 @@ class SimDisk final : public block::ResizableDevice {
   bool touched_ = false;
   std::vector<std::pair<std::uint64_t, std::uint64_t>> torn_;
   std::uint64_t next_number_ = 1;
+  std::vector<HostBlock> host_;  // Empty unless can_share.
 };
 
 }  // namespace umbra::test
