@@ -87,7 +87,9 @@ BenchVolume::BenchVolume(const Medium& medium, const VolumeShape& shape, std::ui
   format.diff_bytes_initial = diff_bytes;
   format.force = true;
   must(cow::format_diff_area(*origin_, *diff_, format), "formatting");
-  auto opened = cow::Volume::open(*origin_, *diff_, {});
+  cow::OpenOptions open;
+  open.reflink = shape.share;
+  auto opened = cow::Volume::open(*origin_, *diff_, open);
   if (!opened) give_up("opening: " + opened.error().to_string());
   volume_ = std::move(*opened);
   batch_->requests.resize(shape.depth);

@@ -27,6 +27,7 @@ struct VolumeShape {
   std::uint64_t copies = 3;                  // How often all chunks fit into the diff area.
   std::uint32_t request_bytes = 16U << 10U;  // Not more than a chunk.
   std::size_t depth = 16;
+  bool share = false;  // Old content is shared with the origin, if the medium can.
 };
 
 /// Threads: one at a time. Anything that fails ends the program with a message.

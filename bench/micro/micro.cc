@@ -30,6 +30,7 @@ class Micro {
                 std::to_string(chunks()) + " chunks, " + std::to_string(pairs()) + " pairs, seed " +
                 std::to_string(options_.seed));
     first_writes();
+    sharing();
     rewrites();
     many_snapshots();
     snapshot_reads();
@@ -101,6 +102,35 @@ class Micro {
     shape.chunks = chunks() * 4;
     shape.depth = 32;
     first_write_pair("first_write_4k_vs_plain", "preserve_4k_ns", shape, false, 0);
+  }
+
+  // The origin's blocks are shared instead of copied: where the medium can.
+  void sharing() {
+    for (const bool persistent : {false, true}) {
+      const std::string kind = persistent ? "persistent_" : "";
+      const std::string ratio_key = "first_write_" + kind + "reflink_vs_copy";
+      const std::string cost_key = "preserve_" + kind + "reflink_ns";
+      if (!any_wanted({ratio_key, cost_key})) continue;
+      VolumeShape shape;
+      shape.chunks = chunks();
+      shape.share = true;
+      BenchVolume shared(options_.medium, shape, options_.seed);
+      if (!shared.volume().statistics().reflink) {
+        report_.say(ratio_key + ": skipped, files on XFS or btrfs are needed (--directory)");
+        continue;
+      }
+      shape.share = false;
+      BenchVolume copied(options_.medium, shape, options_.seed + 1);
+      const std::size_t flush_every = persistent ? kFlushEvery : 0;
+      const Pairs measured = run_pairs(pairs(), first_write(shared, persistent, flush_every),
+                                       first_write(copied, persistent, flush_every));
+      const std::uint64_t chunks_shared = shared.volume().statistics().chunks_shared;
+      report_.say(ratio_key + ": " + std::to_string(chunks_shared) + " chunks were shared, " +
+                  std::to_string(shared.volume().statistics().chunks_preserved) + " preserved");
+      const std::uint32_t digest = shared.verify() + copied.verify();
+      add_ratio(ratio_key, measured, digest);
+      add_cost(cost_key, measured, "copied", digest);
+    }
   }
 
   void rewrites() {

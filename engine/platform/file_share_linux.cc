@@ -11,6 +11,8 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <climits>
+#include <cstdlib>
 
 #include "engine/platform/file_device_engine.h"
 
@@ -68,8 +70,10 @@ Result<std::uint32_t> try_sharing(int fd, const std::string& path, int source_fd
   struct statfs facts {};
   if (::fstatfs(fd, &facts) != 0) return refusal(path, errno);
   const auto unit = static_cast<std::uint32_t>(facts.f_bsize);
-  const std::size_t slash = path.find_last_of('/');
-  const std::string folder = slash == std::string::npos ? "." : path.substr(0, slash + 1);
+  char real[PATH_MAX];  // Beside what a link leads to.
+  if (::realpath(path.c_str(), real) == nullptr) return refusal(path, errno);
+  const std::string file = real;
+  const std::string folder = file.substr(0, file.find_last_of('/') + 1);
   const UniqueFd trial(::open(folder.c_str(), O_TMPFILE | O_RDWR | O_CLOEXEC, kTrialMode));
   if (!trial) return refusal(path, errno);
   if (::ftruncate(trial.get(), unit) != 0) return refusal(path, errno);

@@ -278,6 +278,7 @@ void members(V& v, Ref<V, AttachVolume> m) {
   v("diff_initial_bytes", decimal(m.diff_initial_bytes));
   v("diff_maximum_bytes", decimal(m.diff_maximum_bytes));
   v("snapshots_max", m.snapshots_max), v("expose", m.expose), v("cache", m.cache);
+  v("preserve", m.preserve);
   v("accept_changed_origin", m.accept_changed_origin), v("origin_moved", m.origin_moved),
       v("copy_free_blocks", m.copy_free_blocks), v("force", m.force);
 }

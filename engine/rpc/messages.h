@@ -339,6 +339,7 @@ struct AttachVolume {       // volume.attach -> AttachedVolume
   std::uint32_t snapshots_max = 0;       // 0: as many as the diff area's format can hold.
   std::string expose = "auto";           // "auto", "fuse", "nbd" (NBD only).
   std::string cache = "buffered";        // "buffered", "none" (O_DIRECT); of an origin's file.
+  std::string preserve = "copy";         // "copy", "reflink" (old data shares blocks).
   bool origin_moved = false;             // It is a faithful copy in another place.
   bool accept_changed_origin = false;    // Go on without its snapshots if it was changed meanwhile.
   bool copy_free_blocks = false;         // Also what the file system had free, as if it were data.

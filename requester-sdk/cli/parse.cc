@@ -111,6 +111,11 @@ void add_volume_commands(Parser& parser) {
       ->add_option("--cache", attaching->cache,
                    "An origin that is a file: buffered (default), or none, which is O_DIRECT")
       ->check(CLI::IsMember({"buffered", "none"}));
+  attach_app
+      ->add_option("--preserve", attaching->preserve,
+                   "How old data is kept: copy (default), or reflink: shared with the origin, for "
+                   "files on one XFS or btrfs")
+      ->check(CLI::IsMember({"copy", "reflink"}));
   attach_app->add_flag("--accept-changed-origin", attaching->accept_changed_origin,
                        "Go on if the origin was written while it was detached; its copies are "
                        "marked lost");

@@ -113,6 +113,7 @@ rpc::AttachVolume to_wire(const AttachOptions& options) {
   message.snapshots_max = options.snapshots_max;
   message.expose = options.expose;
   message.cache = options.cache;
+  message.preserve = options.preserve;
   message.accept_changed_origin = options.accept_changed_origin;
   message.origin_moved = options.origin_moved;
   message.copy_free_blocks = options.copy_free_blocks;

@@ -206,6 +206,8 @@ TEST_CASE("attach passes everything on, with absolute paths", "[cli]") {
                         "nbd",
                         "--cache",
                         "none",
+                        "--preserve",
+                        "reflink",
                         "--accept-changed-origin",
                         "--origin-moved",
                         "--force"})
@@ -220,6 +222,7 @@ TEST_CASE("attach passes everything on, with absolute paths", "[cli]") {
   CHECK(state.attached.snapshots_max == 512);
   CHECK(state.attached.expose == "nbd");
   CHECK(state.attached.cache == "none");
+  CHECK(state.attached.preserve == "reflink");
   CHECK(state.attached.accept_changed_origin);
   CHECK(state.attached.origin_moved);
   CHECK(state.attached.force);

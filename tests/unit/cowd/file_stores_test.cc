@@ -147,6 +147,30 @@ TEST_CASE("stores are opened with the engine and the cache that are asked for", 
   CHECK(opened->store->io_text() == "origin: threads, O_DIRECT; diff area: threads, page cache");
 }
 
+TEST_CASE("sharing that cannot be done is refused at attach, and copied at a start", "[cowd]") {
+  Bench bench;
+  REQUIRE(bench.open(bench.request()).store->close());
+  fs::remove(bench.top / "diff");
+  OpenStore wanted = bench.request();
+  wanted.reflink = true;
+  FileStores stores{{.boot_id = Guid::random()}};
+  {
+    const auto opened = stores.open(wanted);
+    if (opened) {
+      CHECK(opened->store->statistics().reflink);
+      return test::skip("needs a file system whose files cannot share blocks");
+    }
+    CHECK(opened.error().code == Errc::not_supported);
+    CHECK(opened.error().context.find("--preserve copy") != std::string::npos);
+    CHECK_FALSE(fs::exists(bench.top / "diff"));
+  }
+  REQUIRE(bench.open(bench.request()).store->close());
+  wanted.may_format = false;
+  const auto opened = stores.open(wanted);
+  REQUIRE(opened);
+  CHECK_FALSE(opened->store->statistics().reflink);
+}
+
 TEST_CASE("a diff area file that an attempt made goes with its failure", "[cowd]") {
   Bench bench;
   OpenStore wanted = bench.request();

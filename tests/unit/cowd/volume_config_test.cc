@@ -16,6 +16,7 @@ VolumeConfig sample() {
   config.diff_area_path = "/var/diff/data";
   config.expose = Expose::nbd;
   config.direct = true;
+  config.reflink = true;
   config.snapshots_max = 512;
   config.order = 7;
   config.hosts = {VolumeId::random(), VolumeId::random()};
@@ -76,6 +77,10 @@ TEST_CASE("text that is torn, foreign or newer is refused with what is wrong", "
   CHECK(replaced("\"cache\":\"none\"", "\"cache\":\"some\"").error().context.find("cache") !=
         std::string::npos);
   CHECK_FALSE(replaced("\"cache\"", "\"other\"")->direct);  // An older record.
+  CHECK(
+      replaced("\"preserve\":\"reflink\"", "\"preserve\":\"some\"").error().context.find("copy") !=
+      std::string::npos);
+  CHECK_FALSE(replaced("\"preserve\"", "\"other\"")->reflink);  // An older record.
   CHECK(replaced("\"/var", "\"var").error().context.find("absolute") != std::string::npos);
   CHECK(replaced("\"nbd\"", "\"ublk\"").error().context.find("expose") != std::string::npos);
   CHECK(replaced("\"data\"", "\"../data\"").error().context.find("name") != std::string::npos);
@@ -155,6 +160,12 @@ TEST_CASE("a limit on the copies of a volume is kept; without one there is only 
   wanted.cache = "writeback";
   CHECK(refusal(wanted).context.find("buffered") != std::string::npos);
   wanted.cache = "buffered";
+  CHECK_FALSE(check_request(wanted)->reflink);
+  wanted.preserve = "reflink";
+  CHECK(check_request(wanted)->reflink);
+  wanted.preserve = "clone";
+  CHECK(refusal(wanted).context.find("reflink") != std::string::npos);
+  wanted.preserve = "copy";
   wanted.snapshots_max = cow::kSnapshotsMax + 1;
   CHECK(refusal(wanted).context.find("1 to 262144") != std::string::npos);
 }

@@ -178,20 +178,23 @@ TEST_CASE("sizes and force reach the store", "[cowd]") {
   CHECK(bench.world.last_open.accept_changed_origin);
 }
 
-TEST_CASE("how a file is cached reaches the store, also after a restart", "[cowd]") {
+TEST_CASE("how files are used reaches the store, also after a restart", "[cowd]") {
   Bench bench;
   auto wanted = Bench::request();
   wanted.cache = "none";
+  wanted.preserve = "reflink";
   const auto attached = bench.manager.attach(wanted);
   REQUIRE(attached);
   CHECK(std::any_of(attached->notes.begin(), attached->notes.end(), [](const std::string& note) {
     return note.find("diff area: threads") != std::string::npos;
   }));
   CHECK(bench.world.last_open.direct);
+  CHECK(bench.world.last_open.reflink);
   bench.restart();
   bench.world.last_open = {};
   REQUIRE(bench.next->reattach());
   CHECK(bench.world.last_open.direct);
+  CHECK(bench.world.last_open.reflink);
 }
 
 TEST_CASE("a volume that lies on another one knows it, and says so", "[cowd]") {

@@ -89,6 +89,7 @@ struct AttachOptions {
   std::uint32_t snapshots_max = 0;       ///< 0: 262,144, all that the format can hold. VSS: 512.
   std::string expose = "auto";           ///< "auto", "fuse" or "nbd" (NBD only).
   std::string cache = "buffered";        ///< "none": an origin's file without the page cache.
+  std::string preserve = "copy";         ///< "reflink": old data shares blocks with the origin.
   bool origin_moved = false;             ///< The origin is a faithful copy in another place.
   bool accept_changed_origin = false;    ///< Changed while detached: its copies become lost.
   bool copy_free_blocks = false;         ///< Copies keep what the file system had free, too.
