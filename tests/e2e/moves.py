@@ -40,7 +40,13 @@ def prepare(world):
     """A mounted volume with two copies, whose old data is in the diff area; and a load that verifies."""
     require_fuse_and_loop()
     require_programs("fio")
-    world.start_daemons()
+    world.start_umbrad()
+    world.start(
+        world.binary("umbra-guardian"), "--run-dir", world.run_dir, "--restart-failures", "1000", "--",
+        world.binary("umbra-cowd"), "--run-dir", world.run_dir, "--state-dir", world.state_dir,
+        name="umbra-cowd",
+    )  # fmt: skip
+    wait_until(world.provider_connected, "umbra-cowd is registered with umbrad")
     volume = world.attach("db", 160)
     directory = world.mkfs_and_mount(volume["device_path"], "db")
     write_file(f"{directory}/kept", os.urandom(48 * MIB))
@@ -128,7 +134,7 @@ def killed_in_the_middle(world):
             name="mover",
         )  # fmt: skip
         wait_until(lambda: os.path.exists(to) or mover.poll() is not None, "the move begins")
-        at = time.monotonic() + world.random.uniform(0, 0.4)
+        at = time.monotonic() + world.random.uniform(0, 0.06)
         wait_until(lambda: time.monotonic() >= at, "the moment has come")
         pid = wait_until(world.cowd_pid, "umbra-cowd runs")
         os.kill(pid, signal.SIGKILL)
