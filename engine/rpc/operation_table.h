@@ -46,8 +46,8 @@ class OperationTable {
   OperationTable(const OperationTable&) = delete;
   OperationTable& operator=(const OperationTable&) = delete;
 
-  /// Runs `work` on a thread of its own, for the same caller (caller.h); begin and end are logged. Errors: limit_reached;
-  /// out_of_memory (no thread); bad_state (the table is being destroyed).
+  /// Runs `work` on a thread of its own, for the same caller (caller.h); begin and end are logged.
+  /// Errors: limit_reached; out_of_memory (no thread); bad_state (the table is being destroyed).
   [[nodiscard]] Result<OperationId> start(std::string kind, std::string subject, Work work);
 
   /// Errors: object_not_found (never was, or ended long ago).

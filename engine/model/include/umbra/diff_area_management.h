@@ -214,9 +214,10 @@ class DiffAreaManagement {
 
   // --- IVssDifferentialSoftwareSnapshotMgmt2 ----------------------------------------------------
 
-  /// MigrateDiffAreas (VSS: reserved): moves the diff area to an unused path or device, the volume in
-  /// use. On failure it is where it was. Errors: object_not_found; bad_state; volume_not_supported;
-  /// insufficient_storage; access_denied (retention lock); async_cancelled; not_implemented.
+  /// MigrateDiffAreas (VSS: reserved): moves the diff area to an unused path or device, the volume
+  /// in use. On failure it is where it was. Errors: object_not_found; bad_state;
+  /// volume_not_supported; insufficient_storage; access_denied (retention lock); async_cancelled;
+  /// not_implemented.
   [[nodiscard]] virtual Status migrate_diff_areas(const DiffAreaRef& area,
                                                   const std::string& new_diff_volume,
                                                   OperationMonitor& monitor);
