@@ -181,7 +181,7 @@ def listed(world):
     world.start_daemons()
     origin = make_origin(host, 32)
     done = world.umbra("attach", origin, "--diff", f"{host}/data.diff", "--name", "data", "--preserve", "reflink")
-    device = done["volume"]["device_path"]
+    device = done["device_path"]
     world.umbra("create", "shadow", "data")
     run_command("dd", "if=/dev/urandom", f"of={device}", "bs=1M", "count=8", "conv=fsync,notrunc", "status=none")
     (area,) = world.umbra("list", "shadowstorage")["diff_areas"]
