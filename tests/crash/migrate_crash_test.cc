@@ -72,7 +72,8 @@ struct Run {
       while (load.holding() && world.machine.powered()) load.act();
       // Nothing may be in flight at the switch: nobody would complete it.
       if (progress.bytes_copied >= progress.bytes_total) world.machine.run_until_idle();
-      return true;
+      // A hold that the cut has met ends never, and would be waited for.
+      return world.machine.powered() || !load.holding();
     });
   }
 
