@@ -536,7 +536,7 @@ class Volume::Impl : public std::enable_shared_from_this<Volume::Impl> {
   void finish_read(SplitRead& read, int error) noexcept;
   [[nodiscard]] Waits waits_for_revert(block::Request& request) noexcept;
   [[nodiscard]] Status check_revert(const SnapshotId& id) const;  // mutex_
-  [[nodiscard]] Status start_revert(const SnapshotId& id);
+  [[nodiscard]] Status start_revert(const SnapshotId& id, const std::string& who);
   void install_revert(const std::shared_ptr<Snapshot>& target,
                       const std::vector<std::uint64_t>& marked);  // table_mutex_
   void resume_revert();                                           // table_mutex_

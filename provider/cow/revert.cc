@@ -177,7 +177,7 @@ Status Volume::Impl::begin_revert(const SnapshotId& id, const std::string& who) 
   if (!drain(kStartLimit) || !quiesce(kStartLimit)) {
     status = fail(Errc::volume_in_use, "writes to the volume do not come to an end");
   } else {
-    status = start_revert(id);
+    status = start_revert(id, who);
   }
   release();
   if (!status) return status;
@@ -189,7 +189,7 @@ Status Volume::Impl::begin_revert(const SnapshotId& id, const std::string& who) 
 
 // With the gate shut and nothing in flight: no record is on its way that would be taken for one of
 // before the start.
-Status Volume::Impl::start_revert(const SnapshotId& id) {
+Status Volume::Impl::start_revert(const SnapshotId& id, const std::string& who) {
   const std::lock_guard table(table_mutex_);
   std::shared_ptr<Snapshot> target;
   {
@@ -212,6 +212,7 @@ Status Volume::Impl::start_revert(const SnapshotId& id) {
     return written;
   }
   install_revert(target, {});
+  revert_->who = who;
   return {};
 }
 
@@ -381,7 +382,7 @@ void Volume::Impl::revert_step() {
 // Chooses chunks, those that writes wait for first, and starts writing them to the origin.
 void Volume::Impl::revert_some(Revert& revert) {
   if (!std::exchange(revert.cleared, true))
-    remove_newer("umbra-cowd, going on with a revert");  // A crash may have left some.
+    remove_newer(revert.who);  // A crash may have left some; or the caller is not as far yet.
   choose_chunks(revert);
   std::vector<std::uint64_t> stale;
   for (const std::uint64_t chunk : revert.chunks) {

@@ -28,6 +28,7 @@ struct Volume::Impl::Revert {
     bits[chunk / 64].fetch_and(~(std::uint64_t{1} << (chunk % 64)));
   }
 
+  std::string who = "umbra-cowd, going on with a revert";  // For the audit; constant.
   std::shared_ptr<Snapshot> target;
   std::shared_ptr<block::Device> source;  // What the target shows.
   std::uint64_t epoch = 0;                // Records of this and later epochs are of live writes.

@@ -190,6 +190,14 @@ Status VolumeManager::bring_up(Volume& volume, const OpenStore& request, Undo& u
   } else if (request.may_format) {
     volume.notes.push_back("took over the diff area with its " +
                            std::to_string(volume.store->snapshots().size()) + " snapshots");
+    // Lowering it may delete copies, which attaching never does.
+    const std::uint64_t maximum = volume.store->statistics().diff_bytes_max;
+    if (request.diff_maximum_bytes != 0 && request.diff_maximum_bytes != maximum) {
+      volume.notes.push_back(
+          "the diff area keeps its maximum: " +
+          (maximum == 0 ? std::string("none") : std::to_string(maximum) + " bytes") +
+          "; umbra resize shadowstorage changes it");
+    }
   }
   if (request.may_format) {  // A diff area that was just made is a file now.
     if (auto diff = ports_.host.look_at(volume.config.diff_area_path)) {

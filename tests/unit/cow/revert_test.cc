@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Revert: at once for whoever uses the volume, in the background for the origin.
+#include "tests/support/cow_events.h"
 #include "tests/support/cow_world.h"
 
 using namespace umbra;
@@ -64,6 +65,25 @@ TEST_CASE("a reverted volume shows the snapshot at once and its origin holds it 
   world.check_all();
   world.reopen();
   world.check_all();
+}
+
+TEST_CASE("what a revert deletes is told with who asked for it", "[cow]") {
+  // The work may be begun by the release of the writes, before begin_revert() goes on.
+  for (std::uint64_t i = 0; i < 16; ++i) {
+    RecordedEvents events;
+    CowWorld world(100 + i);
+    world.events = &events;
+    Story story(world);
+    world.machine.run_until_idle();
+    {
+      const SimMachine::Inline waits(world.machine);
+      REQUIRE(world.volume->begin_revert(story.target, "an operator"));
+    }
+    world.machine.run_until_idle();
+    const auto deleted = events.of(cow::EventKind::snapshot_deleted);
+    REQUIRE(deleted.size() == 1);
+    CHECK(deleted[0].who == "an operator");
+  }
 }
 
 TEST_CASE("what is written during a revert stays written", "[cow]") {

@@ -294,6 +294,13 @@ TEST_CASE("detach takes everything away and forgets the volume", "[cowd]") {
   const auto again = bench.manager.attach(Bench::request());
   REQUIRE(again);
   CHECK(again->notes.back().find("took over the diff area") != std::string::npos);
+  // Attaching deletes no copies: a lower maximum could.
+  REQUIRE(bench.manager.detach(Bench::named("data.img")));
+  auto other = Bench::request();
+  other.diff_maximum_bytes = 16U << 20U;
+  const auto kept = bench.manager.attach(other);
+  REQUIRE(kept);
+  CHECK(kept->notes.back().find("resize shadowstorage") != std::string::npos);
 }
 
 TEST_CASE("detach is refused while anybody uses the volume or a copy, and says who", "[cowd]") {
