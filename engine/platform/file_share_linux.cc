@@ -85,20 +85,20 @@ Result<std::uint32_t> try_sharing(int fd, const std::string& path, int source_fd
 
 std::uint64_t shared_in_range(int fd, std::uint64_t offset_bytes,
                               std::uint64_t size_bytes) noexcept {
-  // The kernel's header, and its extents behind it.
-  alignas(fiemap) std::array<std::byte, sizeof(fiemap) + kExtentsAtATime * sizeof(fiemap_extent)>
-      answer;
-  auto* const map = reinterpret_cast<fiemap*>(answer.data());
   const std::uint64_t end = offset_bytes + size_bytes;
   std::uint64_t shared = 0;
   for (std::uint64_t at = offset_bytes; at < end;) {
-    answer.fill(std::byte{0});
+    // The kernel's header, and its extents behind it.
+    alignas(fiemap) std::array<std::byte, sizeof(fiemap) + kExtentsAtATime * sizeof(fiemap_extent)>
+        answer{};
+    auto* const map = reinterpret_cast<fiemap*>(answer.data());
     map->fm_start = at;
     map->fm_length = end - at;
     map->fm_extent_count = kExtentsAtATime;
     // Not to be found out: all of the rest is.
     if (::ioctl(fd, FS_IOC_FIEMAP, map) != 0) return shared + (end - at);
     if (map->fm_mapped_extents == 0) break;
+    const std::uint64_t before = at;
     for (std::uint32_t i = 0; i < map->fm_mapped_extents; ++i) {
       const fiemap_extent& extent = map->fm_extents[i];
       const std::uint64_t first = std::max<std::uint64_t>(extent.fe_logical, offset_bytes);
@@ -107,6 +107,7 @@ std::uint64_t shared_in_range(int fd, std::uint64_t offset_bytes,
       at = std::max<std::uint64_t>(at, extent.fe_logical + extent.fe_length);
       if ((extent.fe_flags & FIEMAP_EXTENT_LAST) != 0) return shared;
     }
+    if (at == before) return shared + (end - at);  // As above.
   }
   return shared;
 }
