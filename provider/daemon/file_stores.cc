@@ -36,6 +36,7 @@ class FileStore final : public Store {
   std::shared_ptr<block::Device> live() override { return {parts_, &parts_->volume->live()}; }
   cow::Statistics statistics() const override { return parts_->volume->statistics(); }
   std::vector<cow::SnapshotRecord> snapshots() const override { return parts_->volume->list(); }
+  Status check_retention() const override { return parts_->volume->check_retention(); }
   std::string io_text() const override {
     const std::lock_guard lock(mutex_);
     const bool shares = parts_->volume->statistics().reflink;

@@ -86,6 +86,8 @@ class Store {
   [[nodiscard]] virtual std::shared_ptr<block::Device> live() = 0;
   [[nodiscard]] virtual cow::Statistics statistics() const = 0;
   [[nodiscard]] virtual std::vector<cow::SnapshotRecord> snapshots() const = 0;
+  /// Whether it may be taken away. Errors: access_denied (a copy is under retention lock).
+  [[nodiscard]] virtual Status check_retention() const = 0;
   /// For people: how it is read and written, "origin: threads, page cache; diff area: ...".
   [[nodiscard]] virtual std::string io_text() const = 0;
   /// Moves the diff area while the volume is in use, with a lock on the target. Blocks for as long

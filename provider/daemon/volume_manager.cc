@@ -419,6 +419,10 @@ Status VolumeManager::detach(const VolumeRef& ref) {
       return fail(Errc::bad_state, "the last move of the diff area of the " + name +
                                        " is not settled; start umbra-cowd anew, then detach");
     }
+    // Whoever writes to it then costs its copies.
+    if (const Status unlocked = volume.store->check_retention(); !unlocked) {
+      return fail(unlocked.error(), name + " cannot be detached");
+    }
     for (const VolumePtr& other : table()) {
       const auto hosts = other->store != nullptr ? hosts_of(*other) : std::vector<VolumePtr>{};
       if (std::find(hosts.begin(), hosts.end(), *found) == hosts.end()) continue;

@@ -60,7 +60,8 @@ class VolumeManager {
 
   /// Snapshots stay in the diff area and come back when it is attached again. Errors:
   /// object_not_found; volume_in_use (mounted, open, in a set, or a copy of it is, or another
-  /// volume lies on it: says who; still attached); io_error (detached, but the record could not be
+  /// volume lies on it: says who; still attached); access_denied (a copy is under retention lock;
+  /// still attached); io_error (detached, but the record could not be
   /// removed: repeat it).
   [[nodiscard]] Status detach(const VolumeRef& ref);
 

@@ -303,6 +303,19 @@ TEST_CASE("detach takes everything away and forgets the volume", "[cowd]") {
   CHECK(kept->notes.back().find("resize shadowstorage") != std::string::npos);
 }
 
+TEST_CASE("detach is refused while a copy is under retention lock", "[cowd]") {
+  Bench bench;
+  REQUIRE(bench.manager.attach(Bench::request()));
+  bench.world.locked = true;
+  const Status refused = bench.manager.detach(Bench::named("data.img"));
+  REQUIRE_FALSE(refused);
+  CHECK(refused.error().code == Errc::access_denied);
+  CHECK(mentions(refused.error(), "data.img"));
+  CHECK(bench.manager.list().size() == 1);
+  bench.world.locked = false;
+  CHECK(bench.manager.detach(Bench::named("data.img")));
+}
+
 TEST_CASE("detach is refused while anybody uses the volume or a copy, and says who", "[cowd]") {
   Bench bench;
   const auto attached = bench.manager.attach(Bench::request());

@@ -43,6 +43,7 @@ struct World {
   int next_device = 0x700;
   std::set<std::string> moved_away;  // Diff areas that say so.
   bool settles = true;               // A move ends wholly.
+  bool locked = false;               // A copy is under retention lock.
   std::function<void()> during_move;
 
   bool step(const std::string& name) {
@@ -82,6 +83,10 @@ class FakeStore final : public Store {
     return result;
   }
   std::vector<cow::SnapshotRecord> snapshots() const override { return world_.snapshots; }
+  Status check_retention() const override {
+    if (world_.locked) return fail(Errc::access_denied, "a copy is locked");
+    return {};
+  }
   std::string io_text() const override { return "origin: threads; diff area: threads"; }
   Result<MovedDiffArea> move_diff_area(const MoveDiffArea& request) override {
     if (world_.during_move) world_.during_move();

@@ -62,7 +62,8 @@ class UMBRA_REQUESTER_EXPORT Client {
   /// Puts a volume under copy-on-write. Admin. Errors: volume_attached; diff_area_foreign;
   /// invalid_argument; insufficient_storage; missing_privilege.
   [[nodiscard]] Result<AttachedVolume> attach_volume(const AttachOptions& options);
-  /// Admin. Errors: object_not_found; volume_in_use (mounted or open).
+  /// Admin. Errors: object_not_found; volume_in_use (mounted or open); access_denied (a copy is
+  /// under retention lock).
   [[nodiscard]] Status detach_volume(const VolumeRef& volume);
 
   /// Ends the set that is being created, whoever creates it. Admin, or the holder's own user.
