@@ -36,22 +36,20 @@ SystemProvider::Management::find_checkpoint(const Guid& id) const {
 
 Result<CheckpointProp> SystemProvider::Management::create_checkpoint(const SnapshotId& snapshot,
                                                                      const std::string& name) {
-  const auto copies = provider_.copy_of(snapshot);
-  if (copies.empty() || copies.front().record.stage != cow::Stage::created) {
-    return fail(Errc::object_not_found, "no such shadow copy: " + snapshot.to_string());
-  }
-  const EntryPtr& entry = copies.front().entry;
+  const auto copy = provider_.created_copy(snapshot);
+  if (!copy) return fail(copy.error());
+  const EntryPtr& entry = copy->entry;
   const Turn turn = provider_.take_turn({entry});
-  cow::Volume* store = entry->volume.get();
-  if (store == nullptr) return fail(Errc::object_not_found, "the volume was detached");
+  const auto store = entry->store();
+  if (!store) return fail(store.error());
   cow::CheckpointRequest request;
   request.id = CheckpointId::random();
   request.snapshot = snapshot;
   request.name = name;
-  if (const Status made = store->create_checkpoint(request); !made) {
+  if (const Status made = (*store)->create_checkpoint(request); !made) {
     return fail(made.error(), "volume '" + entry->description.name + "'");
   }
-  for (const auto& record : store->list_checkpoints()) {
+  for (const auto& record : (*store)->list_checkpoints()) {
     if (record.id == request.id) {
       return contract::describe(entry->description.name, entry->id, record);
     }
@@ -78,9 +76,9 @@ Status SystemProvider::Management::delete_checkpoint(const CheckpointId& checkpo
   const auto found = find_checkpoint(checkpoint);
   if (!found) return fail(Errc::object_not_found, "no such checkpoint: " + checkpoint.to_string());
   const Turn turn = provider_.take_turn({found->entry});
-  cow::Volume* store = found->entry->volume.get();
-  if (store == nullptr) return fail(Errc::object_not_found, "the volume was detached");
-  if (const Status removed = store->remove_checkpoint(checkpoint); !removed) {
+  const auto store = found->entry->store();
+  if (!store) return fail(store.error());
+  if (const Status removed = (*store)->remove_checkpoint(checkpoint); !removed) {
     return fail(removed.error(), "volume '" + found->entry->description.name + "'");
   }
   return {};

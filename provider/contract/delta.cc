@@ -39,25 +39,25 @@ Result<SnapshotDelta> delta_of(cow::Volume& volume, const Guid& from,
 
 }  // namespace
 
+Result<std::shared_ptr<cow::Volume>> SystemProvider::Management::keep_volume(
+    const Entry& entry) const {
+  const std::lock_guard lock(provider_.mutex_);
+  if (const auto there = entry.store(); !there) return fail(there.error());
+  return entry.volume;
+}
+
 Result<SnapshotDelta> SystemProvider::Management::query_snapshot_delta_bitmap(
     const SnapshotId& older, const SnapshotId& younger, std::uint64_t first_block) {
-  const auto from = provider_.copy_of(older);
-  const auto to = provider_.copy_of(younger);
-  for (const auto& [copies, id] : {std::pair{&from, &older}, std::pair{&to, &younger}}) {
-    if (copies->empty() || copies->front().record.stage != cow::Stage::created) {
-      return fail(Errc::object_not_found, "no such shadow copy: " + id->to_string());
-    }
-  }
-  if (from.front().entry != to.front().entry) {
+  const auto from = provider_.created_copy(older);
+  if (!from) return fail(from.error());
+  const auto to = provider_.created_copy(younger);
+  if (!to) return fail(to.error());
+  if (from->entry != to->entry) {
     return fail(Errc::invalid_argument, "the two are copies of different volumes");
   }
-  std::shared_ptr<cow::Volume> volume;
-  {
-    const std::lock_guard lock(provider_.mutex_);
-    volume = from.front().entry->volume;
-  }
-  if (volume == nullptr) return fail(Errc::object_not_found, "the volume was detached");
-  return delta_of(*volume, older, younger, first_block);
+  const auto volume = keep_volume(*from->entry);
+  if (!volume) return fail(volume.error());
+  return delta_of(**volume, older, younger, first_block);
 }
 
 Result<SnapshotDelta> SystemProvider::Management::query_changes(const Guid& since,
@@ -72,29 +72,22 @@ Result<SnapshotDelta> SystemProvider::Management::query_changes(const Guid& sinc
                                              "'");
     }
     entry = checkpoint->entry;
-  } else if (const auto copies = provider_.copy_of(SnapshotId{since});
-             !copies.empty() && copies.front().record.stage == cow::Stage::created) {
-    entry = copies.front().entry;
+  } else if (const auto from = provider_.created_copy(SnapshotId{since})) {
+    entry = from->entry;
   } else {
     return fail(Errc::object_not_found, "no such checkpoint or shadow copy: " + since.to_string());
   }
   if (!until.is_nil()) {
-    const auto copies = provider_.copy_of(until);
-    if (copies.empty() || copies.front().record.stage != cow::Stage::created) {
-      return fail(Errc::object_not_found, "no such shadow copy: " + until.to_string());
-    }
-    if (copies.front().entry != entry) {
+    const auto copy = provider_.created_copy(until);
+    if (!copy) return fail(copy.error());
+    if (copy->entry != entry) {
       return fail(Errc::invalid_argument, "the two are of different volumes");
     }
     to = until;
   }
-  std::shared_ptr<cow::Volume> volume;
-  {
-    const std::lock_guard lock(provider_.mutex_);
-    volume = entry->volume;
-  }
-  if (volume == nullptr) return fail(Errc::object_not_found, "the volume was detached");
-  return delta_of(*volume, since, to, first_block);
+  const auto volume = keep_volume(*entry);
+  if (!volume) return fail(volume.error());
+  return delta_of(**volume, since, to, first_block);
 }
 
 }  // namespace umbra::contract

@@ -151,11 +151,9 @@ Result<std::vector<DiffAreaProp>> SystemProvider::Management::query_diff_areas_o
 
 Result<std::vector<DiffAreaProp>> SystemProvider::Management::query_diff_areas_for_snapshot(
     const SnapshotId& snapshot) {
-  const auto copies = provider_.copy_of(snapshot);
-  if (copies.empty() || copies.front().record.stage != cow::Stage::created) {
-    return fail(Errc::object_not_found, "no such shadow copy: " + snapshot.to_string());
-  }
-  return describe_all({copies.front().entry});
+  const auto copy = provider_.created_copy(snapshot);
+  if (!copy) return fail(copy.error());
+  return describe_all({copy->entry});
 }
 
 Result<std::vector<DiffVolumeProp>>
@@ -221,8 +219,9 @@ Status SystemProvider::Management::add_diff_area(const DiffAreaRef& area,
                      : fail(entry.error());
   }
   const Turn turn = provider_.take_turn({*entry});
-  cow::Volume* volume = (*entry)->volume.get();
-  if (volume == nullptr) return fail(Errc::object_not_found, "the volume was detached");
+  const auto found = (*entry)->store();
+  if (!found) return fail(found.error());
+  cow::Volume* const volume = *found;
   if (const auto good = check_maximum(**entry, maximum_bytes); !good) return good;
   const std::string name = "volume '" + (*entry)->description.name + "'";
   if (volume->kept_association().is_explicit) {
@@ -248,8 +247,9 @@ Status SystemProvider::Management::change_diff_area_maximum_size(const DiffAreaR
   const auto entry = find(area);
   if (!entry) return fail(entry.error());
   const Turn turn = provider_.take_turn({*entry});
-  cow::Volume* volume = (*entry)->volume.get();
-  if (volume == nullptr) return fail(Errc::object_not_found, "the volume was detached");
+  const auto found = (*entry)->store();
+  if (!found) return fail(found.error());
+  cow::Volume* const volume = *found;
   const std::string name = "volume '" + (*entry)->description.name + "'";
   if (maximum_bytes == kAssocRemove) {
     if (is_volatile) {

@@ -92,6 +92,8 @@ class SystemProvider::Management final : public DiffAreaManagement {
   [[nodiscard]] Status check_maximum(const Entry& entry, std::int64_t bytes) const;
   [[nodiscard]] std::uint64_t minimum_of(const Entry& entry) const;
   [[nodiscard]] Result<EntryPtr> find(const DiffAreaRef& area) const;
+  /// To be used without its turn, beside other calls. Errors: object_not_found (it was removed).
+  [[nodiscard]] Result<std::shared_ptr<cow::Volume>> keep_volume(const Entry& entry) const;
 
   SystemProvider& provider_;
 };

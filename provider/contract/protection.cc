@@ -5,19 +5,14 @@
 #include "provider/contract/management.h"
 
 namespace umbra::contract {
-namespace {
-
-Error detached() { return Error{Errc::object_not_found, "the volume was detached"}; }
-
-}  // namespace
-
 Status SystemProvider::Management::set_volume_protect_level(const VolumeRef& volume,
                                                             ProtectionLevel level) {
   const auto entry = find({volume, {}});
   if (!entry) return fail(entry.error());
   const Turn turn = provider_.take_turn({*entry});
-  cow::Volume* store = (*entry)->volume.get();
-  if (store == nullptr) return fail(detached());
+  const auto found = (*entry)->store();
+  if (!found) return fail(found.error());
+  cow::Volume* const store = *found;
   const std::string name = "volume '" + (*entry)->description.name + "'";
   const bool protects = level == ProtectionLevel::snapshot;
   const cow::Protection now = store->protection();
@@ -47,8 +42,9 @@ Result<VolumeProtectionInfo> SystemProvider::Management::get_volume_protect_leve
   const auto entry = find({volume, {}});
   if (!entry) return fail(entry.error());
   const std::lock_guard lock(provider_.mutex_);
-  if ((*entry)->volume == nullptr) return fail(detached());
-  const cow::Protection protection = (*entry)->volume->protection();
+  const auto store = (*entry)->store();
+  if (!store) return fail(store.error());
+  const cow::Protection protection = (*store)->protection();
   VolumeProtectionInfo info;
   info.level = static_cast<ProtectionLevel>(protection.level);
   info.fault = static_cast<ProtectionFault>(protection.fault);
@@ -65,8 +61,9 @@ Status SystemProvider::Management::clear_volume_protect_fault(const VolumeRef& v
   const auto entry = find({volume, {}});
   if (!entry) return fail(entry.error());
   const Turn turn = provider_.take_turn({*entry});
-  cow::Volume* store = (*entry)->volume.get();
-  if (store == nullptr) return fail(detached());
+  const auto found = (*entry)->store();
+  if (!found) return fail(found.error());
+  cow::Volume* const store = *found;
   if (!store->protection().offline) return {};
   const std::string name = "volume '" + (*entry)->description.name + "'";
   if (provider_.options_.live_users) {
@@ -87,20 +84,18 @@ Status SystemProvider::Management::clear_volume_protect_fault(const VolumeRef& v
 
 Status SystemProvider::Management::retain_snapshot(const SnapshotId& snapshot,
                                                    std::int64_t until_filetime) {
-  const auto copies = provider_.copy_of(snapshot);
-  if (copies.empty() || copies.front().record.stage != cow::Stage::created) {
-    return fail(Errc::object_not_found, "no such shadow copy: " + snapshot.to_string());
-  }
+  const auto copy = provider_.created_copy(snapshot);
+  if (!copy) return fail(copy.error());
   if (provider_.options_.retention.longest_seconds == 0) {
     return fail(Errc::access_denied,
                 "retention locks are not allowed here: umbra-cowd has no --retention-longest");
   }
-  const EntryPtr& entry = copies.front().entry;
+  const EntryPtr& entry = copy->entry;
   const Turn turn = provider_.take_turn({entry});
-  cow::Volume* store = entry->volume.get();
-  if (store == nullptr) return fail(detached());
-  if (const Status set = store->set_retention(provider_.options_.retention); !set) return set;
-  if (const Status kept = store->retain(snapshot, until_filetime); !kept) return kept;
+  const auto store = entry->store();
+  if (!store) return fail(store.error());
+  if (const Status set = (*store)->set_retention(provider_.options_.retention); !set) return set;
+  if (const Status kept = (*store)->retain(snapshot, until_filetime); !kept) return kept;
   provider_.log_.info("a shadow copy is under retention lock",
                       {{"snapshot", snapshot.to_string()}, {"until_filetime", until_filetime}});
   return {};

@@ -110,8 +110,9 @@ Status SystemProvider::Management::withdraw_younger(cow::Volume& volume,
 Status SystemProvider::Management::begin_revert(const EntryPtr& entry,
                                                 const cow::SnapshotRecord& target,
                                                 bool force_dismount) {
-  cow::Volume* store = entry->volume.get();
-  if (store == nullptr) return fail(Errc::object_not_found, "the volume was detached");
+  const auto found = entry->store();
+  if (!found) return fail(found.error());
+  cow::Volume* const store = *found;
   const std::string& name = entry->description.name;
   if (const auto now = store->revert_status(); now.under_way) {
     return fail(Errc::revert_in_progress, "volume '" + name + "' is being reverted to " +
@@ -159,19 +160,16 @@ Status SystemProvider::Management::begin_revert(const EntryPtr& entry,
 Status SystemProvider::Management::revert_to_snapshot(const SnapshotId& snapshot,
                                                       bool force_dismount,
                                                       OperationMonitor& monitor) {
-  const auto copies = provider_.copy_of(snapshot);
-  if (copies.empty() || copies.front().record.stage != cow::Stage::created) {
-    return fail(Errc::object_not_found, "no such shadow copy: " + snapshot.to_string());
-  }
-  const Copy& copy = copies.front();
+  const auto copy = provider_.created_copy(snapshot);
+  if (!copy) return fail(copy.error());
   {
-    const Turn turn = provider_.take_turn({copy.entry});
-    if (Status begun = begin_revert(copy.entry, copy.record, force_dismount); !begun) {
+    const Turn turn = provider_.take_turn({copy->entry});
+    if (Status begun = begin_revert(copy->entry, copy->record, force_dismount); !begun) {
       return begun;
     }
   }
   monitor.fact("started", snapshot.to_string());
-  return provider_.wait_for_revert(copy.entry->id, monitor);
+  return provider_.wait_for_revert(copy->entry->id, monitor);
 }
 
 Result<std::vector<RevertInfo>> SystemProvider::Management::query_revert_status(
@@ -197,8 +195,9 @@ Status SystemProvider::Management::abandon_revert(const VolumeRef& volume) {
   const auto entry = find({volume, {}});
   if (!entry) return fail(entry.error());
   const Turn turn = provider_.take_turn({*entry});
-  cow::Volume* store = (*entry)->volume.get();
-  if (store == nullptr) return fail(Errc::object_not_found, "the volume was detached");
+  const auto found = (*entry)->store();
+  if (!found) return fail(found.error());
+  cow::Volume* const store = *found;
   const std::string& name = (*entry)->description.name;
   const auto status = store->revert_status();
   if (!status.under_way) return none_under_way(name);

@@ -212,6 +212,8 @@ class SystemProvider final : public Provider {
       bool surfaced_too = false) const;
   /// The same for one copy.
   [[nodiscard]] std::vector<Copy> copy_of(const SnapshotId& snapshot) const;
+  /// One that is for everybody's eyes. Errors: object_not_found.
+  [[nodiscard]] Result<Copy> created_copy(const SnapshotId& snapshot) const;
 
   [[nodiscard]] Status check_new_member(const PrepareSnapshot& request, const EntryPtr& entry,
                                         const Set* set) const;

@@ -84,7 +84,7 @@ Status SystemProvider::remove_volume(const VolumeId& volume, bool force) {
   std::vector<SnapshotId> copies;
   {
     const std::lock_guard lock(mutex_);
-    if (entry->volume == nullptr) return fail(Errc::object_not_found, "the volume was detached");
+    if (const auto there = entry->store(); !there) return fail(there.error());
     const auto members = current_ == nullptr ? std::vector<EntryPtr>{} : current_->entries();
     if (current_ != nullptr && current_->is_unfinished() &&
         std::find(members.begin(), members.end(), entry) != members.end()) {
@@ -208,6 +208,14 @@ std::vector<SystemProvider::Copy> SystemProvider::copy_of(const SnapshotId& snap
   return {};
 }
 
+Result<SystemProvider::Copy> SystemProvider::created_copy(const SnapshotId& snapshot) const {
+  auto copies = copy_of(snapshot);
+  if (copies.empty() || copies.front().record.stage != cow::Stage::created) {
+    return fail(Errc::object_not_found, "no such shadow copy: " + snapshot.to_string());
+  }
+  return std::move(copies.front());
+}
+
 Result<std::vector<SnapshotProperties>> SystemProvider::query_snapshots(bool incomplete) {
   const auto copies = copies_where(
       [incomplete](const cow::SnapshotRecord& record) {
@@ -293,7 +301,8 @@ void SystemProvider::copy_is_gone(const SnapshotId& snapshot) noexcept {
 
 Status SystemProvider::remove_copy(const Copy& copy, bool force, const cow::RemovalCause& cause) {
   const Turn turn = take_turn({copy.entry});
-  if (copy.entry->volume == nullptr) return fail(Errc::object_not_found, "the volume was detached");
+  const auto store = copy.entry->store();
+  if (!store) return fail(store.error());
   const SnapshotId& id = copy.record.id;
   bool was_surfaced = false;
   {
@@ -301,10 +310,10 @@ Status SystemProvider::remove_copy(const Copy& copy, bool force, const cow::Remo
     was_surfaced = surfaced_.count(id) != 0;
   }
   if (const auto status = withdraw(id, force); !status) return provider_error(status.error());
-  const auto removed = copy.entry->volume->remove(id, force, cause);
+  const auto removed = (*store)->remove(id, force, cause);
   if (removed) return {};
   if (was_surfaced && removed.error().code != Errc::object_not_found) {
-    resurface(*copy.entry->volume, id);
+    resurface(**store, id);
   }
   return provider_error(removed.error());
 }

@@ -37,6 +37,12 @@ struct SystemProvider::Entry {
   VolumeId id;
   VolumeDescription description;
   bool busy = false;  // Somebody has the turn.
+
+  /// With its turn, or the provider's mutex. Errors: object_not_found (it was removed meanwhile).
+  [[nodiscard]] Result<cow::Volume*> store() const {
+    if (volume == nullptr) return fail(Errc::object_not_found, "the volume was detached");
+    return volume.get();
+  }
 };
 
 struct SystemProvider::Set {

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "provider/cow/blobs.h"
 #include "provider/cow/checker.h"
 #include "provider/format/crc32c.h"
 
@@ -12,10 +13,8 @@ using format::SlotState;
 
 namespace {
 
-constexpr std::uint32_t kExemptionKind = 1;  // BlobKind::exemption; the key is a snapshot's.
-
 [[nodiscard]] bool is_exemption(const format::SnapshotSlot& slot) noexcept {
-  return slot.blob.kind == kExemptionKind;
+  return slot.blob.kind == static_cast<std::uint32_t>(BlobKind::exemption);
 }
 
 }  // namespace

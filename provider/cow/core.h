@@ -98,6 +98,14 @@ struct Copy {
   Copy* queue_next = nullptr;
 };
 
+/// Behind the run of consecutive chunks that begins at `first`; `chunks` ascend.
+[[nodiscard]] inline std::uint32_t end_of_run(std::span<const std::uint64_t> chunks,
+                                              std::uint32_t first) noexcept {
+  std::uint32_t end = first + 1;
+  while (end < chunks.size() && chunks[end] == chunks[end - 1] + 1) ++end;
+  return end;
+}
+
 struct CopyQueue {
   Copy* head = nullptr;
   Copy* tail = nullptr;
@@ -350,6 +358,7 @@ class Volume::Impl : public std::enable_shared_from_this<Volume::Impl> {
   /// True: it is being looked at how much is still shared.
   [[nodiscard]] bool post_look() noexcept;  // mutex_
   void look_at_shared();
+  void look_at_all_shared();
   void look_at_shared(std::uint32_t segment);
   /// How much is shared as of now, and none of it in what is free.
   void settle_shared();

@@ -191,8 +191,7 @@ void Volume::Impl::start_reads(Batch& batch) noexcept {
   std::uint32_t runs = 0;
   const std::uint32_t count = batch.place.count;
   for (std::uint32_t i = 0; i < count;) {
-    std::uint32_t end = i + 1;
-    while (end < count && batch.chunks[end] == batch.chunks[end - 1] + 1) ++end;
+    const std::uint32_t end = end_of_run({batch.chunks.data(), count}, i);
     block::Request& read = batch.reads[runs++];
     read = {};
     read.op = block::Op::read;

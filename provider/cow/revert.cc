@@ -390,15 +390,14 @@ void Volume::Impl::revert_some(Revert& revert) {
   }
   RequestQueue queue;
   std::uint32_t runs = 0;
-  for (std::size_t i = 0; i < stale.size();) {
-    std::size_t end = i + 1;
-    while (end < stale.size() && stale[end] == stale[end - 1] + 1) ++end;
+  for (std::uint32_t i = 0; i < stale.size();) {
+    const std::uint32_t end = end_of_run(stale, i);
     block::Request& write = revert.writes[runs++];
     write = {};
     write.offset_bytes = stale[i] * layout_.chunk_bytes;
-    write.size_bytes = std::min<std::uint64_t>((end - i) * layout_.chunk_bytes,
+    write.size_bytes = std::min<std::uint64_t>(std::uint64_t{end - i} * layout_.chunk_bytes,
                                                origin_geometry_.size_bytes - write.offset_bytes);
-    write.buffer = revert.buffer.get() + i * layout_.chunk_bytes;
+    write.buffer = revert.buffer.get() + std::size_t{i} * layout_.chunk_bytes;
     write.op = block::Op::read;
     if (block::run(*revert.source, write) != 0) {
       stop_revert("the snapshot cannot be read at byte " + std::to_string(write.offset_bytes));

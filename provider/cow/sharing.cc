@@ -93,8 +93,7 @@ void Volume::Impl::start_shares(Batch& batch) noexcept {
   std::uint32_t runs = 0;
   const std::uint32_t count = batch.place.count;
   for (std::uint32_t i = 0; i < count;) {
-    std::uint32_t end = i + 1;
-    while (end < count && batch.chunks[end] == batch.chunks[end - 1] + 1) ++end;
+    const std::uint32_t end = end_of_run({batch.chunks.data(), count}, i);
     block::Request& share = batch.reads[runs++];
     share = {};
     share.op = block::Op::share;
@@ -198,13 +197,17 @@ bool Volume::Impl::post_look() noexcept {
   return true;
 }
 
-void Volume::Impl::look_at_shared() {
+void Volume::Impl::look_at_all_shared() {
   std::uint64_t count = 0;
   {
     const std::lock_guard lock(mutex_);
     count = segments_.count();
   }
   for (std::uint64_t i = 0; i < count; ++i) look_at_shared(static_cast<std::uint32_t>(i));
+}
+
+void Volume::Impl::look_at_shared() {
+  look_at_all_shared();
   Batch* list = nullptr;
   {
     const std::lock_guard lock(mutex_);
@@ -230,12 +233,7 @@ void Volume::Impl::look_at_shared(std::uint32_t segment) {
 
 void Volume::Impl::settle_shared() {
   if (!was_shared_.load()) return;
-  std::uint64_t count = 0;
-  {
-    const std::lock_guard lock(mutex_);
-    count = segments_.count();
-  }
-  for (std::uint64_t i = 0; i < count; ++i) look_at_shared(static_cast<std::uint32_t>(i));
+  look_at_all_shared();
   while (unshare_one(true)) {
   }
 }

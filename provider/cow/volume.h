@@ -351,7 +351,7 @@ class Volume {
   /// survive the process. Ranges may overlap and come in any order. Blocks. VSS does the same by
   /// itself. Errors: bad_state; object_not_found; snapshot_lost; insufficient_storage,
   /// invalid_argument (too much to be kept), limit_reached: everything is copied as ever; io_error:
-  /// the same for now, but remove the snapshot, for it may be exempt after a crash.
+  /// whether it is exempt is for the next open() to find, so the caller removes the snapshot.
   [[nodiscard]] Status exempt_free(const SnapshotId& snapshot, std::span<const ChangedRange> free);
   // --- the recovery window, between post_commit and confirm (PreFinalCommit, PostFinalCommit) ---
 
