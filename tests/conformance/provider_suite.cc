@@ -76,6 +76,7 @@ bool shown(Provider& provider, const SnapshotId& id, bool incomplete = false) {
                      [&](const SnapshotProperties& one) { return one.snapshot_id == id; });
 }
 
+// vss: IVssSoftwareSnapshotProvider.IsVolumeSupported
 void volumes_are_found(ProviderWorld& world) {
   auto& provider = world.provider();
   const auto a = world.add_volume("a");
@@ -110,6 +111,14 @@ void volumes_are_found(ProviderWorld& world) {
   CHECK(nothing.error().code == Errc::object_not_found);
 }
 
+// vss: IVssSoftwareSnapshotProvider.BeginPrepareSnapshot
+// vss: IVssSoftwareSnapshotProvider.GetSnapshotProperties IVssSoftwareSnapshotProvider.Query
+// vss: IVssProviderCreateSnapshotSet.EndPrepareSnapshots
+// vss: IVssProviderCreateSnapshotSet.PreCommitSnapshots
+// vss: IVssProviderCreateSnapshotSet.CommitSnapshots
+// vss: IVssProviderCreateSnapshotSet.PostCommitSnapshots
+// vss: IVssProviderCreateSnapshotSet.PreFinalCommitSnapshots
+// vss: IVssProviderCreateSnapshotSet.PostFinalCommitSnapshots
 void a_set_is_created(ProviderWorld& world) {
   const auto a = world.add_volume("a");
   const auto b = world.add_volume("b");
@@ -148,6 +157,7 @@ void the_fused_call_is_the_three(ProviderWorld& world) {
   CHECK(world.read_snapshot(set.snapshots[0], 0, kBlock) == block_of('1'));
 }
 
+// vss: IVssSoftwareSnapshotProvider.Query VSS_SS.CREATED
 void shown_only_when_created(ProviderWorld& world) {
   const auto a = world.add_volume("a");
   SetStory set{world.provider()};
@@ -161,6 +171,12 @@ void shown_only_when_created(ProviderWorld& world) {
   CHECK(shown(world.provider(), set.snapshots[0]));
 }
 
+// vss: IVssProviderCreateSnapshotSet.EndPrepareSnapshots
+// vss: IVssProviderCreateSnapshotSet.PreCommitSnapshots
+// vss: IVssProviderCreateSnapshotSet.CommitSnapshots
+// vss: IVssProviderCreateSnapshotSet.PostCommitSnapshots
+// vss: IVssProviderCreateSnapshotSet.PreFinalCommitSnapshots
+// vss: IVssProviderCreateSnapshotSet.PostFinalCommitSnapshots
 void order_is_kept(ProviderWorld& world) {
   // From every point of the sequence, every call that is not the next one.
   const auto a = world.add_volume("a");
@@ -195,6 +211,7 @@ void unknown_sets_are_refused(ProviderWorld& world) {
   set.provider.abort_snapshots(set.id);  // No effect, no harm.
 }
 
+// vss: IVssProviderCreateSnapshotSet.AbortSnapshots rule.abort-idempotent VSS_SS.ABORTED
 void abort_at_every_step(ProviderWorld& world) {
   const auto a = world.add_volume("a");
   for (int at = 0; at < SetStory::kSteps; ++at) {
@@ -215,6 +232,7 @@ void abort_at_every_step(ProviderWorld& world) {
   next.create();
 }
 
+// vss: IVssProviderCreateSnapshotSet.AbortSnapshots
 void created_sets_survive_abort(ProviderWorld& world) {
   SetStory set{world.provider()};
   REQUIRE(set.add(world.add_volume("a")));
@@ -223,6 +241,7 @@ void created_sets_survive_abort(ProviderWorld& world) {
   CHECK(shown(set.provider, set.snapshots[0]));
 }
 
+// vss: IVssProviderCreateSnapshotSet.AbortSnapshots rule.abort-passes-end-prepare
 void abort_ends_a_blocked_end_prepare(ProviderWorld& world) {
   const auto a = world.add_volume("a");
   if (!world.block_end_prepare()) {
@@ -266,6 +285,7 @@ void a_new_set_discards_the_old(ProviderWorld& world) {
   }
 }
 
+// vss: IVssSoftwareSnapshotProvider.BeginPrepareSnapshot VSS_E_OBJECT_ALREADY_EXISTS
 void a_refused_volume_leaves_the_set(ProviderWorld& world) {
   const auto a = world.add_volume("a");
   SetStory set{world.provider()};
@@ -282,6 +302,7 @@ void a_refused_volume_leaves_the_set(ProviderWorld& world) {
   CHECK(world.provider().query_snapshots(false)->size() == 1);
 }
 
+// vss: IVssSoftwareSnapshotProvider.SetContext
 void foreign_attributes_are_refused(ProviderWorld& world) {
   const auto a = world.add_volume("a");
   SetStory set{world.provider()};
@@ -320,6 +341,7 @@ void abort_opens_the_gate(ProviderWorld& world) {
   writer.wait();
 }
 
+// vss: limit.hold-of-writes-10s VSS_E_HOLD_WRITES_TIMEOUT
 void a_lease_ends_the_hold(ProviderWorld& world) {
   const auto a = world.add_volume("a");
   constexpr std::chrono::milliseconds lease{300};
@@ -355,6 +377,7 @@ void release_is_idempotent(ProviderWorld& world) {
   CHECK(shown(set.provider, set.snapshots[0]));
 }
 
+// vss: limit.freeze-to-thaw-60s
 void an_ended_window_refuses(ProviderWorld& world) {
   const auto a = world.add_volume("a");
   SetStory set{world.provider()};
@@ -369,6 +392,8 @@ void an_ended_window_refuses(ProviderWorld& world) {
   CHECK(!shown(set.provider, set.snapshots[0], true));
 }
 
+// vss: IVssSoftwareSnapshotProvider.DeleteSnapshots VSS_OBJECT_TYPE.SNAPSHOT
+// vss: VSS_OBJECT_TYPE.SNAPSHOT_SET VSS_E_OBJECT_NOT_FOUND VSS_SS.DELETED
 void snapshots_are_deleted(ProviderWorld& world) {
   const auto a = world.add_volume("a");
   const auto b = world.add_volume("b");
@@ -414,6 +439,7 @@ void deletion_in_any_order(ProviderWorld& world) {
   CHECK(world.provider().find_volume(a)->snapshot_count == 1);
 }
 
+// vss: IVssSoftwareSnapshotProvider.DeleteSnapshots VSS_E_VOLUME_IN_USE
 void snapshots_in_use_stay(ProviderWorld& world) {
   const auto a = world.add_volume("a");
   SetStory set{world.provider()};
@@ -432,6 +458,8 @@ void snapshots_in_use_stay(ProviderWorld& world) {
   CHECK(!shown(world.provider(), set.snapshots[0]));
 }
 
+// vss: rule.auto-release-on-disconnect VSS_VOLSNAP_ATTR.PERSISTENT
+// vss: VSS_VOLSNAP_ATTR.NO_AUTO_RELEASE
 void sessions_end(ProviderWorld& world) {
   const auto a = world.add_volume("a");
   auto& provider = world.provider();
@@ -475,6 +503,7 @@ void orphans_go(ProviderWorld& world) {
   CHECK(shown(provider, sets[2].snapshots[0]));
 }
 
+// vss: rule.no-partial-commit
 void a_restart_leaves_no_half_set(ProviderWorld& world) {
   const auto a = world.add_volume("a");
   for (int at = 0; at < SetStory::kSteps; ++at) {
@@ -493,6 +522,7 @@ void a_restart_leaves_no_half_set(ProviderWorld& world) {
   }
 }
 
+// vss: rule.persistent-over-restart VSS_VOLSNAP_ATTR.PERSISTENT
 void created_copies_survive_a_restart(ProviderWorld& world) {
   const auto a = world.add_volume("a");
   world.write(a, 0, block_of('1'));
@@ -593,6 +623,9 @@ class Unwatched final : public OperationMonitor {
   void fact(std::string, std::string) override {}
 };
 
+// vss: IVssSnapshotMgmt.QueryVolumesSupportedForSnapshots IVssSnapshotMgmt.QuerySnapshotsByVolume
+// vss: IVssDifferentialSoftwareSnapshotMgmt.QueryDiffAreasForVolume
+// vss: IVssDifferentialSoftwareSnapshotMgmt.QueryDiffAreasForSnapshot
 void diff_areas_are_described(ProviderWorld& world) {
   const auto a = world.add_volume("a");
   auto* management = managed(world);
@@ -628,6 +661,10 @@ void diff_areas_are_described(ProviderWorld& world) {
         Errc::object_not_found);
 }
 
+// vss: IVssDifferentialSoftwareSnapshotMgmt.AddDiffArea
+// vss: IVssDifferentialSoftwareSnapshotMgmt.ChangeDiffAreaMaximumSize
+// vss: IVssSnapshotMgmt2.GetMinDiffAreaSize
+// vss: IVssDifferentialSoftwareSnapshotMgmt2.SetSnapshotPriority
 void associations_have_rules(ProviderWorld& world) {
   const auto a = world.add_volume("a");
   auto* management = managed(world);
@@ -668,6 +705,8 @@ SnapshotId copy_of(ProviderWorld& world, const VolumeRef& volume) {
   return set.snapshots[0];
 }
 
+// vss: IVssSoftwareSnapshotProvider.RevertToSnapshot
+// vss: IVssSoftwareSnapshotProvider.QueryRevertStatus
 void volumes_are_reverted(ProviderWorld& world) {
   const auto a = world.add_volume("a");
   auto* management = managed(world);
@@ -752,6 +791,7 @@ void checkpoints_outlive_their_copy(ProviderWorld& world) {
         Errc::object_not_found);
 }
 
+// vss: limit.volumes-per-set-64 VSS_E_MAXIMUM_NUMBER_OF_VOLUMES_REACHED
 void too_many_volumes_are_refused(ProviderWorld& world) {
   constexpr std::size_t kMax = 64;
   SetStory set{world.provider()};

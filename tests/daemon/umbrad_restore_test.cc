@@ -68,7 +68,18 @@ bool becomes(const auto& condition) {
 
 using Names = std::vector<std::string>;
 
-TEST_CASE("a restore tells the writers of selected components, and no others", "[e2e][umbrad]") {
+TEST_CASE("a restore tells the writers of selected components, and no others",
+          "[e2e][umbrad]"
+          "[vss:IVssBackupComponents.InitializeForRestore]"
+          "[vss:IVssBackupComponents.SetRestoreState]"
+          "[vss:IVssBackupComponents.SetSelectedForRestore]"
+          "[vss:IVssBackupComponents.PreRestore][vss:IVssBackupComponents.PostRestore]"
+          "[vss:IVssBackupComponents.SetFileRestoreStatus]"
+          "[vss:IVssBackupComponents.GetWriterComponents][vss:event.PreRestore]"
+          "[vss:event.PostRestore][vss:IVssComponent.IsSelectedForRestore]"
+          "[vss:IVssComponent.GetFileRestoreStatus][vss:IVssComponent.GetBackupMetadata]"
+          "[vss:IVssComponent.GetRestoreMetadata][vss:IVssComponent.SetRestoreTarget]"
+          "[vss:IVssComponent.GetRestoreTarget][vss:IVssWriterComponentsExt.GetComponent]") {
   World world;
   FakeWriter told(world.umbrad.socket(),
                   {.name = "told",
@@ -108,7 +119,9 @@ TEST_CASE("a restore tells the writers of selected components, and no others", "
   CHECK(other.events() == Names{"identify"});
 }
 
-TEST_CASE("a writer that fails PreRestore hears no more, and the others do", "[e2e][umbrad]") {
+TEST_CASE("a writer that fails PreRestore hears no more, and the others do",
+          "[e2e][umbrad]"
+          "[vss:IVssBackupComponents.PreRestore][vss:VSS_WS.FAILED_AT_PRE_RESTORE]") {
   World world;
   for (const Act act : {Act::veto, Act::error, Act::garbage}) {
     FakeWriter bad(world.umbrad.socket(), {.name = "bad", .acts = {{"pre_restore", act}}});
@@ -124,7 +137,10 @@ TEST_CASE("a writer that fails PreRestore hears no more, and the others do", "[e
   }
 }
 
-TEST_CASE("a failure at PostRestore is in the status", "[e2e][umbrad]") {
+TEST_CASE("a failure at PostRestore is in the status",
+          "[e2e][umbrad]"
+          "[vss:IVssBackupComponents.PostRestore][vss:VSS_WS.FAILED_AT_POST_RESTORE]"
+          "[vss:IVssBackupComponentsEx3.GetWriterStatusEx]") {
   World world;
   FakeWriter writer(world.umbrad.socket(), {.name = "w", .acts = {{"post_restore", Act::veto}}});
   Requester requester(world.umbrad);
@@ -136,7 +152,8 @@ TEST_CASE("a failure at PostRestore is in the status", "[e2e][umbrad]") {
 }
 
 TEST_CASE("a writer that answers PreRestore too late is let go, with nothing written",
-          "[e2e][umbrad]") {
+          "[e2e][umbrad]"
+          "[vss:limit.pre-restore][vss:VSS_E_WRITERERROR_TIMEOUT]") {
   World world;
   FakeWriter mute(world.umbrad.socket(), {.name = "mute", .acts = {{"pre_restore", Act::silence}}});
   Requester requester(world.umbrad);
@@ -151,7 +168,8 @@ TEST_CASE("a writer that answers PreRestore too late is let go, with nothing wri
 }
 
 TEST_CASE("a writer that goes away between the two makes PostRestore fail, with its name",
-          "[e2e][umbrad]") {
+          "[e2e][umbrad]"
+          "[vss:IVssBackupComponents.PostRestore][vss:VSS_E_WRITER_NOT_RESPONDING]") {
   World world;
   auto writer =
       std::make_unique<FakeWriter>(world.umbrad.socket(), FakeWriterOptions{.name = "brief"});
@@ -204,7 +222,10 @@ TEST_CASE("a requester that ends while PreRestore runs leaves no writer waiting"
   CHECK(seen(slow, "post_restore").file_restore_status == FileRestoreStatus::none);
 }
 
-TEST_CASE("the restore rules say who is told", "[e2e][umbrad]") {
+TEST_CASE("the restore rules say who is told",
+          "[e2e][umbrad]"
+          "[vss:VSS_WRE.NEVER][vss:VSS_WRE.IF_REPLACE_FAILS]"
+          "[vss:IVssBackupComponents.AddAlternativeLocationMapping]") {
   World world;
   FakeWriter never(world.umbrad.socket(),
                    {.name = "never", .writer_restore = WriterRestore::never});
@@ -234,7 +255,9 @@ TEST_CASE("the restore rules say who is told", "[e2e][umbrad]") {
 }
 
 TEST_CASE("components go to the instance they are of, and to another only by its id",
-          "[e2e][umbrad]") {
+          "[e2e][umbrad]"
+          "[vss:IVssBackupComponentsEx.SetSelectedForRestoreEx]"
+          "[vss:VSS_BS.WRITER_SUPPORTS_RESTORE_WITH_MOVE][vss:VSS_E_NOT_SUPPORTED]") {
   World world;
   const auto class_id = WriterClassId::random();
   FakeWriter one(world.umbrad.socket(),

@@ -117,7 +117,14 @@ struct World {
   std::optional<writer::Session> session;
 };
 
-TEST_CASE("one call makes a persistent copy with a writer taking part", "[e2e][umbrad]") {
+TEST_CASE("one call makes a persistent copy with a writer taking part",
+          "[e2e][umbrad]"
+          "[vss:CVssWriter.OnPrepareBackup][vss:CVssWriter.OnPrepareSnapshot]"
+          "[vss:CVssWriter.OnFreeze][vss:CVssWriter.OnThaw][vss:CVssWriter.OnPostSnapshot]"
+          "[vss:CVssWriter.OnBackupComplete][vss:CVssWriter.Subscribe]"
+          "[vss:CVssWriter.GetSnapshotDeviceName][vss:function.CreateVssBackupComponents]"
+          "[vss:VSS_CTX.APP_ROLLBACK][vss:IVssBackupComponents.StartSnapshotSet]"
+          "[vss:IVssBackupComponents.AddToSnapshotSet]") {
   World world;
   auto session = world.open();
   REQUIRE(session);
@@ -135,7 +142,8 @@ TEST_CASE("one call makes a persistent copy with a writer taking part", "[e2e][u
 }
 
 TEST_CASE("a writer's veto is the error of the call, with writer, phase and words",
-          "[e2e][umbrad]") {
+          "[e2e][umbrad]"
+          "[vss:CVssWriter.OnFreeze][vss:CVssWriter.OnAbort][vss:VSS_E_WRITERERROR_RETRYABLE]") {
   World world("freeze");
   auto session = world.open();
   REQUIRE(session);
@@ -151,7 +159,10 @@ TEST_CASE("a writer's veto is the error of the call, with writer, phase and word
   CHECK(world.umbrad.stop() == 0);
 }
 
-TEST_CASE("auto-release copies live as long as the session object", "[e2e][umbrad]") {
+TEST_CASE("auto-release copies live as long as the session object",
+          "[e2e][umbrad]"
+          "[vss:VSS_CTX.BACKUP][vss:CVssWriter.OnBackupShutdown]"
+          "[vss:rule.auto-release-on-disconnect]") {
   World world;
   {
     auto session = world.open();
@@ -168,7 +179,9 @@ TEST_CASE("auto-release copies live as long as the session object", "[e2e][umbra
   CHECK(world.umbrad.stop() == 0);
 }
 
-TEST_CASE("a window that ends by itself thaws the writer and fails the set", "[e2e][umbrad]") {
+TEST_CASE("a window that ends by itself thaws the writer and fails the set",
+          "[e2e][umbrad]"
+          "[vss:limit.freeze-to-thaw-60s][vss:CVssWriter.OnAbort]") {
   World world({}, std::chrono::milliseconds{300});
   world.memory.block("pre_commit_snapshots");
   auto session = world.open();

@@ -305,7 +305,8 @@ void die_and_settle(World& world, const Death& death) {
 }
 
 TEST_CASE("umbrad dies between any two ConfirmSets, alone or with providers: whole or gone",
-          "[e2e][umbrad]") {
+          "[e2e][umbrad]"
+          "[vss:rule.no-partial-commit]") {
   World world;
   for (unsigned choice = 0; choice < 32; ++choice)
     die_and_settle(world, {"confirm", (choice & 1U) != 0 ? Effect::after : Effect::before,
@@ -314,7 +315,9 @@ TEST_CASE("umbrad dies between any two ConfirmSets, alone or with providers: who
   CHECK(world.umbrad.stop() == 0);
 }
 
-TEST_CASE("umbrad dies at any earlier step, and no provider keeps its part", "[e2e][umbrad]") {
+TEST_CASE("umbrad dies at any earlier step, and no provider keeps its part",
+          "[e2e][umbrad]"
+          "[vss:rule.no-partial-commit]") {
   World world;
   Prng random{seed()};
   for (const auto* const call : {"post_commit", "pre_final", "post_final"})

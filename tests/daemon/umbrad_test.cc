@@ -102,7 +102,22 @@ bool thawed_or_aborted(const FakeWriter& writer) {
   return seen.count("freeze") == 0 || seen.count("thaw") > 0 || seen.count("abort") > 0;
 }
 
-TEST_CASE("a whole backup goes through every event and every phase", "[e2e][umbrad]") {
+TEST_CASE("a whole backup goes through every event and every phase",
+          "[e2e][umbrad]"
+          "[vss:event.Identify][vss:event.PrepareForBackup][vss:event.PrepareForSnapshot]"
+          "[vss:event.Freeze][vss:event.Thaw][vss:event.PostSnapshot][vss:event.BackupComplete]"
+          "[vss:event.BackupShutdown][vss:IVssBackupComponents.GatherWriterMetadata]"
+          "[vss:IVssBackupComponents.PrepareForBackup][vss:IVssBackupComponents.DoSnapshotSet]"
+          "[vss:IVssBackupComponents.BackupComplete][vss:IVssBackupComponents.DeleteSnapshots]"
+          "[vss:VSS_WS.WAITING_FOR_BACKUP_COMPLETE][vss:VSS_WS.STABLE]"
+          "[vss:VSS_S_ASYNC_FINISHED][vss:VSS_E_OBJECT_NOT_FOUND][vss:VSS_SS.PREPARING]"
+          "[vss:VSS_SS.PROCESSING_PREPARE][vss:VSS_SS.PREPARED]"
+          "[vss:VSS_SS.PROCESSING_PRECOMMIT][vss:VSS_SS.PRECOMMITTED]"
+          "[vss:VSS_SS.PROCESSING_COMMIT][vss:VSS_SS.COMMITTED]"
+          "[vss:VSS_SS.PROCESSING_POSTCOMMIT][vss:VSS_SS.POSTCOMMITTED]"
+          "[vss:VSS_SS.PROCESSING_PREFINALCOMMIT][vss:VSS_SS.PREFINALCOMMITTED]"
+          "[vss:VSS_SS.PROCESSING_POSTFINALCOMMIT][vss:VSS_SS.CREATED]"
+          "[vss:VSS_VOLSNAP_ATTR.NO_AUTO_RELEASE]") {
   World world;
   FakeWriter front(world.umbrad.socket(), {"front", ApplicationLevel::front_end, 60'000, {}});
   FakeWriter back(world.umbrad.socket(), {"back", ApplicationLevel::back_end, 60'000, {}});
@@ -190,7 +205,17 @@ const std::vector<Failure>& failures() {
   return table;
 }
 
-TEST_CASE("a writer's failure at any event fails a set that is bound to it", "[e2e][umbrad]") {
+TEST_CASE("a writer's failure at any event fails a set that is bound to it",
+          "[e2e][umbrad]"
+          "[vss:IVssBackupComponents.AbortBackup][vss:IVssBackupComponents.GetWriterStatus]"
+          "[vss:IVssBackupComponents.DoSnapshotSet]"
+          "[vss:IVssBackupComponentsEx3.GetWriterStatusEx]"
+          "[vss:VSS_WS.FAILED_AT_PREPARE_SNAPSHOT][vss:VSS_WS.FAILED_AT_FREEZE]"
+          "[vss:VSS_WS.FAILED_AT_THAW][vss:VSS_WS.FAILED_AT_POST_SNAPSHOT]"
+          "[vss:VSS_E_WRITERERROR_RETRYABLE][vss:VSS_E_WRITERERROR_NONRETRYABLE]"
+          "[vss:VSS_E_WRITERERROR_TIMEOUT][vss:VSS_E_WRITER_NOT_RESPONDING]"
+          "[vss:VSS_E_BAD_STATE][vss:event.Abort][vss:limit.prepare-for-snapshot]"
+          "[vss:limit.post-snapshot][vss:rule.veto-by-false][vss:rule.no-partial-commit]") {
   World world;
   for (const auto& failure : failures()) {
     INFO(failure.event << " " << static_cast<int>(failure.act));
@@ -227,7 +252,10 @@ TEST_CASE("a writer's failure at any event fails a set that is bound to it", "[e
 }
 
 TEST_CASE("without a policy the set is created and the failure is in the writer's status",
-          "[e2e][umbrad]") {
+          "[e2e][umbrad]"
+          "[vss:IVssBackupComponents.DoSnapshotSet][vss:rule.veto-by-false]"
+          "[vss:VSS_WS.FAILED_AT_PREPARE_SNAPSHOT][vss:VSS_WS.FAILED_AT_FREEZE]"
+          "[vss:VSS_WS.FAILED_AT_THAW][vss:VSS_WS.FAILED_AT_POST_SNAPSHOT]") {
   World world;
   for (const auto& failure : failures()) {
     // A level that waits for silence uses up the windows of those before it.
@@ -249,7 +277,9 @@ TEST_CASE("without a policy the set is created and the failure is in the writer'
   world.ends_well();
 }
 
-TEST_CASE("a second answer and a reported failure change no state", "[e2e][umbrad]") {
+TEST_CASE("a second answer and a reported failure change no state",
+          "[e2e][umbrad]"
+          "[vss:rule.veto-by-code]") {
   World world;
   FakeWriter twice(world.umbrad.socket(), {"twice",
                                            ApplicationLevel::front_end,
@@ -268,7 +298,11 @@ TEST_CASE("a second answer and a reported failure change no state", "[e2e][umbra
 }
 
 TEST_CASE("a writer that does not identify itself is in no list, and vetoes nothing",
-          "[e2e][umbrad]") {
+          "[e2e][umbrad]"
+          "[vss:IVssBackupComponents.GatherWriterMetadata]"
+          "[vss:IVssBackupComponents.GetWriterMetadata]"
+          "[vss:IVssBackupComponents.GetWriterMetadataCount][vss:limit.identify]"
+          "[vss:VSS_WS.FAILED_AT_IDENTIFY]") {
   World world;
   std::vector<std::unique_ptr<FakeWriter>> writers;
   for (const auto act : {Act::veto, Act::silence, Act::vanish, Act::error, Act::garbage})
@@ -287,7 +321,9 @@ TEST_CASE("a writer that does not identify itself is in no list, and vetoes noth
 }
 
 TEST_CASE("a failure at PrepareForBackup shows in the status and fails a bound set",
-          "[e2e][umbrad]") {
+          "[e2e][umbrad]"
+          "[vss:IVssBackupComponents.PrepareForBackup][vss:VSS_WS.FAILED_AT_PREPARE_BACKUP]"
+          "[vss:limit.prepare-for-backup]") {
   World world;
   const auto act = GENERATE(Act::veto, Act::silence, Act::vanish);
   FakeWriter bad(world.umbrad.socket(),
@@ -302,7 +338,9 @@ TEST_CASE("a failure at PrepareForBackup shows in the status and fails a bound s
   world.ends_well();
 }
 
-TEST_CASE("a writer's own expired window before the commit fails the set", "[e2e][umbrad]") {
+TEST_CASE("a writer's own expired window before the commit fails the set",
+          "[e2e][umbrad]"
+          "[vss:limit.freeze-to-thaw-60s][vss:VSS_E_WRITERERROR_TIMEOUT]") {
   World world;
   world.memory.block("pre_commit_snapshots");
   FakeWriter writer(world.umbrad.socket(), {"slow", ApplicationLevel::front_end, 60'000, {}});
@@ -330,7 +368,10 @@ const std::vector<std::string> kCalls{"end_prepare_snapshots",
                                       "post_final_commit_snapshots",
                                       "confirm_set"};
 
-TEST_CASE("a provider's failure at any step fails the set and frees everybody", "[e2e][umbrad]") {
+TEST_CASE("a provider's failure at any step fails the set and frees everybody",
+          "[e2e][umbrad]"
+          "[vss:VSS_E_INSUFFICIENT_STORAGE][vss:rule.no-partial-commit]"
+          "[vss:IVssProviderCreateSnapshotSet.AbortSnapshots]") {
   World world;
   for (const auto& call : kCalls) {
     INFO(call);
@@ -349,7 +390,9 @@ TEST_CASE("a provider's failure at any step fails the set and frees everybody", 
   world.ends_well();
 }
 
-TEST_CASE("a provider that hangs at any step is given up, and what it made goes", "[e2e][umbrad]") {
+TEST_CASE("a provider that hangs at any step is given up, and what it made goes",
+          "[e2e][umbrad]"
+          "[vss:rule.abort-passes-end-prepare]") {
   World world;
   for (const auto& call : kCalls) {
     INFO(call);
@@ -368,7 +411,8 @@ TEST_CASE("a provider that hangs at any step is given up, and what it made goes"
 }
 
 TEST_CASE("a provider that vanishes in a set fails it, and is told when it comes back",
-          "[e2e][umbrad]") {
+          "[e2e][umbrad]"
+          "[vss:VSS_E_UNEXPECTED_PROVIDER_ERROR]") {
   World world;
   for (const auto& call : kCalls) {
     INFO(call);
@@ -397,7 +441,10 @@ TEST_CASE("a provider that vanishes in a set fails it, and is told when it comes
   world.ends_well();
 }
 
-TEST_CASE("two providers are held together", "[e2e][umbrad]") {
+TEST_CASE("two providers are held together",
+          "[e2e][umbrad]"
+          "[vss:rule.providers-mixed][vss:rule.provider-by-id][vss:rule.no-partial-commit]"
+          "[vss:VSS_E_PROVIDER_VETO][vss:IVssBackupComponents.AddToSnapshotSet]") {
   World world;
   ServedProvider second(world.umbrad, "second");
   second.provider.add_volume("more");
@@ -437,7 +484,10 @@ TEST_CASE("two providers are held together", "[e2e][umbrad]") {
 }
 
 // Where a requester ends: before DoSnapshotSet by its calls, in it by what is blocked meanwhile.
-TEST_CASE("a requester that ends at any step frees the slot and everybody", "[e2e][umbrad]") {
+TEST_CASE("a requester that ends at any step frees the slot and everybody",
+          "[e2e][umbrad]"
+          "[vss:rule.lock-ends-with-its-holder][vss:event.Abort][vss:event.BackupShutdown]"
+          "[vss:limit.session-kept-2-days]") {
   World world;
   for (int step = 0; step < 5; ++step) {
     INFO("step " << step);
@@ -464,7 +514,8 @@ TEST_CASE("a requester that ends at any step frees the slot and everybody", "[e2
 }
 
 TEST_CASE("a requester that ends in any phase of the creation frees the slot and everybody",
-          "[e2e][umbrad]") {
+          "[e2e][umbrad]"
+          "[vss:rule.lock-ends-with-its-holder][vss:rule.auto-release-on-disconnect]") {
   World world;
   for (const auto& call : kCalls) {
     INFO(call);
@@ -489,7 +540,10 @@ TEST_CASE("a requester that ends in any phase of the creation frees the slot and
   world.ends_well();
 }
 
-TEST_CASE("a cancelled creation is undone", "[e2e][umbrad]") {
+TEST_CASE("a cancelled creation is undone",
+          "[e2e][umbrad]"
+          "[vss:IVssAsync.Cancel][vss:IVssAsync.QueryStatus][vss:VSS_S_ASYNC_CANCELLED]"
+          "[vss:event.Abort]") {
   World world;
   FakeWriter writer(world.umbrad.socket(), {});
   Requester requester(world.umbrad);
@@ -510,7 +564,9 @@ TEST_CASE("a cancelled creation is undone", "[e2e][umbrad]") {
   world.ends_well();
 }
 
-TEST_CASE("AbortBackup in the middle returns when everything is undone", "[e2e][umbrad]") {
+TEST_CASE("AbortBackup in the middle returns when everything is undone",
+          "[e2e][umbrad]"
+          "[vss:IVssBackupComponents.AbortBackup]") {
   World world;
   FakeWriter writer(world.umbrad.socket(), {});
   Requester requester(world.umbrad);
@@ -527,7 +583,9 @@ TEST_CASE("AbortBackup in the middle returns when everything is undone", "[e2e][
 }
 
 TEST_CASE("a second requester is refused with the holder's name, or waits in the queue",
-          "[e2e][umbrad]") {
+          "[e2e][umbrad]"
+          "[vss:rule.one-creation-at-a-time][vss:VSS_E_SNAPSHOT_SET_IN_PROGRESS]"
+          "[vss:IVssBackupComponents.StartSnapshotSet]") {
   World world;
   Requester first(world.umbrad);
   first.begin(context::kNasRollback);
@@ -552,7 +610,9 @@ TEST_CASE("a second requester is refused with the holder's name, or waits in the
   world.ends_well();
 }
 
-TEST_CASE("an administrator ends the holder's set", "[e2e][umbrad]") {
+TEST_CASE("an administrator ends the holder's set",
+          "[e2e][umbrad]"
+          "[vss:IVssAdmin.AbortAllSnapshotsInProgress]") {
   World world;
   Requester requester(world.umbrad);
   requester.begin(context::kNasRollback);
@@ -594,7 +654,9 @@ TEST_CASE("a requester that forgets its set loses it to the sequence timer", "[e
   CHECK(umbrad.stop() == 0);
 }
 
-TEST_CASE("other sessions' events wait while a writer is frozen", "[e2e][umbrad]") {
+TEST_CASE("other sessions' events wait while a writer is frozen",
+          "[e2e][umbrad]"
+          "[vss:rule.identify-during-freeze]") {
   World world;
   FakeWriter writer(world.umbrad.socket(), {});
   Requester requester(world.umbrad);
@@ -652,7 +714,9 @@ TEST_CASE("after kill -9 of umbrad a new one takes over, and unfinished sets go"
   world.ends_well();
 }
 
-TEST_CASE("a provider that has not come back is named after a restart", "[e2e][umbrad]") {
+TEST_CASE("a provider that has not come back is named after a restart",
+          "[e2e][umbrad]"
+          "[vss:VSS_E_PROVIDER_NOT_REGISTERED][vss:IVssAdmin.QueryProviders]") {
   World world;
   CHECK(world.umbrad.stop() == 0);
   world.memory.server.reset();
@@ -674,7 +738,8 @@ TEST_CASE("a provider that has not come back is named after a restart", "[e2e][u
 }
 
 TEST_CASE("auto-release copies go with their session, also when the provider was away",
-          "[e2e][umbrad]") {
+          "[e2e][umbrad]"
+          "[vss:rule.auto-release-on-disconnect][vss:VSS_CTX.FILE_SHARE_BACKUP]") {
   World world;
   {
     Requester requester(world.umbrad);
@@ -695,7 +760,9 @@ TEST_CASE("auto-release copies go with their session, also when the provider was
   world.ends_well();
 }
 
-TEST_CASE("writers and providers are listed, with the last failure", "[e2e][umbrad]") {
+TEST_CASE("writers and providers are listed, with the last failure",
+          "[e2e][umbrad]"
+          "[vss:IVssAdmin.QueryProviders][vss:VSS_OBJECT_TYPE.PROVIDER]") {
   World world;
   Requester requester(world.umbrad);
   {
@@ -780,7 +847,9 @@ TEST_CASE("events of a provider are kept, waited for and sent again after a rest
 }
 
 TEST_CASE("management goes to the provider that is named, with its answer as it is",
-          "[e2e][umbrad]") {
+          "[e2e][umbrad]"
+          "[vss:function.GetProviderMgmtInterface]"
+          "[vss:IVssSnapshotMgmt.GetProviderMgmtInterface][vss:E_NOTIMPL]") {
   World world;
   Requester requester(world.umbrad);
   rpc::ManagementQuery query;

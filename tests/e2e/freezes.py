@@ -234,6 +234,7 @@ def slow_flush(world):
     world.assert_clean()
 
 
+# vss: VSS_E_FLUSH_WRITES_TIMEOUT
 def slow_second_flush(world):
     """The flush after the last PrepareForSnapshot has the short limit."""
     disk = StallingDisk(world, "disk")

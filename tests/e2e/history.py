@@ -80,6 +80,7 @@ def set_up(world, size_mib=96, files=4, *options):
     return volume, directory
 
 
+# vss: IVssBackupComponents.RevertToSnapshot IVssSoftwareSnapshotProvider.RevertToSnapshot
 def reverted(world):
     """Copy, damage, unmount, revert, mount: as it was, also for who kept the device open."""
     # Copy and volume are compared to the byte: a revert leaves free blocks as they are.
@@ -206,6 +207,7 @@ def interrupted(world, action):
     world.umbra("detach", "db")
 
 
+# vss: IVssSoftwareSnapshotProvider.QueryRevertStatus
 def killed(world):
     """kill -9 of umbra-cowd during a revert: it goes on by itself, and ends with what the copy shows."""
 

@@ -145,6 +145,7 @@ def check_copy(cluster, name, mounted, at_least, at_most, record):
     expect(done and redo <= lsn(done[0]) <= noted[2], f"{done} is not between {record}")
 
 
+# vss: IVssComponent.SetBackupStamp
 def copies_recover_under_load(world):
     """Data and WAL on two volumes, pgbench running: every copy of the pair recovers by itself."""
     data, wal = start_world(world, "data", "wal")
@@ -210,6 +211,7 @@ def a_cluster_that_is_down_fails_alone(world):
     end_world(world, "data")
 
 
+# vss: VSS_E_WRITERERROR_INCONSISTENTSNAPSHOT
 def a_cluster_partly_outside_is_refused(world):
     """Data in the set, WAL not; the other way round; a tablespace elsewhere. Selected or, in volume
     mode, concerned: refused. Its neighbour, which is whole in the set, is none the worse for it."""

@@ -146,6 +146,8 @@ class Backup:
         world.assert_clean()
 
 
+# vss: IVssBackupComponents.SetRestoreOptions CVssWriter.OnPreRestore CVssWriter.OnPostRestore
+# vss: IVssComponent.GetRestoreOptions IVssComponent.GetBackupStamp
 def in_place(world):
     backup = Backup(
         world,
@@ -175,6 +177,7 @@ def in_place(world):
     backup.end()
 
 
+# vss: IVssBackupComponents.AddNewTarget rule.new-target VSS_BS.WRITER_SUPPORTS_NEW_TARGET
 def elsewhere(world):
     backup = Backup(world, "--schema", NEW_TARGET)
     target = world.path("elsewhere")
@@ -389,6 +392,8 @@ def no_room(world):
     backup.end()
 
 
+# vss: rule.restore-method-decision VSS_RME.RESTORE_IF_NOT_THERE VSS_RME.RESTORE_IF_CAN_REPLACE
+# vss: VSS_RME.CUSTOM VSS_RT.ORIGINAL_LOCATION IVssBackupComponents.AddAlternativeLocationMapping
 def rules_of_places(world):
     """Restore methods and targets: not there, alternate location, original location, custom."""
     alternate = world.path("alternate")
@@ -413,6 +418,7 @@ def rules_of_places(world):
     backup.end()
 
 
+# vss: VSS_WRE.NEVER VSS_WRE.IF_REPLACE_FAILS
 def if_replace_fails_needs_no_end(world):
     """Such a writer hears of PreRestore, and of PostRestore only if something had to be moved."""
     backup = Backup(world, "--writer-restore", "2")

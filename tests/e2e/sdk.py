@@ -60,6 +60,8 @@ def examples(world):
     expect(world.stop(writer) == 0, "the example writer did not end well")
 
 
+# vss: event.Identify event.PrepareForBackup event.PrepareForSnapshot event.Freeze event.Thaw
+# vss: event.PostSnapshot event.BackupComplete event.BackupShutdown
 def events_in_order(world):
     """A writer that is involved gets every event once, in VSS's order."""
     directory = _volume(world)

@@ -72,7 +72,9 @@ TEST_CASE("an unknown role and one that is not the peer's are refused", "[misuse
   }
 }
 
-TEST_CASE("each role has its calls and no others", "[misuse]") {
+TEST_CASE("each role has its calls and no others",
+          "[misuse]"
+          "[vss:E_ACCESSDENIED]") {
   World world;
   const std::vector<std::pair<std::string, std::vector<std::string>>> wrong{
       {"writer",
@@ -97,7 +99,11 @@ TEST_CASE("each role has its calls and no others", "[misuse]") {
   }
 }
 
-TEST_CASE("calls in the wrong order are bad_state and name call and state", "[misuse]") {
+TEST_CASE("calls in the wrong order are bad_state and name call and state",
+          "[misuse]"
+          "[vss:VSS_E_BAD_STATE][vss:IVssBackupComponents.PrepareForBackup]"
+          "[vss:IVssBackupComponents.DoSnapshotSet][vss:IVssBackupComponents.BackupComplete]"
+          "[vss:IVssBackupComponents.SetContext]") {
   World world;
   Requester requester(world.umbrad);
   const auto refused = [&](const std::string& method, const rpc::Json& params = kNothing) {
@@ -129,7 +135,20 @@ TEST_CASE("calls in the wrong order are bad_state and name call and state", "[mi
 
 // Every call of a restore in every state: what is not in the table is bad_state, names call and
 // state, and changes nothing.
-TEST_CASE("each state of a restore has its calls and no others", "[misuse]") {
+TEST_CASE("each state of a restore has its calls and no others",
+          "[misuse]"
+          "[vss:VSS_E_BAD_STATE][vss:VSS_E_INVALID_XML_DOCUMENT]"
+          "[vss:IVssBackupComponents.InitializeForRestore]"
+          "[vss:IVssBackupComponents.SetRestoreState]"
+          "[vss:IVssBackupComponents.SetRestoreOptions][vss:IVssBackupComponents.AddNewTarget]"
+          "[vss:IVssBackupComponents.SetAdditionalRestores]"
+          "[vss:IVssBackupComponents.SetRangesFilePath]"
+          "[vss:IVssBackupComponents.AddAlternativeLocationMapping]"
+          "[vss:IVssBackupComponents.SetFileRestoreStatus]"
+          "[vss:IVssBackupComponents.AddRestoreSubcomponent]"
+          "[vss:IVssBackupComponentsEx2.SetAuthoritativeRestore]"
+          "[vss:IVssBackupComponentsEx2.SetRollForward]"
+          "[vss:IVssBackupComponentsEx2.SetRestoreName]") {
   World world;
   FakeWriter writer(world.umbrad.socket(),
                     {.name = "w", .schema = 0xFFFF, .writer_restore = WriterRestore::always});
@@ -206,7 +225,20 @@ TEST_CASE("each state of a restore has its calls and no others", "[misuse]") {
   }
 }
 
-TEST_CASE("a restore's arguments are checked against document and writer", "[misuse]") {
+TEST_CASE("a restore's arguments are checked against document and writer",
+          "[misuse]"
+          "[vss:IVssBackupComponents.SetSelectedForRestore]"
+          "[vss:IVssBackupComponents.AddRestoreSubcomponent]"
+          "[vss:IVssBackupComponents.SetRestoreOptions]"
+          "[vss:IVssBackupComponents.SetRangesFilePath]"
+          "[vss:IVssBackupComponents.SetFileRestoreStatus]"
+          "[vss:IVssBackupComponents.AddAlternativeLocationMapping]"
+          "[vss:IVssBackupComponents.AddNewTarget]"
+          "[vss:IVssBackupComponentsEx2.SetAuthoritativeRestore]"
+          "[vss:IVssBackupComponentsEx2.SetRollForward]"
+          "[vss:IVssBackupComponentsEx2.SetRestoreName][vss:VSS_E_NOT_SUPPORTED]"
+          "[vss:VSS_BS.AUTHORITATIVE_RESTORE][vss:VSS_BS.ROLLFORWARD_RESTORE]"
+          "[vss:VSS_BS.RESTORE_RENAME][vss:VSS_BS.WRITER_SUPPORTS_NEW_TARGET]") {
   World world;
   FakeWriter plain(world.umbrad.socket(), {.name = "plain"});
   BackupComponentsDocument document;
@@ -262,7 +294,9 @@ TEST_CASE("a restore's arguments are checked against document and writer", "[mis
   CHECK(mapping("/a", "/c") == Errc::object_already_exists);
 }
 
-TEST_CASE("arguments are checked and the error names the member", "[misuse]") {
+TEST_CASE("arguments are checked and the error names the member",
+          "[misuse]"
+          "[vss:E_INVALIDARG][vss:VSS_E_PROVIDER_NOT_REGISTERED]") {
   World world;
   Requester requester(world.umbrad);
   requester.begin();
@@ -291,7 +325,10 @@ TEST_CASE("arguments are checked and the error names the member", "[misuse]") {
           Errc::provider_not_registered, "no provider");
 }
 
-TEST_CASE("a registration is checked and there is one per connection", "[misuse]") {
+TEST_CASE("a registration is checked and there is one per connection",
+          "[misuse]"
+          "[vss:VSS_E_WRITER_ALREADY_SUBSCRIBED][vss:VSS_E_PROVIDER_ALREADY_REGISTERED]"
+          "[vss:IVssAdmin.RegisterProvider][vss:limit.freeze-to-thaw-60s]") {
   World world;
   WireClient writer(world.umbrad.socket(), "writer");
   rpc::RegisterWriter message;

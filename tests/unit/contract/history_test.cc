@@ -105,7 +105,11 @@ struct World {
   std::vector<std::pair<VolumeId, SnapshotId>> resumed;
 };
 
-TEST_CASE("a revert claims the volume, begins, and is waited for", "[contract]") {
+TEST_CASE("a revert claims the volume, begins, and is waited for",
+          "[contract]"
+          "[vss:IVssBackupComponents.RevertToSnapshot]"
+          "[vss:IVssBackupComponents.QueryRevertStatus][vss:rule.one-revert-per-volume]"
+          "[vss:VSS_E_REVERT_IN_PROGRESS]") {
   World world;
   const auto target = world.take();
   const auto younger = world.take();
@@ -161,7 +165,10 @@ TEST_CASE("a revert claims the volume, begins, and is waited for", "[contract]")
   CHECK(management.query_revert_status(world.volume).error().code == Errc::object_not_found);
 }
 
-TEST_CASE("a revert is refused while anything would be lost by surprise", "[contract]") {
+TEST_CASE("a revert is refused while anything would be lost by surprise",
+          "[contract]"
+          "[vss:IVssBackupComponents.RevertToSnapshot][vss:VSS_E_VOLUME_IN_USE]"
+          "[vss:VSS_E_UNSUPPORTED_CONTEXT]") {
   World world;
   const auto released = world.take(context::kBackup);
   const auto target = world.take();

@@ -133,7 +133,12 @@ struct World {
   std::vector<ProviderEvent> told;
 };
 
-TEST_CASE("a diff area is described by volume, by place and by copy", "[contract]") {
+TEST_CASE("a diff area is described by volume, by place and by copy",
+          "[contract]"
+          "[vss:IVssDifferentialSoftwareSnapshotMgmt.QueryDiffAreasForVolume]"
+          "[vss:IVssDifferentialSoftwareSnapshotMgmt.QueryDiffAreasOnVolume]"
+          "[vss:IVssDifferentialSoftwareSnapshotMgmt.QueryDiffAreasForSnapshot]"
+          "[vss:VSS_MGMT_OBJECT.DIFF_AREA]") {
   World world;
   const auto copy = world.take();
   const auto area = world.area();
@@ -155,7 +160,10 @@ TEST_CASE("a diff area is described by volume, by place and by copy", "[contract
   CHECK(management.query_diff_areas_for_volume(other).error().code == Errc::object_not_found);
 }
 
-TEST_CASE("what a diff area may lie on: roomiest first, never the volume itself", "[contract]") {
+TEST_CASE("what a diff area may lie on: roomiest first, never the volume itself",
+          "[contract]"
+          "[vss:IVssDifferentialSoftwareSnapshotMgmt.QueryVolumesSupportedForDiffAreas]"
+          "[vss:VSS_MGMT_OBJECT.DIFF_VOLUME]") {
   World world;
   const auto places = world.management().query_volumes_supported_for_diff_areas(world.volume);
   REQUIRE(places);
@@ -164,7 +172,9 @@ TEST_CASE("what a diff area may lie on: roomiest first, never the volume itself"
   CHECK(places->at(1).diff_volume == "/");
 }
 
-TEST_CASE("volumes that can be copied depend on the context", "[contract]") {
+TEST_CASE("volumes that can be copied depend on the context",
+          "[contract]"
+          "[vss:IVssSnapshotMgmt.QueryVolumesSupportedForSnapshots][vss:VSS_MGMT_OBJECT.VOLUME]") {
   World world;
   auto& management = world.management();
   CHECK(management.query_volumes_supported_for_snapshots(context::kAppRollback)->size() == 1);
@@ -174,7 +184,9 @@ TEST_CASE("volumes that can be copied depend on the context", "[contract]") {
           ->empty());
 }
 
-TEST_CASE("an association is added once, to a volume without copies", "[contract]") {
+TEST_CASE("an association is added once, to a volume without copies",
+          "[contract]"
+          "[vss:IVssDifferentialSoftwareSnapshotMgmt.AddDiffArea]") {
   World world;
   auto& management = world.management();
   CHECK(management.add_diff_area({world.volume, "/home"}, 5 * kMiB).error().code ==
@@ -198,7 +210,9 @@ TEST_CASE("an association cannot be added to a volume with copies", "[contract]"
         Errc::object_already_exists);
 }
 
-TEST_CASE("a lowered maximum deletes the oldest first, and tells", "[contract]") {
+TEST_CASE("a lowered maximum deletes the oldest first, and tells",
+          "[contract]"
+          "[vss:IVssDifferentialSoftwareSnapshotMgmt.ChangeDiffAreaMaximumSize]") {
   World world;
   std::vector<SnapshotId> ids;
   for (int i = 0; i < 4; ++i) ids.push_back(world.take());
@@ -216,7 +230,11 @@ TEST_CASE("a lowered maximum deletes the oldest first, and tells", "[contract]")
   CHECK(world.provider->query_snapshots(false)->size() == 2);
 }
 
-TEST_CASE("an association is removed only without copies, and never for a time", "[contract]") {
+TEST_CASE("an association is removed only without copies, and never for a time",
+          "[contract]"
+          "[vss:IVssDifferentialSoftwareSnapshotMgmt.ChangeDiffAreaMaximumSize]"
+          "[vss:IVssDifferentialSoftwareSnapshotMgmt2.ChangeDiffAreaMaximumSizeEx]"
+          "[vss:VSS_E_VOLUME_IN_USE]") {
   World world;
   const auto copy = world.take();
   REQUIRE(world.change(7 * kMiB));
@@ -229,7 +247,11 @@ TEST_CASE("an association is removed only without copies, and never for a time",
   REQUIRE(world.management().add_diff_area({world.volume, ""}, 5 * kMiB));
 }
 
-TEST_CASE("maxima have a least, and may be volatile", "[contract]") {
+TEST_CASE("maxima have a least, and may be volatile",
+          "[contract]"
+          "[vss:IVssSnapshotMgmt2.GetMinDiffAreaSize]"
+          "[vss:IVssDifferentialSoftwareSnapshotMgmt2.ChangeDiffAreaMaximumSizeEx]"
+          "[vss:limit.diff-area-minimum][vss:config.MinDiffAreaFileSize]") {
   World world;
   CHECK(*world.management().get_min_diff_area_size() == 1U << 20U);
   CHECK(world.change(kMiB - 4096).error().code == Errc::invalid_argument);
@@ -240,7 +262,12 @@ TEST_CASE("maxima have a least, and may be volatile", "[contract]") {
   CHECK_FALSE(world.area().volatile_maximum);
 }
 
-TEST_CASE("copies are protected once the association is explicit", "[contract]") {
+TEST_CASE("copies are protected once the association is explicit",
+          "[contract]"
+          "[vss:IVssDifferentialSoftwareSnapshotMgmt3.SetVolumeProtectLevel]"
+          "[vss:IVssDifferentialSoftwareSnapshotMgmt3.GetVolumeProtectLevel]"
+          "[vss:VSS_PROTECTION_LEVEL.ORIGINAL_VOLUME][vss:VSS_PROTECTION_LEVEL.SNAPSHOT]"
+          "[vss:VSS_PROTECTION_FAULT.NONE]") {
   World world;
   auto& management = world.management();
   CHECK(management.set_volume_protect_level(world.volume, ProtectionLevel::snapshot).error().code ==
@@ -258,7 +285,11 @@ TEST_CASE("copies are protected once the association is explicit", "[contract]")
   CHECK(world.disk.protection.level == cow::ProtectionLevel::original_volume);
 }
 
-TEST_CASE("a fault is shown, and cleared only when nobody uses the volume", "[contract]") {
+TEST_CASE("a fault is shown, and cleared only when nobody uses the volume",
+          "[contract]"
+          "[vss:IVssDifferentialSoftwareSnapshotMgmt3.GetVolumeProtectLevel]"
+          "[vss:IVssDifferentialSoftwareSnapshotMgmt3.ClearVolumeProtectFault]"
+          "[vss:VSS_PROTECTION_FAULT.DIFF_AREA_FULL]") {
   World world;
   auto& management = world.management();
   REQUIRE(management.clear_volume_protect_fault(world.volume, world.monitor));  // None.
@@ -327,7 +358,9 @@ TEST_CASE("what a scrub finds is told, and damage is an error", "[contract]") {
   CHECK(management.scrub_diff_area(other, 0, world.monitor).error().code == Errc::object_not_found);
 }
 
-TEST_CASE("what differs between two copies comes in parts", "[contract]") {
+TEST_CASE("what differs between two copies comes in parts",
+          "[contract]"
+          "[vss:IVssDifferentialSoftwareSnapshotMgmt3.QuerySnapshotDeltaBitmap]") {
   World world;
   const auto older = world.take();
   const auto younger = world.take();
@@ -368,7 +401,9 @@ TEST_CASE("a change at another place than the area's is refused", "[contract]") 
   CHECK(changed.error().code == Errc::object_not_found);
 }
 
-TEST_CASE("a moved diff area is known by its new place", "[contract]") {
+TEST_CASE("a moved diff area is known by its new place",
+          "[contract]"
+          "[vss:IVssDifferentialSoftwareSnapshotMgmt2.MigrateDiffAreas]") {
   World world;
   DiffAreaManagement& management = world.management();
   CHECK(management.migrate_diff_areas({world.volume, "/home"}, "/x", world.monitor).error().code ==
@@ -409,14 +444,18 @@ TEST_CASE("whoever has copies deleted is named to the store", "[contract]") {
   CHECK(world.disk.removed_for.who == "umbra-cowd");
 }
 
-TEST_CASE("what VSS reserves is not offered", "[contract]") {
+TEST_CASE("what VSS reserves is not offered",
+          "[contract]"
+          "[vss:IVssDifferentialSoftwareSnapshotMgmt2.SetSnapshotPriority][vss:E_NOTIMPL]") {
   World world;
   CHECK(world.management().set_snapshot_priority(SnapshotId::random(), 1).error().code ==
         Errc::not_implemented);
 }
 
 TEST_CASE("one client-accessible copy more than may be costs the oldest, mounted ones stay",
-          "[contract]") {
+          "[contract]"
+          "[vss:limit.client-accessible-per-volume-64][vss:VSS_CTX.CLIENT_ACCESSIBLE]"
+          "[vss:VSS_VOLSNAP_ATTR.CLIENT_ACCESSIBLE][vss:config.MaxShadowCopies]") {
   World world(2);
   const auto rollback = world.take();
   std::vector<SnapshotId> ids;

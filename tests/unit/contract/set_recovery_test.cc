@@ -26,7 +26,9 @@ const SnapshotId kB = SnapshotId::random();
 constexpr auto kCommitted = cow::Stage::committed;
 constexpr auto kCreated = cow::Stage::created;
 
-TEST_CASE("one created member rolls the others forward", "[contract]") {
+TEST_CASE("one created member rolls the others forward",
+          "[contract]"
+          "[vss:rule.no-partial-commit]") {
   const auto actions = decide_recovery(
       {copy_of(kSet, kA, kCreated, {kA, kB}), copy_of(kSet, kB, kCommitted, {kA, kB})}, false);
   CHECK(actions == std::vector<RecoveryAction>{{Kind::confirm, kB}});

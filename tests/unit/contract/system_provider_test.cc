@@ -182,7 +182,17 @@ TEST_CASE("nothing is logged between freeze and thaw, and the hold is told after
   CHECK(report->freeze >= report->gate);
 }
 
-TEST_CASE("properties of a copy are complete", "[contract]") {
+TEST_CASE("properties of a copy are complete",
+          "[contract]"
+          "[vss:IVssBackupComponents.GetSnapshotProperties]"
+          "[vss:IVssSoftwareSnapshotProvider.GetSnapshotProperties]"
+          "[vss:VSS_VOLSNAP_ATTR.EXPOSED_LOCALLY][vss:VSS_SPROPID.SNAPSHOT_ID]"
+          "[vss:VSS_SPROPID.SNAPSHOT_SET_ID][vss:VSS_SPROPID.SNAPSHOTS_COUNT]"
+          "[vss:VSS_SPROPID.SNAPSHOT_DEVICE][vss:VSS_SPROPID.ORIGINAL_VOLUME]"
+          "[vss:VSS_SPROPID.ORIGINATING_MACHINE][vss:VSS_SPROPID.SERVICE_MACHINE]"
+          "[vss:VSS_SPROPID.EXPOSED_PATH][vss:VSS_SPROPID.PROVIDER_ID]"
+          "[vss:VSS_SPROPID.SNAPSHOT_ATTRIBUTES][vss:VSS_SPROPID.CREATION_TIMESTAMP]"
+          "[vss:VSS_SPROPID.STATUS]") {
   World world;
   Story set{world};
   set.create();
@@ -258,7 +268,10 @@ std::vector<Fault> faults() {
   };
 }
 
-TEST_CASE("whatever fails, nothing is held or frozen and the set is gone", "[contract]") {
+TEST_CASE("whatever fails, nothing is held or frozen and the set is gone",
+          "[contract]"
+          "[vss:VSS_E_FLUSH_WRITES_TIMEOUT][vss:VSS_E_HOLD_WRITES_TIMEOUT]"
+          "[vss:VSS_E_PROVIDER_VETO][vss:VSS_E_INSUFFICIENT_STORAGE]") {
   for (const auto& fault : faults()) {
     INFO(fault.name);
     World world;
@@ -286,7 +299,9 @@ TEST_CASE("whatever fails, nothing is held or frozen and the set is gone", "[con
   }
 }
 
-TEST_CASE("the end of the lease fails a stretched hold and discards the set", "[contract]") {
+TEST_CASE("the end of the lease fails a stretched hold and discards the set",
+          "[contract]"
+          "[vss:limit.hold-of-writes-10s]") {
   World world;
   world.options.drill_hold = 20s;
   world.start();
@@ -487,7 +502,9 @@ TEST_CASE("who was detached before the hold is left out of it", "[contract]") {
   CHECK_FALSE(world.events.contains("upper.hold"));
 }
 
-TEST_CASE("volumes that lie on each other in a circle are refused by name", "[contract]") {
+TEST_CASE("volumes that lie on each other in a circle are refused by name",
+          "[contract]"
+          "[vss:VSS_E_NESTED_VOLUME_LIMIT]") {
   World world;
   REQUIRE(world.attach(world.top, 0x704, {0x704}));
   // As after a change of the system's stacking; nobody can attach such a thing.
@@ -507,7 +524,10 @@ TEST_CASE("volumes that lie on each other in a circle are refused by name", "[co
   CHECK(world.copies() == 1);
 }
 
-TEST_CASE("attributes that are not offered are refused", "[contract]") {
+TEST_CASE("attributes that are not offered are refused",
+          "[contract]"
+          "[vss:VSS_E_UNSUPPORTED_CONTEXT][vss:VSS_VOLSNAP_ATTR.NO_AUTORECOVERY]"
+          "[vss:VSS_VOLSNAP_ATTR.PLEX]") {
   World world;
   VolumeRef volume;
   volume.id = world.a.id;
@@ -523,7 +543,10 @@ TEST_CASE("attributes that are not offered are refused", "[contract]") {
   CHECK(*world.provider->is_volume_supported(volume, context::kNasRollback));
 }
 
-TEST_CASE("a copy that is to be recovered takes writes between the final commits", "[contract]") {
+TEST_CASE("a copy that is to be recovered takes writes between the final commits",
+          "[contract]"
+          "[vss:rule.auto-recovery-window][vss:VSS_VOLSNAP_ATTR.ROLLBACK_RECOVERY]"
+          "[vss:VSS_VOLSNAP_ATTR.TXF_RECOVERY]") {
   const std::uint32_t recovery =
       GENERATE(attribute::kAutorecover, attribute::kRollbackRecovery, attribute::kTxfRecovery);
   World world;
@@ -594,7 +617,8 @@ TEST_CASE("free blocks that cannot be noted are copied, but not if that is in do
 }
 
 TEST_CASE("a copy that a writer leaves mounted, or that cannot be kept, fails its set",
-          "[contract]") {
+          "[contract]"
+          "[vss:VSS_E_AUTORECOVERY_FAILED]") {
   const bool mounted = GENERATE(true, false);
   World world;
   Story set{world, context::kAppRollback | attribute::kAutorecover};
@@ -609,7 +633,9 @@ TEST_CASE("a copy that a writer leaves mounted, or that cannot be kept, fails it
   CHECK(world.surfaces.count() == 0);
 }
 
-TEST_CASE("a copy without recovery, or that nobody sees, has no window", "[contract]") {
+TEST_CASE("a copy without recovery, or that nobody sees, has no window",
+          "[contract]"
+          "[vss:VSS_VOLSNAP_ATTR.NO_AUTORECOVERY][vss:rule.auto-recovery-window]") {
   const std::uint32_t attributes =
       GENERATE(as<std::uint32_t>{}, context::kAppRollback,
                context::kAppRollback | attribute::kNoAutorecovery,
@@ -621,7 +647,9 @@ TEST_CASE("a copy without recovery, or that nobody sees, has no window", "[contr
   CHECK(world.copies() == 2);
 }
 
-TEST_CASE("a copy that shall not be surfaced is not", "[contract]") {
+TEST_CASE("a copy that shall not be surfaced is not",
+          "[contract]"
+          "[vss:VSS_VOLSNAP_ATTR.NOT_SURFACED]") {
   World world;
   Story set{world, context::kAppRollback | attribute::kNotSurfaced};
   set.create();
@@ -725,7 +753,10 @@ TEST_CASE("a volume with a mounted copy is removed only by force", "[contract]")
 // --- deletion
 // ---------------------------------------------------------------------------------------
 
-TEST_CASE("a mounted copy stays, and those after it", "[contract]") {
+TEST_CASE("a mounted copy stays, and those after it",
+          "[contract]"
+          "[vss:IVssBackupComponents.DeleteSnapshots]"
+          "[vss:IVssSoftwareSnapshotProvider.DeleteSnapshots][vss:VSS_E_VOLUME_IN_USE]") {
   World world;
   Story set{world};
   set.create();
@@ -751,13 +782,17 @@ TEST_CASE("a copy that cannot be deleted can still be read", "[contract]") {
   CHECK(world.surfaces.has(set.snapshots[0]));
 }
 
-TEST_CASE("only copies and sets can be deleted", "[contract]") {
+TEST_CASE("only copies and sets can be deleted",
+          "[contract]"
+          "[vss:VSS_OBJECT_TYPE.PROVIDER]") {
   World world;
   const auto report = world.provider->delete_snapshots(Guid::random(), ObjectType::provider, false);
   CHECK(report.status.error().code == Errc::invalid_argument);
 }
 
-TEST_CASE("an auto-release copy goes with its session even if it is mounted", "[contract]") {
+TEST_CASE("an auto-release copy goes with its session even if it is mounted",
+          "[contract]"
+          "[vss:rule.auto-release-on-disconnect]") {
   World world;
   Story set{world, context::kBackup};
   set.create();

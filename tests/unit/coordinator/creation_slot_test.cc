@@ -25,7 +25,9 @@ TEST_CASE("the slot goes to the first, and the others wait in order", "[coordina
   CHECK(slot.holder() == std::nullopt);
 }
 
-TEST_CASE("who does not want to wait is told at once", "[coordinator]") {
+TEST_CASE("who does not want to wait is told at once",
+          "[coordinator]"
+          "[vss:rule.one-creation-at-a-time][vss:VSS_E_SNAPSHOT_SET_IN_PROGRESS]") {
   CreationSlot slot;
   REQUIRE(slot.acquire(1, TimePoint{}, seconds{0}));
   const auto refused = slot.acquire(2, TimePoint{}, seconds{0});

@@ -14,7 +14,10 @@ const Result<bool> kBroken = fail(Errc::unexpected_provider_error, "broken");
 
 Errc code(const Result<std::size_t>& result) { return result ? Errc::ok : result.error().code; }
 
-TEST_CASE("hardware comes before software before the system provider", "[coordinator]") {
+TEST_CASE("hardware comes before software before the system provider",
+          "[coordinator]"
+          "[vss:rule.provider-order][vss:VSS_PROV.SYSTEM][vss:VSS_PROV.SOFTWARE]"
+          "[vss:VSS_PROV.HARDWARE]") {
   std::vector<ProviderCandidate> list{{ProviderType::system, true},
                                       {ProviderType::software, true},
                                       {ProviderType::hardware, true},
@@ -26,7 +29,11 @@ TEST_CASE("hardware comes before software before the system provider", "[coordin
   CHECK(choose_provider(list, false) == 0U);
 }
 
-TEST_CASE("a volume that nobody takes is refused with the reason", "[coordinator]") {
+TEST_CASE("a volume that nobody takes is refused with the reason",
+          "[coordinator]"
+          "[vss:rule.provider-by-id][vss:VSS_E_VOLUME_NOT_SUPPORTED]"
+          "[vss:VSS_E_VOLUME_NOT_SUPPORTED_BY_PROVIDER][vss:VSS_E_PROVIDER_NOT_REGISTERED]"
+          "[vss:VSS_E_OBJECT_NOT_FOUND]") {
   CHECK(code(choose_provider({}, false)) == Errc::provider_not_registered);
   CHECK(code(choose_provider({{ProviderType::system, kNotMine}}, false)) ==
         Errc::volume_not_supported);

@@ -43,7 +43,9 @@ Session at(int steps, std::uint32_t context = context::kAppRollback) {
   return session;
 }
 
-TEST_CASE("each state allows VSS's calls and no others", "[coordinator]") {
+TEST_CASE("each state allows VSS's calls and no others",
+          "[coordinator]"
+          "[vss:VSS_E_BAD_STATE]") {
   using enum SessionCall;
   CHECK(allowed(at(0)) == Calls{initialize_for_backup, initialize_for_restore});
   CHECK(allowed(at(1)) ==
@@ -97,7 +99,9 @@ TEST_CASE("each state of a restore allows VSS's calls and no others", "[coordina
         Calls{get_writer_metadata, gather_writer_status, get_writer_status, get_backup_components});
 }
 
-TEST_CASE("a context without writers skips their calls", "[coordinator]") {
+TEST_CASE("a context without writers skips their calls",
+          "[coordinator]"
+          "[vss:VSS_VOLSNAP_ATTR.NO_WRITERS][vss:VSS_CTX.NAS_ROLLBACK]") {
   const auto early = at(1, context::kNasRollback);
   CHECK(early.check(SessionCall::start_snapshot_set));
   auto open = at(1, context::kNasRollback);
@@ -106,7 +110,9 @@ TEST_CASE("a context without writers skips their calls", "[coordinator]") {
   CHECK(!open.check(SessionCall::prepare_for_backup));
 }
 
-TEST_CASE("a failed session allows status, documents and a needless abort", "[coordinator]") {
+TEST_CASE("a failed session allows status, documents and a needless abort",
+          "[coordinator]"
+          "[vss:rule.retry-new-session]") {
   auto session = at(7);
   session.creation_finished(false);
   CHECK(session.state() == SessionState::failed);
@@ -120,11 +126,20 @@ TEST_CASE("a failed session allows status, documents and a needless abort", "[co
   CHECK(late.state() == SessionState::failed);
 }
 
-TEST_CASE("selecting writers after the gathering is accepted without effect", "[coordinator]") {
+TEST_CASE("selecting writers after the gathering is accepted without effect",
+          "[coordinator]"
+          "[vss:IVssBackupComponents.EnableWriterClasses]"
+          "[vss:IVssBackupComponents.DisableWriterClasses]"
+          "[vss:IVssBackupComponents.DisableWriterInstances]") {
   CHECK(at(3).check(SessionCall::select_writers) == Permission::without_effect);
 }
 
-TEST_CASE("only VSS's contexts are taken, once", "[coordinator]") {
+TEST_CASE("only VSS's contexts are taken, once",
+          "[coordinator]"
+          "[vss:IVssBackupComponents.SetContext][vss:VSS_E_UNSUPPORTED_CONTEXT]"
+          "[vss:VSS_CTX.BACKUP][vss:VSS_CTX.FILE_SHARE_BACKUP][vss:VSS_CTX.NAS_ROLLBACK]"
+          "[vss:VSS_CTX.APP_ROLLBACK][vss:VSS_CTX.CLIENT_ACCESSIBLE]"
+          "[vss:VSS_CTX.CLIENT_ACCESSIBLE_WRITERS][vss:VSS_CTX.ALL]") {
   for (const auto context :
        {context::kBackup, context::kFileShareBackup, context::kNasRollback, context::kAppRollback,
         context::kClientAccessible, context::kClientAccessibleWriters}) {

@@ -80,7 +80,16 @@ Story frozen(SetPlan plan) {
   return story;
 }
 
-TEST_CASE("one set goes through every phase in VSS's order", "[coordinator]") {
+TEST_CASE("one set goes through every phase in VSS's order",
+          "[coordinator]"
+          "[vss:rule.freeze-by-levels][vss:rule.thaw-in-reverse][vss:VSS_APP.FRONT_END]"
+          "[vss:VSS_APP.BACK_END][vss:VSS_APP.SYSTEM]"
+          "[vss:IVssProviderCreateSnapshotSet.EndPrepareSnapshots]"
+          "[vss:IVssProviderCreateSnapshotSet.PreCommitSnapshots]"
+          "[vss:IVssProviderCreateSnapshotSet.CommitSnapshots]"
+          "[vss:IVssProviderCreateSnapshotSet.PostCommitSnapshots]"
+          "[vss:IVssProviderCreateSnapshotSet.PreFinalCommitSnapshots]"
+          "[vss:IVssProviderCreateSnapshotSet.PostFinalCommitSnapshots]") {
   Story story(plan({front_end, back_end, system}));
   CHECK(story.asked() == Lines{"p0 end_prepare_snapshots"});
   story.provider(0, ProviderCall::end_prepare_snapshots);
@@ -142,7 +151,9 @@ TEST_CASE("a set without volumes still runs the writers", "[coordinator]") {
   CHECK(story.set.outcome().code == Errc::async_finished);
 }
 
-TEST_CASE("the smallest freeze window left travels with the hold", "[coordinator]") {
+TEST_CASE("the smallest freeze window left travels with the hold",
+          "[coordinator]"
+          "[vss:limit.freeze-to-thaw-60s][vss:limit.hold-of-writes-10s]") {
   auto two = plan({front_end, front_end});
   two.writers[1].freeze_window = seconds{20};
   auto story = frozen(two);
@@ -155,7 +166,8 @@ TEST_CASE("the smallest freeze window left travels with the hold", "[coordinator
 }
 
 TEST_CASE("a window that ends before the commit fails the set under every policy",
-          "[coordinator]") {
+          "[coordinator]"
+          "[vss:limit.freeze-to-thaw-60s]") {
   auto one = plan({front_end});
   one.writers[0].freeze_window = seconds{8};
   auto story = frozen(one);
@@ -168,7 +180,9 @@ TEST_CASE("a window that ends before the commit fails the set under every policy
         "writer 'w0', phase freeze: the freeze window of 8000 ms ended in phase hold");
 }
 
-TEST_CASE("a window that ends after the commit is the writer's failure alone", "[coordinator]") {
+TEST_CASE("a window that ends after the commit is the writer's failure alone",
+          "[coordinator]"
+          "[vss:rule.late-thaw]") {
   auto story = frozen(plan({front_end}));
   story.provider(0, ProviderCall::pre_commit_snapshots);
   story.provider(0, ProviderCall::flush_commit_release);
@@ -224,7 +238,9 @@ TEST_CASE("a writer that failed at PrepareForBackup fails a bound set before any
   CHECK(story.set.outcome().context == "writer 'w0', phase prepare_for_backup: no");
 }
 
-TEST_CASE("a cancel waits for the end of the hold, a lost requester does not", "[coordinator]") {
+TEST_CASE("a cancel waits for the end of the hold, a lost requester does not",
+          "[coordinator]"
+          "[vss:IVssAsync.Cancel]") {
   auto story = frozen(plan({front_end}));
   story.provider(0, ProviderCall::pre_commit_snapshots);
   static_cast<void>(story.asked());
@@ -350,7 +366,9 @@ TEST_CASE("the end of an aborted set waits ten seconds for the silent", "[coordi
 }
 
 TEST_CASE("codes that the contract does not allow are unexpected provider errors",
-          "[coordinator]") {
+          "[coordinator]"
+          "[vss:rule.provider-codes-mapped][vss:VSS_E_UNEXPECTED_PROVIDER_ERROR]"
+          "[vss:VSS_E_PROVIDER_VETO][vss:VSS_E_AUTORECOVERY_FAILED]") {
   const auto veto = map_provider_error("cow", "confirm_set", {Errc::provider_veto, "full"});
   CHECK(veto.code == Errc::provider_veto);
   CHECK(veto.context == "provider 'cow', confirm_set: full");

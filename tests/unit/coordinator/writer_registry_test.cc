@@ -40,7 +40,11 @@ TEST_CASE("the number of writers is bounded", "[coordinator]") {
   CHECK(status.error().code == Errc::limit_reached);
 }
 
-TEST_CASE("a filter admits enabled classes less what is disabled", "[coordinator]") {
+TEST_CASE("a filter admits enabled classes less what is disabled",
+          "[coordinator]"
+          "[vss:IVssBackupComponents.EnableWriterClasses]"
+          "[vss:IVssBackupComponents.DisableWriterClasses]"
+          "[vss:IVssBackupComponents.DisableWriterInstances]") {
   const auto a = writer("a");
   const auto b = writer("b");
   WriterFilter filter;
@@ -74,7 +78,10 @@ TEST_CASE("the last failure outlives the state", "[coordinator]") {
   CHECK(now->last_failure_filetime == 100);
 }
 
-TEST_CASE("answers move a writer along VSS's states", "[coordinator]") {
+TEST_CASE("answers move a writer along VSS's states",
+          "[coordinator]"
+          "[vss:VSS_WS.STABLE][vss:VSS_WS.WAITING_FOR_FREEZE][vss:VSS_WS.WAITING_FOR_THAW]"
+          "[vss:VSS_WS.WAITING_FOR_POST_SNAPSHOT][vss:VSS_WS.WAITING_FOR_BACKUP_COMPLETE]") {
   SessionWriter w;
   const WriterAnswer good;
   for (const auto& [event, state] :
@@ -92,7 +99,9 @@ TEST_CASE("answers move a writer along VSS's states", "[coordinator]") {
   CHECK(!takes(w, WriterEvent::thaw));
 }
 
-TEST_CASE("a failed writer keeps its first failure and gets no later phase", "[coordinator]") {
+TEST_CASE("a failed writer keeps its first failure and gets no later phase",
+          "[coordinator]"
+          "[vss:VSS_WS.FAILED_AT_PREPARE_SNAPSHOT]") {
   SessionWriter w;
   w.name = "ledger";
   CHECK(!apply_answer(w, WriterEvent::prepare_for_snapshot, {false, Errc::ok, 0, "no"}));
@@ -106,7 +115,9 @@ TEST_CASE("a failed writer keeps its first failure and gets no later phase", "[c
   CHECK(failure_context(w) == "writer 'ledger', phase prepare_for_snapshot: no");
 }
 
-TEST_CASE("a failure that vetoes nothing is kept beside a good state", "[coordinator]") {
+TEST_CASE("a failure that vetoes nothing is kept beside a good state",
+          "[coordinator]"
+          "[vss:rule.veto-by-code][vss:VSS_E_WRITERERROR_PARTIAL_FAILURE]") {
   SessionWriter w;
   CHECK(apply_answer(w, WriterEvent::prepare_for_backup,
                      {true, Errc::writererror_partial_failure, 3, "one table"}));
@@ -115,14 +126,17 @@ TEST_CASE("a failure that vetoes nothing is kept beside a good state", "[coordin
   CHECK(w.application_code == 3);
 }
 
-TEST_CASE("a code that writers may not set becomes nonretryable", "[coordinator]") {
+TEST_CASE("a code that writers may not set becomes nonretryable",
+          "[coordinator]"
+          "[vss:VSS_E_WRITERERROR_NONRETRYABLE]") {
   SessionWriter w;
   apply_answer(w, WriterEvent::prepare_for_backup, {false, Errc::async_finished, 0, ""});
   CHECK(w.failure == Errc::writererror_nonretryable);
 }
 
 TEST_CASE("a lost writer is not responding, in the state of its unanswered event",
-          "[coordinator]") {
+          "[coordinator]"
+          "[vss:VSS_E_WRITER_NOT_RESPONDING]") {
   SessionWriter idle;
   apply_lost(idle, std::nullopt, "end_prepare");
   CHECK(idle.state == WriterState::stable);

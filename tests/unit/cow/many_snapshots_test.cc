@@ -138,7 +138,8 @@ TEST_CASE("a volume takes one snapshot more than its table had places for", "[co
 }
 
 TEST_CASE("the configured number of snapshots is the limit, and can be raised or lowered",
-          "[cow]") {
+          "[cow]"
+          "[vss:VSS_E_MAXIMUM_NUMBER_OF_SNAPSHOTS_REACHED][vss:limit.snapshots-per-volume-512]") {
   CowWorld world(seed());
   world.snapshots_max = 3;
   world.open();

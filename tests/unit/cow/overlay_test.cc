@@ -41,7 +41,9 @@ struct Window {
 
 }  // namespace
 
-TEST_CASE("what is written in the window belongs to the snapshot alone", "[cow]") {
+TEST_CASE("what is written in the window belongs to the snapshot alone",
+          "[cow]"
+          "[vss:rule.auto-recovery-window]") {
   for (const bool persistent : {true, false}) {
     CowWorld world(1);
     world.open();
@@ -73,7 +75,9 @@ TEST_CASE("what is written in the window belongs to the snapshot alone", "[cow]"
   }
 }
 
-TEST_CASE("after the window the snapshot is read-only for ever", "[cow]") {
+TEST_CASE("after the window the snapshot is read-only for ever",
+          "[cow]"
+          "[vss:rule.auto-recovery-window]") {
   CowWorld world(2);
   world.open();
   Window window(world, true);

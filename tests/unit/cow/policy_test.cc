@@ -40,7 +40,8 @@ void lock(SpaceWorld& world, const SnapshotId& id, std::int64_t seconds) {
 }  // namespace
 
 TEST_CASE("at protection level snapshot a full diff area costs the volume, not its copies",
-          "[cow][policy]") {
+          "[cow][policy]"
+          "[vss:VSS_PROTECTION_LEVEL.SNAPSHOT][vss:VSS_PROTECTION_FAULT.DIFF_AREA_FULL]") {
   SpaceWorld world(big_chunks(2, 2));
   world.open();
   REQUIRE(world.volume->set_protection_level(ProtectionLevel::snapshot));
@@ -79,7 +80,10 @@ TEST_CASE("at protection level snapshot a full diff area costs the volume, not i
   CHECK(world.volume->statistics().state == "ok");
 }
 
-TEST_CASE("each thing that can go wrong with a copy is a fault of its own", "[cow][policy]") {
+TEST_CASE("each thing that can go wrong with a copy is a fault of its own",
+          "[cow][policy]"
+          "[vss:VSS_PROTECTION_FAULT.COW_READ_FAILURE]"
+          "[vss:VSS_PROTECTION_FAULT.COW_WRITE_FAILURE]") {
   SpaceWorld world(big_chunks(4, 4));
   world.open();
   REQUIRE(world.volume->set_protection_level(ProtectionLevel::snapshot));

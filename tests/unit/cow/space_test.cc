@@ -18,7 +18,9 @@ constexpr std::uint64_t kSegmentChunks = kSpaceSegmentChunks;
 
 }  // namespace
 
-TEST_CASE("when the diff area is full the oldest snapshots go, one at a time", "[cow][space]") {
+TEST_CASE("when the diff area is full the oldest snapshots go, one at a time",
+          "[cow][space]"
+          "[vss:VSS_PROTECTION_LEVEL.ORIGINAL_VOLUME]") {
   SpaceWorld world(big_chunks(4, 4));
   world.open();
   const SnapshotId first = world.take(true);

@@ -43,7 +43,9 @@ TEST_CASE("whatever step of attach fails, everything before it is undone", "[cow
   }
 }
 
-TEST_CASE("an origin that cannot be attached is refused before anything is opened", "[cowd]") {
+TEST_CASE("an origin that cannot be attached is refused before anything is opened",
+          "[cowd]"
+          "[vss:limit.volume-size-64TB]") {
   Bench bench;
   PathFacts& origin = bench.world.paths["/srv/data.img"];
   SECTION("missing") {

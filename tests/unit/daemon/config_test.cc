@@ -36,7 +36,9 @@ TEST_CASE("an empty configuration changes nothing", "[daemon]") {
   CHECK(config.writer_group == "umbra-writer");
 }
 
-TEST_CASE("a mistake names key or line, and nothing of the file is applied", "[daemon]") {
+TEST_CASE("a mistake names key or line, and nothing of the file is applied",
+          "[daemon]"
+          "[vss:limit.freeze-to-thaw-60s][vss:limit.hold-of-writes-10s]") {
   struct Mistake {
     std::string text;
     std::string word;

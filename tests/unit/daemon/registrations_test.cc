@@ -12,7 +12,9 @@ namespace {
 using namespace umbra;
 using namespace umbra::daemon;
 
-TEST_CASE("known providers come back from their file", "[daemon]") {
+TEST_CASE("known providers come back from their file",
+          "[daemon]"
+          "[vss:IVssAdmin.RegisterProvider]") {
   const test::TempDir directory;
   const auto path = directory / "providers.json";
   CHECK(load_registrations(path)->empty());

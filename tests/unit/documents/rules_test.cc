@@ -55,12 +55,14 @@ TEST_CASE("full paths are compared without regard to case") {
   CHECK_FALSE(is_ancestor("a", "a"));
 }
 
-TEST_CASE("mandatory components and the topmost selectable ones are selected") {
+TEST_CASE("mandatory components and the topmost selectable ones are selected",
+          "[vss:rule.selectability-for-backup][vss:rule.implicit-inclusion]") {
   CHECK(selected(my_writer()) ==
         Names{"Executables", "Executables\\ConfigFiles", "LicenseInfo", "Security", "writerData"});
 }
 
-TEST_CASE("a set with one file elsewhere is left out and its selectable parts stand alone") {
+TEST_CASE("a set with one file elsewhere is left out and its selectable parts stand alone",
+          "[vss:rule.selectability-for-backup][vss:rule.implicit-inclusion]") {
   WriterMetadataDocument metadata = my_writer();
   metadata.components[6].files[0].path = "/else/set1";
   CHECK(selected(metadata) == Names{"Executables", "Executables\\ConfigFiles", "LicenseInfo",
@@ -93,7 +95,8 @@ TEST_CASE("a component with a part of its files here is told, by the one that ca
   CHECK(partly(metadata) == Names{"writerData\\Usage"});
 }
 
-TEST_CASE("a mandatory component elsewhere leaves the whole writer out") {
+TEST_CASE("a mandatory component elsewhere leaves the whole writer out",
+          "[vss:rule.selectability-for-backup]") {
   WriterMetadataDocument metadata = my_writer();
   metadata.components[1].files[0].path = "/else";
   CHECK(selected(metadata).empty());
@@ -127,7 +130,13 @@ void check_declaration(ComponentInfo info, Errc expected) {
   CHECK(status.error().code == expected);
 }
 
-TEST_CASE("a writer's declarations are checked one by one") {
+TEST_CASE("a writer's declarations are checked one by one",
+          "[vss:IVssCreateWriterMetadata.AddComponent]"
+          "[vss:IVssCreateWriterMetadata.AddFilesToFileGroup]"
+          "[vss:IVssCreateWriterMetadata.AddDatabaseFiles]"
+          "[vss:IVssCreateWriterMetadata.AddDatabaseLogFiles]"
+          "[vss:IVssCreateWriterMetadata.AddComponentDependency]"
+          "[vss:IVssCreateWriterMetadata.AddExcludeFiles][vss:E_INVALIDARG]") {
   check_declaration(component("", true), Errc::invalid_argument);
   check_declaration(component("FIRST", true), Errc::object_already_exists);
   check_declaration(component("a\\\\b", true), Errc::invalid_argument);
@@ -162,7 +171,9 @@ TEST_CASE("a writer's declarations are checked one by one") {
   CHECK(check(document).error().code == Errc::limit_reached);
 }
 
-TEST_CASE("components are added by their declaration, once") {
+TEST_CASE("components are added by their declaration, once",
+          "[vss:IVssBackupComponents.AddComponent][vss:VSS_E_OBJECT_ALREADY_EXISTS]"
+          "[vss:rule.implicit-inclusion]") {
   const WriterMetadataDocument metadata = my_writer();
   WriterComponents part;
   const auto add = [&](const char* path, const char* name,
@@ -191,7 +202,16 @@ struct Part {
   WriterComponents part;
 };
 
-TEST_CASE("a writer's changes are applied from PrepareForBackup to PostSnapshot") {
+TEST_CASE("a writer's changes are applied from PrepareForBackup to PostSnapshot",
+          "[vss:IVssComponent.SetBackupMetadata][vss:IVssComponent.GetBackupMetadata]"
+          "[vss:IVssComponent.SetBackupStamp][vss:IVssComponent.GetBackupStamp]"
+          "[vss:IVssComponent.AddPartialFile]"
+          "[vss:IVssComponent.AddDifferencedFilesByLastModifyTime]"
+          "[vss:IVssComponentEx.SetPrepareForBackupFailureMsg]"
+          "[vss:IVssComponentEx.GetPrepareForBackupFailureMsg]"
+          "[vss:IVssComponentEx.SetPostSnapshotFailureMsg]"
+          "[vss:IVssComponentEx.GetPostSnapshotFailureMsg][vss:IVssComponentEx2.SetFailure]"
+          "[vss:IVssComponentEx2.GetFailure]") {
   Part part;
   CHECK(part.apply("set_backup_metadata", {"m"}, EditPhase::prepare_for_backup) == Errc::ok);
   CHECK(part.apply("set_backup_metadata", {"m"}) == Errc::object_already_exists);
@@ -212,7 +232,11 @@ TEST_CASE("a writer's changes are applied from PrepareForBackup to PostSnapshot"
   CHECK(component.differenced_files == std::vector<DifferencedFile>{{"/d", "*", true, 5}});
 }
 
-TEST_CASE("changes at the wrong time or of the wrong form change nothing") {
+TEST_CASE("changes at the wrong time or of the wrong form change nothing",
+          "[vss:IVssComponent.SetBackupStamp][vss:IVssComponent.SetBackupMetadata]"
+          "[vss:IVssComponent.AddPartialFile]"
+          "[vss:IVssComponent.AddDifferencedFilesByLastModifyTime]"
+          "[vss:IVssComponentEx2.SetFailure]") {
   Part part;
   CHECK(part.apply("set_backup_stamp", {"1"}, EditPhase::frozen) == Errc::bad_state);
   CHECK(part.apply("set_backup_stamp", {"1"}, EditPhase::read_only) == Errc::bad_state);
@@ -232,7 +256,13 @@ TEST_CASE("changes at the wrong time or of the wrong form change nothing") {
   CHECK(part.apply("format_disk", {}) == Errc::invalid_argument);
 }
 
-TEST_CASE("a restore's changes are made in PreRestore, to what is selected") {
+TEST_CASE("a restore's changes are made in PreRestore, to what is selected",
+          "[vss:IVssComponent.SetRestoreTarget][vss:IVssComponent.AddDirectedTarget]"
+          "[vss:IVssComponent.SetRestoreMetadata][vss:IVssComponent.GetRestoreMetadata]"
+          "[vss:IVssComponent.SetPreRestoreFailureMsg]"
+          "[vss:IVssComponent.GetPreRestoreFailureMsg]"
+          "[vss:IVssComponent.SetPostRestoreFailureMsg]"
+          "[vss:IVssComponent.GetPostRestoreFailureMsg]") {
   Part part;
   part.part.components[0].selected_for_restore = true;
   constexpr auto kPre = EditPhase::pre_restore;
@@ -252,7 +282,9 @@ TEST_CASE("a restore's changes are made in PreRestore, to what is selected") {
   CHECK(component.failure == ComponentFailure{Errc::writererror_retryable, 7, "why"});
 }
 
-TEST_CASE("a restore's changes at the wrong time or of the wrong form change nothing") {
+TEST_CASE("a restore's changes at the wrong time or of the wrong form change nothing",
+          "[vss:IVssComponent.SetRestoreTarget][vss:IVssComponent.AddDirectedTarget]"
+          "[vss:IVssComponent.SetRestoreMetadata]") {
   Part part;
   constexpr auto kPre = EditPhase::pre_restore;
   CHECK(part.apply("set_restore_target", {"alternate"}, kPre) == Errc::object_not_found);
@@ -281,7 +313,7 @@ TEST_CASE("a restore's changes at the wrong time or of the wrong form change not
         Errc::invalid_argument);
 }
 
-TEST_CASE("ranges are pairs of numbers, decimal or hexadecimal") {
+TEST_CASE("ranges are pairs of numbers, decimal or hexadecimal", "[vss:rule.ranges]") {
   const auto ranges = parse_ranges("64:448, 0x1239E8577A:65536,0:0x10");
   REQUIRE(ranges);
   CHECK(*ranges == std::vector<ByteRange>{{64, 448}, {0x1239E8577AULL, 65536}, {0, 16}});
@@ -295,7 +327,8 @@ TEST_CASE("ranges are pairs of numbers, decimal or hexadecimal") {
   }
 }
 
-TEST_CASE("an alternate location belongs to a file set of a component") {
+TEST_CASE("an alternate location belongs to a file set of a component",
+          "[vss:IVssCreateWriterMetadata.AddAlternateLocationMapping]") {
   WriterMetadataDocument document;
   document.components.push_back(ComponentInfo{.name = "c", .files = {{.path = "/a"}}});
   document.restore = RestoreRules{.alternate_locations = {{"/a", "*", false, "/b"}}};

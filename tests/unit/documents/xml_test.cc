@@ -101,7 +101,26 @@ std::string metadata_with(const std::string& inside) {
   return "<writer-metadata version=\"1.0\"><identity name=\"w\"/>" + inside + "</writer-metadata>";
 }
 
-TEST_CASE("a metadata document survives text, whatever its strings hold") {
+TEST_CASE("a metadata document survives text, whatever its strings hold",
+          "[vss:IVssExamineWriterMetadata.GetIdentity]"
+          "[vss:IVssExamineWriterMetadata.GetFileCounts]"
+          "[vss:IVssExamineWriterMetadata.GetExcludeFile]"
+          "[vss:IVssExamineWriterMetadata.GetComponent]"
+          "[vss:IVssExamineWriterMetadata.GetRestoreMethod]"
+          "[vss:IVssExamineWriterMetadata.GetAlternateLocationMapping]"
+          "[vss:IVssExamineWriterMetadata.GetBackupSchema]"
+          "[vss:IVssExamineWriterMetadata.SaveAsXML][vss:IVssExamineWriterMetadata.LoadFromXML]"
+          "[vss:IVssExamineWriterMetadataEx.GetIdentityEx]"
+          "[vss:IVssExamineWriterMetadataEx2.GetVersion]"
+          "[vss:IVssExamineWriterMetadataEx2.GetExcludeFromSnapshotCount]"
+          "[vss:IVssExamineWriterMetadataEx2.GetExcludeFromSnapshotFile]"
+          "[vss:IVssWMComponent.GetComponentInfo][vss:IVssWMComponent.GetFile]"
+          "[vss:IVssWMComponent.GetDatabaseFile][vss:IVssWMComponent.GetDatabaseLogFile]"
+          "[vss:IVssWMComponent.GetDependency][vss:IVssWMFiledesc.GetPath]"
+          "[vss:IVssWMFiledesc.GetFilespec][vss:IVssWMFiledesc.GetRecursive]"
+          "[vss:IVssWMFiledesc.GetAlternateLocation][vss:IVssWMFiledesc.GetBackupTypeMask]"
+          "[vss:IVssWMDependency.GetWriterId][vss:IVssWMDependency.GetLogicalPath]"
+          "[vss:IVssWMDependency.GetComponentName][vss:function.CreateVssExamineWriterMetadata]") {
   const WriterMetadataDocument document = full_metadata();
   const auto back = parse_writer_metadata(to_xml(document));
   REQUIRE(back);
@@ -109,7 +128,24 @@ TEST_CASE("a metadata document survives text, whatever its strings hold") {
   CHECK(*parse_writer_metadata(to_xml(WriterMetadataDocument{})) == WriterMetadataDocument{});
 }
 
-TEST_CASE("a components document survives text, whole and by writer") {
+TEST_CASE("a components document survives text, whole and by writer",
+          "[vss:IVssWriterComponentsExt.GetComponentCount]"
+          "[vss:IVssWriterComponentsExt.GetWriterInfo]"
+          "[vss:IVssWriterComponentsExt.GetComponent][vss:IVssComponent.GetLogicalPath]"
+          "[vss:IVssComponent.GetComponentType][vss:IVssComponent.GetComponentName]"
+          "[vss:IVssComponent.GetBackupSucceeded]"
+          "[vss:IVssComponent.GetAlternateLocationMappingCount]"
+          "[vss:IVssComponent.GetAlternateLocationMapping]"
+          "[vss:IVssComponent.GetPartialFileCount][vss:IVssComponent.GetPartialFile]"
+          "[vss:IVssComponent.GetAdditionalRestores][vss:IVssComponent.GetNewTargetCount]"
+          "[vss:IVssComponent.GetNewTarget][vss:IVssComponent.GetDirectedTargetCount]"
+          "[vss:IVssComponent.GetDirectedTarget][vss:IVssComponent.GetPreviousBackupStamp]"
+          "[vss:IVssComponent.GetBackupOptions][vss:IVssComponent.GetRestoreOptions]"
+          "[vss:IVssComponent.GetRestoreSubcomponentCount]"
+          "[vss:IVssComponent.GetRestoreSubcomponent]"
+          "[vss:IVssComponent.GetDifferencedFilesCount][vss:IVssComponent.GetDifferencedFile]"
+          "[vss:IVssComponentEx.GetAuthoritativeRestore][vss:IVssComponentEx.GetRollForward]"
+          "[vss:IVssComponentEx.GetRestoreName]") {
   const BackupComponentsDocument document = full_components();
   const auto back = parse_backup_components(to_xml(document));
   REQUIRE(back);
@@ -136,7 +172,9 @@ TEST_CASE("unknown elements and attributes and any order are accepted") {
   CHECK(document->excludes.size() == 2);
 }
 
-TEST_CASE("hostile documents are refused with the place") {
+TEST_CASE("hostile documents are refused with the place",
+          "[vss:VSS_E_INVALID_XML_DOCUMENT][vss:IVssExamineWriterMetadata.LoadFromXML]"
+          "[vss:function.CreateVssExamineWriterMetadata]") {
   check_refused(parse_writer_metadata(""), "");
   check_refused(parse_writer_metadata("<writer-metadata"), "at byte");
   check_refused(parse_writer_metadata(to_xml(BackupComponentsDocument{})), "backup-components");

@@ -49,7 +49,8 @@ TEST_CASE("patterns know * and ? and nothing else") {
   CHECK_FALSE(matches("*a*a*a*a*a*a*a*b", std::string(500, 'a')));  // And in a moment.
 }
 
-TEST_CASE("file sets list what they mean, from where it is") {
+TEST_CASE("file sets list what they mean, from where it is",
+          "[vss:rule.file-sets-recursion][vss:rule.exclude-wins]") {
   const test::TempDir top;
   const std::string copy = top / "copy";
   for (const char* name : {"/data/a.db", "/data/b.txt", "/data/sub/a.db", "/data/sub/deep/c.db"})
@@ -71,7 +72,7 @@ TEST_CASE("file sets list what they mean, from where it is") {
   CHECK(missing.error().code == Errc::object_not_found);
 }
 
-TEST_CASE("an alternate path is read, the original path is told") {
+TEST_CASE("an alternate path is read, the original path is told", "[vss:rule.alternate-path]") {
   const test::TempDir top;
   make(top / "spool/dump");
   SourceTree tree;

@@ -105,7 +105,8 @@ TEST_CASE("a client asks over the wire and gets typed answers") {
   CHECK(client->delete_snapshots({}, ObjectType::provider).error().code == Errc::invalid_argument);
 }
 
-TEST_CASE("connecting tells what is wrong") {
+TEST_CASE("connecting tells what is wrong",
+          "[vss:function.CreateVssBackupComponents][vss:E_ACCESSDENIED]") {
   ConnectOptions nowhere;
   nowhere.socket_path = "/tmp/umbra-no-such-socket";
   CHECK(Client::connect(nowhere).error().code == Errc::coordinator_lost);

@@ -105,7 +105,7 @@ std::set<std::string> allowed_after(std::size_t steps) {
   return allowed;
 }
 
-TEST_CASE("a restore session allows VSS's calls in VSS's order") {
+TEST_CASE("a restore session allows VSS's calls in VSS's order", "[vss:VSS_E_BAD_STATE]") {
   using Names = std::set<std::string>;
   CHECK(allowed_after(0) == Names{"initialize"});
   CHECK(allowed_after(1) == Names{"select_writers", "set_restore_state", "gather", "components"});

@@ -188,7 +188,9 @@ const std::vector<Call>& all_calls() {
   return calls;
 }
 
-TEST_CASE("every call in every state is allowed or gives bad_state with its name") {
+TEST_CASE("every call in every state is allowed or gives bad_state with its name",
+          "[vss:VSS_E_BAD_STATE][vss:IVssBackupComponents.SaveAsXML]"
+          "[vss:rule.retry-new-session]") {
   constexpr std::string_view kLetters = "UIMSPDFXL";
   for (const Call& call : all_calls()) {
     for (std::size_t i = 0; i < kLetters.size(); ++i) {
@@ -213,7 +215,9 @@ TEST_CASE("every call in every state is allowed or gives bad_state with its name
   }
 }
 
-TEST_CASE("what a call needs besides its state is asked for by name") {
+TEST_CASE("what a call needs besides its state is asked for by name",
+          "[vss:IVssBackupComponents.SetBackupState][vss:IVssBackupComponents.AddComponent]"
+          "[vss:IVssBackupComponents.PrepareForBackup]") {
   Session session;
   session.reach(SessionState::initialized);
   CHECK(session.logic.set_context(context::kBackup));
@@ -239,7 +243,8 @@ TEST_CASE("what a call needs besides its state is asked for by name") {
   CHECK(list.logic.do_snapshot_set(options).error().code == Errc::invalid_argument);
 }
 
-TEST_CASE("a context without writers goes from the set to the creation") {
+TEST_CASE("a context without writers goes from the set to the creation",
+          "[vss:VSS_VOLSNAP_ATTR.NO_WRITERS]") {
   Session session;
   session.reach(SessionState::initialized);
   REQUIRE(session.logic.set_context(context::kNasRollback));
@@ -277,7 +282,8 @@ TEST_CASE("progress is reported with the phase") {
   CHECK(seen == std::vector<std::string>(3, "do_snapshot_set:freeze"));
 }
 
-TEST_CASE("cancel and the time limit cancel the operation and wait for it") {
+TEST_CASE("cancel and the time limit cancel the operation and wait for it",
+          "[vss:IVssAsync.Wait][vss:IVssAsync.Cancel]") {
   for (const bool by_hand : {true, false}) {
     Session session;
     session.reach(SessionState::prepared);
@@ -420,7 +426,7 @@ TEST_CASE("a creation that fails at any call is aborted and leaves the session f
   }
 }
 
-TEST_CASE("a creation needs 1 to 64 volumes") {
+TEST_CASE("a creation needs 1 to 64 volumes", "[vss:limit.volumes-per-set-64]") {
   Session session;
   CreateOptions options;
   CHECK(session.logic.create_snapshot_set(options).error().code == Errc::invalid_argument);
@@ -429,7 +435,8 @@ TEST_CASE("a creation needs 1 to 64 volumes") {
   CHECK(session.link.calls.empty());
 }
 
-TEST_CASE("a snapshot that is not listed names who is away") {
+TEST_CASE("a snapshot that is not listed names who is away",
+          "[vss:IVssBackupComponents.GetSnapshotProperties]") {
   Session session;
   session.reach(SessionState::initialized);
   CHECK(session.logic.snapshot_properties(kSnapshot));

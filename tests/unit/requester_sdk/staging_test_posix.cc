@@ -164,7 +164,7 @@ TEST_CASE("hard links stay together, holes stay holes, times are kept") {
   CHECK(holes.st_blocks < 100);
 }
 
-TEST_CASE("ranges go into a copy of what is there") {
+TEST_CASE("ranges go into a copy of what is there", "[vss:rule.ranges]") {
   Scene scene;
   write(scene.top / "to/a", "0123456789");
   scene.placements.resize(2);

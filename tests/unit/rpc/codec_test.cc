@@ -107,7 +107,7 @@ TEST_CASE("values of every kind survive the wire") {
   CHECK(through_text(snapshot)->creation_filetime == snapshot.creation_filetime);
 }
 
-TEST_CASE("an absent optional stays absent and a present one present") {
+TEST_CASE("an absent optional stays absent and a present one present", "[vss:S_FALSE]") {
   VolumeRef reference;
   CHECK_FALSE(through_text(reference)->id);
   CHECK_FALSE(through_text(reference)->device);
@@ -174,7 +174,8 @@ TEST_CASE("text that is not UTF-8 is repaired, so that every line is JSON") {
   CHECK(through_text(message)->reason == "bad \xEF\xBF\xBD byte");
 }
 
-TEST_CASE("errors travel with code and context") {
+TEST_CASE("errors travel with code and context",
+          "[vss:VSS_E_UNEXPECTED][vss:E_UNEXPECTED][vss:E_FAIL]") {
   const Error error{Errc::snapshot_set_in_progress, "held by uid 0"};
   CHECK(decode_error(encode_error(error)) == error);
   CHECK(decode_error(*parse(R"({"code":-32601,"message":"no such"})", kPlenty)).code ==

@@ -68,7 +68,8 @@ struct World {
   std::size_t ended = 0;
 };
 
-TEST_CASE("an operation says how far it is and what came of it") {
+TEST_CASE("an operation says how far it is and what came of it",
+          "[vss:IVssAsync.QueryStatus][vss:VSS_S_ASYNC_PENDING][vss:VSS_S_ASYNC_FINISHED]") {
   World world;
   Door said;
   Door go_on;
@@ -113,7 +114,8 @@ TEST_CASE("a failed operation keeps its error") {
   CHECK(info.context == "copies need more");
 }
 
-TEST_CASE("a cancelled operation hears of it and stays cancelled") {
+TEST_CASE("a cancelled operation hears of it and stays cancelled",
+          "[vss:IVssAsync.Cancel][vss:VSS_S_ASYNC_CANCELLED]") {
   World world;
   Door running;
   Door cancelled;

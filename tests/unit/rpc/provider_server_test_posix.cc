@@ -142,7 +142,7 @@ TEST_CASE("a whole set is created over the wire") {
   CHECK(decode<DeletedSnapshots>(*deleted)->deleted == 1);
 }
 
-TEST_CASE("abort passes a call that blocks") {
+TEST_CASE("abort passes a call that blocks", "[vss:rule.abort-passes-end-prepare]") {
   World world;
   world.options.threads = 1;
   world.start();
@@ -417,7 +417,9 @@ TEST_CASE("a provider without management refuses it") {
   CHECK(world.coordinator.call("management.operations", {}));
 }
 
-TEST_CASE("a long management call is an operation that is waited for and cancelled") {
+TEST_CASE("a long management call is an operation that is waited for and cancelled",
+          "[vss:IVssAsync.Wait][vss:IVssAsync.Cancel]"
+          "[vss:IVssDifferentialSoftwareSnapshotMgmt2.QueryMigrationStatus]") {
   World world;
   NotingManagement management;
   world.provider.set_management(&management);

@@ -67,7 +67,8 @@ ComponentInfo component(std::string name) {
   return info;
 }
 
-TEST_CASE("an error is a veto with its code and words") {
+TEST_CASE("an error is a veto with its code and words",
+          "[vss:rule.veto-by-false][vss:VSS_E_WRITERERROR_RETRYABLE]") {
   const auto reply = run(
       Event::freeze, [](Context&) -> Status { return fail(Errc::writererror_retryable, "busy"); });
   CHECK_FALSE(reply.ok);
@@ -78,7 +79,9 @@ TEST_CASE("an error is a veto with its code and words") {
   CHECK(other.failure == Errc::writererror_nonretryable);
 }
 
-TEST_CASE("a reported failure is no veto, except from thaw") {
+TEST_CASE("a reported failure is no veto, except from thaw",
+          "[vss:rule.veto-by-code][vss:CVssWriterEx2.SetWriterFailureEx]"
+          "[vss:CVssWriter.SetWriterFailure][vss:VSS_E_WRITERERROR_PARTIAL_FAILURE]") {
   const auto body = [](Context& context) -> Status {
     context.report_failure({Errc::writererror_partial_failure, 7, "half"});
     return {};
@@ -98,7 +101,11 @@ TEST_CASE("what a callback throws is a veto") {
   CHECK_FALSE(run(Event::freeze, [](Context&) -> Status { throw 5; }).ok);
 }
 
-TEST_CASE("changes are applied, collected, and refused outside their time") {
+TEST_CASE("changes are applied, collected, and refused outside their time",
+          "[vss:IVssComponent.SetBackupMetadata][vss:IVssComponent.SetBackupStamp]"
+          "[vss:IVssComponent.AddPartialFile]"
+          "[vss:IVssComponent.AddDifferencedFilesByLastModifyTime]"
+          "[vss:IVssComponentEx2.SetFailure]") {
   const auto reply = run(Event::post_snapshot, [](Context& context) -> Status {
     const ComponentName c{"", "c"};
     CHECK(context.set_backup_metadata(c, "m"));
@@ -122,7 +129,8 @@ TEST_CASE("changes are applied, collected, and refused outside their time") {
   }
 }
 
-TEST_CASE("in volume mode there are no components to change") {
+TEST_CASE("in volume mode there are no components to change",
+          "[vss:CVssWriter.AreComponentsSelected]") {
   Probe probe([](Context& context) -> Status {
     CHECK(context.components() == nullptr);
     CHECK(context.set_backup_stamp({"", "c"}, "s").error().code == Errc::bad_state);
@@ -145,7 +153,8 @@ TEST_CASE("a part that cannot be read is refused before the callback") {
   CHECK_FALSE(called);
 }
 
-TEST_CASE("a context answers for paths, copies, time and stopping") {
+TEST_CASE("a context answers for paths, copies, time and stopping",
+          "[vss:CVssWriter.IsPathAffected][vss:CVssWriter.GetSnapshotDeviceName]") {
   const auto reply = run(Event::post_snapshot, [](Context& context) -> Status {
     CHECK(context.is_path_affected("/no/such/file"));
     CHECK_FALSE(context.is_path_affected("/proc/self"));
@@ -166,7 +175,13 @@ TEST_CASE("a context answers for paths, copies, time and stopping") {
   });
 }
 
-TEST_CASE("Identify gives the document that the callback described") {
+TEST_CASE("Identify gives the document that the callback described",
+          "[vss:CVssWriter.OnIdentify][vss:IVssCreateWriterMetadata.AddComponent]"
+          "[vss:IVssCreateWriterMetadata.SetRestoreMethod]"
+          "[vss:IVssCreateWriterMetadata.SetBackupSchema]"
+          "[vss:IVssCreateWriterMetadata.AddExcludeFiles]"
+          "[vss:IVssCreateWriterMetadata.SaveAsXML]"
+          "[vss:IVssCreateWriterMetadataEx.AddExcludeFilesFromSnapshot]") {
   const auto reply = identify([](MetadataBuilder& metadata) -> Status {
     metadata.set_backup_schema(3);
     CHECK(metadata.set_restore_rules({}));
@@ -193,7 +208,8 @@ TEST_CASE("Identify gives the document that the callback described") {
   CHECK(document->backup_schema == 3);
 }
 
-TEST_CASE("a method that stops a service needs its name") {
+TEST_CASE("a method that stops a service needs its name",
+          "[vss:IVssCreateWriterMetadata.SetRestoreMethod]") {
   identify([](MetadataBuilder& metadata) -> Status {
     RestoreRules rules;
     rules.method = RestoreMethod::stop_restore_start;
@@ -202,7 +218,9 @@ TEST_CASE("a method that stops a service needs its name") {
   });
 }
 
-TEST_CASE("PreRestore directs the restore of a component") {
+TEST_CASE("PreRestore directs the restore of a component",
+          "[vss:CVssWriter.OnPreRestore][vss:IVssComponent.SetRestoreTarget]"
+          "[vss:IVssComponent.AddDirectedTarget][vss:IVssComponent.SetRestoreMetadata]") {
   const auto reply = run(Event::pre_restore, [](Context& context) -> Status {
     CHECK(context.set_restore_target({"", "c"}, RestoreTarget::directed));
     CHECK(context.add_directed_target({"", "c"}, {"/a", "f", "0:5", "/b", "g", "0:5"}));
@@ -219,7 +237,8 @@ TEST_CASE("PreRestore directs the restore of a component") {
   CHECK(reply.edits[0].values == std::vector<std::string>{"directed"});
 }
 
-TEST_CASE("PostRestore says what failed and changes nothing else") {
+TEST_CASE("PostRestore says what failed and changes nothing else",
+          "[vss:CVssWriter.OnPostRestore]") {
   const auto reply = run(Event::post_restore, [](Context& context) -> Status {
     CHECK(context.set_failure_message({"", "c"}, "text"));
     CHECK(context.set_component_failure({"", "c"}, {}));

@@ -96,7 +96,8 @@ struct Writer {
 
 using Events = std::vector<Event>;
 
-TEST_CASE("a restore is PreRestore and PostRestore, and then forgotten") {
+TEST_CASE("a restore is PreRestore and PostRestore, and then forgotten",
+          "[vss:CVssWriter.OnPreRestore][vss:CVssWriter.OnPostRestore]") {
   Writer writer;
   writer.run(Event::pre_restore);
   CHECK_FALSE(writer.logic.is_idle());
@@ -198,7 +199,10 @@ TEST_CASE("when umbrad is lost while PostRestore runs, it is not repeated") {
   CHECK(writer.logic.is_idle());
 }
 
-TEST_CASE("a whole backup runs its callbacks in order and ends its queue") {
+TEST_CASE("a whole backup runs its callbacks in order and ends its queue",
+          "[vss:event.PrepareForBackup][vss:event.PrepareForSnapshot][vss:event.Freeze]"
+          "[vss:event.Thaw][vss:event.PostSnapshot][vss:event.BackupComplete]"
+          "[vss:event.BackupShutdown]") {
   Writer writer;
   writer.freeze();
   writer.run(Event::thaw);
@@ -213,7 +217,8 @@ TEST_CASE("a whole backup runs its callbacks in order and ends its queue") {
   CHECK_FALSE(writer.logic.next_deadline());
 }
 
-TEST_CASE("when the window ends the expiry is reported at once and the writer thaws itself") {
+TEST_CASE("when the window ends the expiry is reported at once and the writer thaws itself",
+          "[vss:limit.freeze-to-thaw-60s][vss:rule.late-thaw][vss:VSS_E_WRITERERROR_TIMEOUT]") {
   Writer writer;
   writer.freeze();
   CHECK(writer.logic.next_deadline() == writer.now + 60s);
@@ -327,7 +332,8 @@ TEST_CASE("losing umbrad after PostSnapshot needs no abort") {
   CHECK(writer.started.back() == Event::backup_shutdown);
 }
 
-TEST_CASE("abort runs once, after the callback that runs, and may repeat") {
+TEST_CASE("abort runs once, after the callback that runs, and may repeat",
+          "[vss:rule.abort-idempotent][vss:event.Abort]") {
   Writer writer;
   writer.run(Event::prepare_for_snapshot);
   const int freeze = writer.send(Event::freeze);
@@ -375,7 +381,7 @@ TEST_CASE("events out of order are refused or done already") {
   CHECK(writer.failure(writer.send(Event::thaw)) == Errc::ok);
 }
 
-TEST_CASE("what is not an event is refused by name") {
+TEST_CASE("what is not an event is refused by name", "[vss:E_NOTIMPL]") {
   Writer writer;
   writer.logic.request({"1"}, "writer.explode", {}, writer.now);
   writer.logic.request({"2"}, "writer.freeze", rpc::Json(5), writer.now);
@@ -386,7 +392,8 @@ TEST_CASE("what is not an event is refused by name") {
   CHECK(writer.failure(3) == Errc::invalid_argument);
 }
 
-TEST_CASE("Identify runs beside a frozen backup and two of them one after the other") {
+TEST_CASE("Identify runs beside a frozen backup and two of them one after the other",
+          "[vss:rule.identify-during-freeze]") {
   Writer writer;
   writer.freeze();
   const int first = writer.send(Event::identify);
@@ -399,7 +406,8 @@ TEST_CASE("Identify runs beside a frozen backup and two of them one after the ot
   CHECK(writer.failure(second) == Errc::ok);
 }
 
-TEST_CASE("too many backups at a time are refused") {
+TEST_CASE("too many backups at a time are refused",
+          "[vss:limit.writer-sessions-64][vss:VSS_E_WRITER_STATUS_NOT_AVAILABLE]") {
   Writer writer;
   for (std::uint8_t i = 0; i <= kBackupsMax; ++i) {
     writer.send(Event::prepare_for_backup, 0ms, SessionId{Guid{{1, i}}});

@@ -142,7 +142,8 @@ writer::Options options_for(const FakeCoordinator& coordinator) {
 using Events = std::vector<std::string>;
 const SessionId kSession{Guid{{9}}};
 
-TEST_CASE("a writer registers and its callbacks run on a thread with signals blocked") {
+TEST_CASE("a writer registers and its callbacks run on a thread with signals blocked",
+          "[vss:CVssWriter.Initialize][vss:CVssWriter.Subscribe][vss:CVssWriter.Unsubscribe]") {
   FakeCoordinator coordinator;
   Recorder recorder;
   auto session = writer::Session::connect(recorder, options_for(coordinator));
@@ -187,7 +188,8 @@ TEST_CASE("a freeze that hangs is asked to stop when its window ends") {
   recorder.wait_for("abort");
 }
 
-TEST_CASE("a frozen writer thaws itself when umbrad goes, and registers again") {
+TEST_CASE("a frozen writer thaws itself when umbrad goes, and registers again",
+          "[vss:rule.writer-restart-new-instance]") {
   FakeCoordinator coordinator;
   Recorder recorder;
   auto session = writer::Session::connect(recorder, options_for(coordinator));
@@ -207,7 +209,7 @@ TEST_CASE("a frozen writer thaws itself when umbrad goes, and registers again") 
   CHECK(coordinator.call("writer.prepare_for_snapshot", SessionId::random())->ok);
 }
 
-TEST_CASE("stopping a frozen writer aborts it and ends run()") {
+TEST_CASE("stopping a frozen writer aborts it and ends run()", "[vss:CVssWriter.Unsubscribe]") {
   FakeCoordinator coordinator;
   Recorder recorder;
   auto session = writer::Session::connect(recorder, options_for(coordinator));
@@ -219,7 +221,8 @@ TEST_CASE("stopping a frozen writer aborts it and ends run()") {
   CHECK(recorder.events == Events{"prepare", "freeze", "abort", "shutdown"});
 }
 
-TEST_CASE("connecting refuses wrong options by name and passes on refusals") {
+TEST_CASE("connecting refuses wrong options by name and passes on refusals",
+          "[vss:CVssWriter.Initialize][vss:limit.freeze-to-thaw-60s]") {
   FakeCoordinator coordinator;
   Recorder recorder;
   const auto refused = [&](const writer::Options& options) {
