@@ -269,6 +269,8 @@ inline void CowLoad::move_area() {
   if (stage_ == Stage::held) return;
   SimDisk& target = *options_.spare;
   target.size_bytes_max = world_.area->size_bytes_max;
+  // A move begins by waiting for the writes that are in flight: nobody would complete them.
+  world_.machine.run_until_idle();
   moving_ = true;
   const Result<cow::MigrateReport> moved = [&] {
     const SimMachine::Inline waits(world_.machine);
@@ -278,7 +280,11 @@ inline void CowLoad::move_area() {
     return world_.volume->migrate(target, options, [this](const cow::MigrateProgress& progress) {
       const SimMachine::Queueing load_is_queued(world_.machine);
       for (int i = 0; i < 3; ++i) act();
-      while (holding() && world_.machine.powered()) act();
+      // Nothing new meanwhile: a swarm of flushes would keep writes held for ever.
+      while (holding() && world_.machine.powered()) {
+        act(CowAction::step);
+        if (holding()) advance_snapshot();
+      }
       // Nothing may be in flight at the switch: nobody would complete it.
       if (progress.bytes_copied >= progress.bytes_total) world_.machine.run_until_idle();
       return true;
