@@ -13,7 +13,7 @@ namespace umbra::coord {
 namespace {
 
 constexpr std::array kFreezeOrder{ApplicationLevel::front_end, ApplicationLevel::back_end,
-                                  ApplicationLevel::system};
+                                  ApplicationLevel::system, ApplicationLevel::system_rm};
 
 // Thaw goes the other way round. An unknown level freezes first and thaws last, like front-end.
 ApplicationLevel level_at(WriterEvent event, std::size_t index) {

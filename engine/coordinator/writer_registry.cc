@@ -31,7 +31,9 @@ Status WriterRegistry::add(RegisteredWriter writer) {
     return fail(Errc::invalid_argument,
                 "freeze_window_ms: 1 to " + std::to_string(kFreezeWindowMax.count()));
   if (writer.level == ApplicationLevel::unknown)
-    return fail(Errc::invalid_argument, "level: system, back-end or front-end");
+    return fail(Errc::invalid_argument, "level: system, system-rm, back-end or front-end");
+  if (writer.subscription == 0 || (writer.subscription & ~subscribe::kAll) != 0)
+    return fail(Errc::invalid_argument, "subscription: backup events (2), restore events (4) or 6");
   if (writers_.size() >= kWritersMax)
     return fail(Errc::limit_reached, std::to_string(kWritersMax) + " writers are registered");
   const auto id = writer.instance_id;

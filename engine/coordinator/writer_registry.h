@@ -30,6 +30,7 @@ struct RegisteredWriter {
   std::string instance_name;
   ApplicationLevel level = ApplicationLevel::front_end;
   milliseconds freeze_window = kFreezeWindowMax;
+  std::uint32_t subscription = subscribe::kAll;
 
   // In the newest session it takes part in.
   WriterState state = WriterState::stable;
@@ -51,7 +52,8 @@ struct WriterFilter {
 class WriterRegistry {
  public:
   /// Errors: invalid_argument (no class id or name, a name too long, a window of 0 or beyond 60 s,
-  /// an unknown level); limit_reached (kWritersMax).
+  /// an unknown level, a subscription to nothing or to reserved events); limit_reached
+  /// (kWritersMax).
   [[nodiscard]] Status add(RegisteredWriter writer);
   void remove(const WriterInstanceId& id) { writers_.erase(id); }
   /// Null if it is gone. Valid until the next add() or remove().

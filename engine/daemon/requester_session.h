@@ -82,6 +82,7 @@ class RequesterSession final : public Role, public std::enable_shared_from_this<
     WriterMetadataDocument metadata;
     std::string metadata_xml;
     WriterComponents part;
+    std::uint32_t subscription = subscribe::kAll;
     std::optional<coord::WriterEvent> pending;  // Outside the phase machine.
   };
   struct Member {

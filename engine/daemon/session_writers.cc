@@ -62,6 +62,7 @@ void RequesterSession::identify_all(std::uint32_t operation) {
     if (!link || !filter_.admits(entry)) continue;
     ++*left;
     rpc::WriterEvent params;
+    params.session_id = id_;
     params.time_limit_ms = static_cast<std::uint32_t>(server_.limits().identify.count());
     link->send(Event::identify, std::move(params), server_.limits().identify,
                [self = shared_from_this(), entry = entry, count_down](WriterOutcome outcome) {
@@ -90,6 +91,7 @@ void RequesterSession::identified(const coord::RegisteredWriter& entry, WriterOu
   writer.status.level = entry.level;
   writer.status.freeze_window = entry.freeze_window;
   writer.status.lost = server_.writer(entry.instance_id) == nullptr;
+  writer.subscription = entry.subscription;
   writer.part.instance_id = entry.instance_id;
   writer.part.class_id = entry.class_id;
   writer.part.instance_name = entry.instance_name;
@@ -181,11 +183,13 @@ void RequesterSession::apply_edits(Writer& writer, Event event,
 // --- events -------------------------------------------------------------------------------------
 
 bool RequesterSession::participates(const Writer& writer) const {
+  if ((writer.subscription & subscribe::kBackupEvents) == 0) return false;
   return !backup_state_.component_mode || !writer.part.components.empty();
 }
 
 bool RequesterSession::receives(const Writer& writer, Event event) const {
   if (!session_.is_restore()) return participates(writer);
+  if ((writer.subscription & subscribe::kRestoreEvents) == 0) return false;
   const auto& rules = writer.metadata.restore;
   const auto wish = rules ? rules->writer_restore : WriterRestore::undefined;
   const auto& components = writer.part.components;

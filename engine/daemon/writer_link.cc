@@ -66,6 +66,7 @@ void WriterLink::register_writer(const Json& params, const Reply& reply) {
   writer.instance_name = message->instance_name;
   writer.level = message->level;
   writer.freeze_window = coord::milliseconds{message->freeze_window_ms};
+  writer.subscription = message->subscription;
   const auto id = writer.instance_id;
   if (const auto status = server_.writers.add(std::move(writer)); !status)
     return reply.error(status.error());

@@ -195,9 +195,12 @@ std::string_view why_not(std::string_view op, EditPhase phase) {
   const bool failure = op == "set_failure_message" || op == "set_failure";
   const bool of_restore =
       op == "set_restore_target" || op == "add_directed_target" || op == "set_restore_metadata";
+  const bool of_files = op == "add_partial_file" || op == "add_differenced_file";
   switch (phase) {
-    case EditPhase::prepare_for_backup:
     case EditPhase::prepare_for_snapshot:
+      if (of_files) return "only in PrepareForBackup and PostSnapshot";
+      [[fallthrough]];
+    case EditPhase::prepare_for_backup:
     case EditPhase::post_snapshot: return of_restore ? "only in PreRestore" : "";
     case EditPhase::pre_restore:
       return of_restore || failure ? "" : "only in a backup, up to PostSnapshot";

@@ -89,8 +89,9 @@ enum class EditPhase : std::uint8_t {
 ///   set_backup_stamp     stamp
 ///   set_failure_message  text                              for the phase it is made in
 ///   set_failure          code ("0x800423F3"), application code (decimal), text
-///   add_partial_file     path, file name, ranges, metadata
-///   add_differenced_file path, pattern, "yes" or "no", last modify time (FILETIME, decimal)
+///   add_partial_file     path, file name, ranges, metadata; not in PrepareForSnapshot
+///   add_differenced_file path, pattern, "yes" or "no", last modify time (FILETIME, decimal); the
+///                        same
 ///   set_restore_target   "original", "alternate", "directed" or "original-location"
 ///   add_directed_target  source path, file, ranges; destination path, file, ranges
 ///   set_restore_metadata metadata                          once per component

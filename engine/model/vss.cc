@@ -53,6 +53,7 @@ std::string_view vss_name(ApplicationLevel level) noexcept {
     case ApplicationLevel::system: return "VSS_APP_SYSTEM";
     case ApplicationLevel::back_end: return "VSS_APP_BACK_END";
     case ApplicationLevel::front_end: return "VSS_APP_FRONT_END";
+    case ApplicationLevel::system_rm: return "VSS_APP_SYSTEM_RM";
   }
   return "unknown";
 }

@@ -31,7 +31,7 @@ constexpr std::size_t kPeerTextMax = 4096;  // Bytes of a peer's words kept in a
 // --- enumerations: the largest enumerator; all of VSS's are contiguous from 0 -------------------
 
 constexpr int largest(WriterState) { return 15; }
-constexpr int largest(ApplicationLevel) { return 3; }
+constexpr int largest(ApplicationLevel) { return 4; }
 constexpr int largest(UsageType) { return 4; }
 constexpr int largest(SourceType) { return 3; }
 constexpr int largest(ComponentType) { return 2; }

@@ -33,7 +33,7 @@ void members(V& v, Ref<V, RegisterWriter> m) {
   v("class_id", m.class_id), v("name", m.name), v("instance_name", m.instance_name);
   v("version_major", m.version_major), v("version_minor", m.version_minor);
   v("usage", m.usage), v("source", m.source), v("level", m.level);
-  v("freeze_window_ms", m.freeze_window_ms);
+  v("freeze_window_ms", m.freeze_window_ms), v("subscription", m.subscription);
 }
 template <class V>
 void members(V& v, Ref<V, RegisterWriterReply> m) {

@@ -71,6 +71,7 @@ struct RegisterWriter {
   SourceType source = SourceType::other;
   ApplicationLevel level = ApplicationLevel::front_end;
   std::uint32_t freeze_window_ms = 60'000;  // 1 to 60000.
+  std::uint32_t subscription = subscribe::kAll;
 };
 struct RegisterWriterReply {
   WriterInstanceId instance_id;
@@ -84,7 +85,8 @@ struct AffectedVolume {
   std::string snapshot_device;  // post_snapshot only: where the copy can be read (and written).
 };
 
-// Params of every writer.* event. Identify carries only defaults.
+// Params of every writer.* event. Identify carries the session for which it is asked (so that a
+// writer can tell which of its answers belongs to which backup) and otherwise only defaults.
 struct WriterEvent {
   SessionId session_id;
   SnapshotSetId set_id;       // Nil outside a set.

@@ -117,6 +117,7 @@ struct FakeWriterOptions {
   std::string instance_name{};
   WriterClassId class_id = WriterClassId::random();
   std::vector<rpc::ComponentEdit> edits{};  // Of PreRestore.
+  std::uint32_t subscription = subscribe::kAll;
 };
 
 /// A writer with one selectable component "data", in a thread of its own.

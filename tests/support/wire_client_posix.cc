@@ -220,6 +220,7 @@ FakeWriter::FakeWriter(const std::string& socket, FakeWriterOptions options)
   message.instance_name = options_.instance_name;
   message.level = options_.level;
   message.freeze_window_ms = options_.freeze_window_ms;
+  message.subscription = options_.subscription;
   const auto reply = client_->call<rpc::RegisterWriterReply>("writer.register", message);
   REQUIRE(reply);
   instance_ = reply->instance_id;

@@ -75,9 +75,9 @@ Status call(Writer& writer, Event event, Context& context, const SnapshotSetId& 
   return {};
 }
 
-rpc::WriterReply identify(Writer& writer, const WriterIdentity& identity) {
+rpc::WriterReply identify(Writer& writer, const SessionId& session, const Surroundings& around) {
   WriterMetadataDocument document;
-  document.identity = identity;
+  document.identity = around.identity;
   MetadataBuilder builder(document);
   const Status described = writer.on_identify(builder);
   if (!described) return veto(described.error().context);
@@ -86,6 +86,9 @@ rpc::WriterReply identify(Writer& writer, const WriterIdentity& identity) {
   }
   rpc::WriterReply reply;
   reply.metadata = documents::to_xml(document);
+  if (around.descriptions != nullptr && !session.is_nil()) {
+    around.descriptions->keep(session, std::move(document));
+  }
   return reply;
 }
 
@@ -94,12 +97,18 @@ rpc::WriterReply reply_of(Context::Impl& impl, const Status& status) {
   rpc::WriterReply reply;
   reply.edits = std::move(impl.edits);
   // on_thaw returns nothing: what it reports is a failure to thaw.
-  reply.ok = status.has_value() && !(impl.event == Event::thaw && impl.failure);
+  const bool failed_to_thaw =
+      impl.event == Event::thaw && impl.failure && impl.failure->code != Errc::ok;
+  reply.ok = status.has_value() && !failed_to_thaw;
   if (!status) {
     reply.failure = as_writer_failure(status.error().code);
     reply.message = status.error().context;
   }
-  if (impl.failure) {
+  if (impl.failure && impl.failure->code == Errc::ok) {
+    // "All is well" explains nothing where the callback failed; then its error says why.
+    if (status) reply.application_code = impl.failure->application_code;
+    if (status) reply.message = impl.failure->message;
+  } else if (impl.failure) {
     reply.failure = as_writer_failure(impl.failure->code);
     reply.application_code = impl.failure->application_code;
     reply.message = impl.failure->message;
@@ -107,15 +116,23 @@ rpc::WriterReply reply_of(Context::Impl& impl, const Status& status) {
   return reply;
 }
 
-rpc::WriterReply run(Writer& writer, const Start& start, const WriterIdentity& identity,
-                     const Clock& clock, std::shared_ptr<const std::atomic<bool>> stop) {
-  if (start.event == Event::identify) return identify(writer, identity);
+bool may_see_metadata(Event event) {
+  return event == Event::prepare_for_backup || event == Event::prepare_for_snapshot ||
+         event == Event::post_snapshot;
+}
+
+rpc::WriterReply run(Writer& writer, const Start& start, const Surroundings& around) {
+  if (start.event == Event::identify) return identify(writer, start.params.session_id, around);
   Context::Impl impl;
   impl.event = start.event;
   impl.params = start.params;
   impl.deadline = start.deadline;
-  impl.clock = &clock;
-  impl.stop = std::move(stop);
+  impl.clock = around.clock;
+  impl.level = around.level;
+  impl.stop = around.stop;
+  if (around.descriptions != nullptr && may_see_metadata(start.event)) {
+    impl.described = around.descriptions->of(start.params.session_id);
+  }
   for (const rpc::AffectedVolume& volume : start.params.volumes) {
     impl.volumes.push_back({volume.volume_id, volume.name, volume.device, volume.snapshot_id});
   }
@@ -138,11 +155,10 @@ rpc::WriterReply run(Writer& writer, const Start& start, const WriterIdentity& i
 
 bool inside_callback() noexcept { return in_callback; }
 
-rpc::WriterReply run_callback(Writer& writer, const Start& start, const WriterIdentity& identity,
-                              const Clock& clock, std::shared_ptr<const std::atomic<bool>> stop) {
+rpc::WriterReply run_callback(Writer& writer, const Start& start, const Surroundings& around) {
   const InCallback inside;
   try {
-    return run(writer, start, identity, clock, std::move(stop));
+    return run(writer, start, around);
   } catch (const std::exception& error) {
     return veto(std::string(method_of(start.event)) + " threw: " + error.what());
   } catch (...) {
@@ -150,10 +166,34 @@ rpc::WriterReply run_callback(Writer& writer, const Start& start, const WriterId
   }
 }
 
+// --- Descriptions -------------------------------------------------------------------------------
+
+void Descriptions::keep(const SessionId& session, WriterMetadataDocument document) {
+  auto kept = std::make_shared<const WriterMetadataDocument>(std::move(document));
+  forget(session);
+  const std::lock_guard lock(mutex_);
+  if (kept_.size() >= kBackupsMax) kept_.pop_front();
+  kept_.emplace_back(session, std::move(kept));
+}
+
+Descriptions::Document Descriptions::of(const SessionId& session) const {
+  const std::lock_guard lock(mutex_);
+  const auto found = std::find_if(kept_.begin(), kept_.end(),
+                                  [&](const auto& entry) { return entry.first == session; });
+  return found == kept_.end() ? nullptr : found->second;
+}
+
+void Descriptions::forget(const SessionId& session) {
+  const std::lock_guard lock(mutex_);
+  std::erase_if(kept_, [&](const auto& entry) { return entry.first == session; });
+}
+
 // --- Context ------------------------------------------------------------------------------------
 
 const SessionId& Context::session_id() const noexcept { return impl_.params.session_id; }
 const SnapshotSetId& Context::snapshot_set_id() const noexcept { return impl_.params.set_id; }
+ApplicationLevel Context::application_level() const noexcept { return impl_.level; }
+const WriterMetadataDocument* Context::metadata() const noexcept { return impl_.described.get(); }
 std::uint32_t Context::snapshot_context() const noexcept { return impl_.params.context; }
 BackupType Context::backup_type() const noexcept { return impl_.params.backup_type; }
 bool Context::component_mode() const noexcept { return impl_.params.component_mode; }
@@ -243,7 +283,11 @@ Status Context::set_restore_metadata(const ComponentName& component, std::string
 void Context::report_failure(Failure failure) { impl_.failure = std::move(failure); }
 
 bool Context::stop_requested() const noexcept {
-  return impl_.stop != nullptr && impl_.stop->load(std::memory_order_relaxed);
+  return impl_.stop != nullptr && impl_.stop->stop.load(std::memory_order_relaxed);
+}
+
+bool Context::is_shutting_down() const noexcept {
+  return impl_.stop != nullptr && impl_.stop->shutting_down.load(std::memory_order_relaxed);
 }
 
 std::chrono::milliseconds Context::time_left() const noexcept {
@@ -286,6 +330,80 @@ Status MetadataBuilder::add_component(ComponentInfo component) {
   document_.components.push_back(std::move(component));
   return {};
 }
+
+Status MetadataBuilder::add_alternate_location(AlternateLocation location) {
+  if (!document_.restore) {
+    return fail(Errc::object_not_found, "add_alternate_location: set_restore_rules() comes first");
+  }
+  if (!location.destination.starts_with('/')) {
+    return fail(Errc::invalid_argument, "add_alternate_location: destination '" +
+                                            location.destination + "' must be absolute");
+  }
+  document_.restore->alternate_locations.push_back(std::move(location));
+  return {};
+}
+
+Status MetadataBuilder::change(const char* call, const ComponentName& name,
+                               const std::function<Status(ComponentInfo&)>& edit) {
+  const std::string path = documents::full_path(name.logical_path, name.name);
+  for (ComponentInfo& component : document_.components) {
+    if (!documents::same_path(documents::full_path(component.logical_path, component.name), path)) {
+      continue;
+    }
+    ComponentInfo changed = component;
+    if (Status done = edit(changed); !done) return fail(done.error(), call);
+    if (Status sound = documents::check_component(changed); !sound) {
+      return fail(sound.error(), call);
+    }
+    component = std::move(changed);
+    return {};
+  }
+  return fail(Errc::object_not_found,
+              std::string(call) + ": add_component() of '" + path + "' comes first");
+}
+
+Status MetadataBuilder::add_files_to_file_group(const ComponentName& group, FileSet files) {
+  return change("add_files_to_file_group", group, [&](ComponentInfo& component) -> Status {
+    if (component.type != ComponentType::file_group) {
+      return fail(Errc::invalid_argument, "the component is no file group");
+    }
+    component.files.push_back(std::move(files));
+    return {};
+  });
+}
+
+Status MetadataBuilder::add_database_files(const ComponentName& database, FileSet files) {
+  return change("add_database_files", database, [&](ComponentInfo& component) -> Status {
+    if (component.type != ComponentType::database) {
+      return fail(Errc::invalid_argument, "the component is no database");
+    }
+    component.files.push_back(std::move(files));
+    return {};
+  });
+}
+
+Status MetadataBuilder::add_database_log_files(const ComponentName& database, FileSet files) {
+  return change("add_database_log_files", database, [&](ComponentInfo& component) -> Status {
+    if (component.type != ComponentType::database) {
+      return fail(Errc::invalid_argument, "the component is no database");
+    }
+    component.log_files.push_back(std::move(files));
+    return {};
+  });
+}
+
+Status MetadataBuilder::add_component_dependency(const ComponentName& component,
+                                                 ComponentDependency dependency) {
+  return change("add_component_dependency", component, [&](ComponentInfo& changed) -> Status {
+    if (dependency.writer == document_.identity.class_id) {
+      return fail(Errc::invalid_argument, "a dependency on the writer itself");
+    }
+    changed.dependencies.push_back(std::move(dependency));
+    return {};
+  });
+}
+
+std::string MetadataBuilder::to_xml() const { return documents::to_xml(document_); }
 
 Status MetadataBuilder::add_exclude(FileSet files) {
   if (const Status sound = documents::check_file_set(files); !sound) return sound;

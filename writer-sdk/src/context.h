@@ -6,8 +6,11 @@
 #pragma once
 
 #include <atomic>
+#include <deque>
 #include <memory>
+#include <mutex>
 #include <optional>
+#include <utility>
 #include <vector>
 
 #include "engine/documents/rules.h"
@@ -16,6 +19,36 @@
 #include "writer-sdk/src/logic.h"
 
 namespace umbra::writer {
+
+/// What a running callback is told without being called again; the I/O thread sets it.
+struct StopFlags {
+  std::atomic<bool> stop{false};           ///< Going on is of no use.
+  std::atomic<bool> shutting_down{false};  ///< The writer itself ends.
+};
+
+/// What Identify described to whom: the last kBackupsMax documents. Threads: any.
+class Descriptions {
+ public:
+  using Document = std::shared_ptr<const WriterMetadataDocument>;
+  /// Replaces the session's document, if it has one already.
+  void keep(const SessionId& session, WriterMetadataDocument document);
+  /// Null if it is not known (any more).
+  [[nodiscard]] Document of(const SessionId& session) const;
+  void forget(const SessionId& session);
+
+ private:
+  mutable std::mutex mutex_;
+  std::deque<std::pair<SessionId, Document>> kept_;  // Oldest first.
+};
+
+/// What a callback's thread knows of the registration.
+struct Surroundings {
+  WriterIdentity identity{};  ///< What Identify's document says of the writer.
+  ApplicationLevel level = ApplicationLevel::front_end;
+  const Clock* clock = &system_clock();
+  std::shared_ptr<const StopFlags> stop{};
+  Descriptions* descriptions = nullptr;  ///< Null: none are kept.
+};
 
 class Context::Impl {
  public:
@@ -27,17 +60,17 @@ class Context::Impl {
   std::optional<Failure> failure;
   TimePoint deadline;
   const Clock* clock = nullptr;
-  std::shared_ptr<const std::atomic<bool>> stop;  // Shared with the I/O thread, which sets it.
+  ApplicationLevel level = ApplicationLevel::front_end;
+  std::shared_ptr<const StopFlags> stop;
+  Descriptions::Document described;
 
   [[nodiscard]] Status edit(const char* op, const ComponentName& component,
                             std::vector<std::string> values);
 };
 
-/// Runs the callback of `start` on this thread. Never throws; `identity` is what Identify's
-/// document says of the writer.
+/// Runs the callback of `start` on this thread. Never throws.
 [[nodiscard]] rpc::WriterReply run_callback(Writer& writer, const Start& start,
-                                            const WriterIdentity& identity, const Clock& clock,
-                                            std::shared_ptr<const std::atomic<bool>> stop);
+                                            const Surroundings& around);
 
 /// Whether this thread is inside run_callback().
 [[nodiscard]] bool inside_callback() noexcept;

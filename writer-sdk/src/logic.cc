@@ -216,7 +216,8 @@ void Logic::run_next(Backups::iterator found) {
     deadline = next.arrived + std::chrono::milliseconds(next.params.time_limit_ms);
   }
   if (backup.window_end && next.event == Event::freeze) deadline = *backup.window_end;
-  next.params.session_id = session;
+  // Identify says for whom it asks, though it waits in nobody's queue.
+  if (next.event != Event::identify) next.params.session_id = session;
   actions_.emplace_back(Start{session, next.event, next.params, deadline, next.edits});
 }
 

@@ -80,7 +80,7 @@ struct Queue {
   std::condition_variable changed;
   std::optional<Start> next;  // At most one: the logic waits for it to finish.
   bool ending = false;
-  std::shared_ptr<std::atomic<bool>> stop = std::make_shared<std::atomic<bool>>(false);
+  std::shared_ptr<StopFlags> flags = std::make_shared<StopFlags>();
 };
 
 Status check(const Options& options) {
@@ -96,6 +96,13 @@ Status check(const Options& options) {
   }
   if (options.level == ApplicationLevel::unknown) {
     return fail(Errc::invalid_argument, "Options::level must not be unknown");
+  }
+  if (options.subscription == 0 || (options.subscription & ~subscribe::kAll) != 0) {
+    return fail(Errc::invalid_argument,
+                "Options::subscription: backup events, restore events or both");
+  }
+  if (options.stop_limit <= 0ms) {
+    return fail(Errc::invalid_argument, "Options::stop_limit must be positive");
   }
   return {};
 }
@@ -138,7 +145,7 @@ class Session::Impl {
       std::unique_lock lock(mutex_);
       changed_.wait(lock, [this] { return stop_seen_; });
     }
-    return stop(Session::kStopLimit);
+    return stop(options_.stop_limit);
   }
 
   Status stop(std::optional<std::chrono::milliseconds> limit) {
@@ -156,6 +163,9 @@ class Session::Impl {
     return {};
   }
 
+  [[nodiscard]] std::chrono::milliseconds stop_limit() const noexcept {
+    return options_.stop_limit;
+  }
   [[nodiscard]] bool is_connected() const noexcept { return connected_.load(); }
   WriterInstanceId instance_id() {
     const std::lock_guard lock(mutex_);
@@ -212,7 +222,10 @@ class Session::Impl {
       stop_seen_ = true;
       changed_.notify_all();
     }
-    for (auto& [session, queue] : queues_) queue.stop->store(true);
+    for (auto& [session, queue] : queues_) {
+      queue.flags->shutting_down.store(true);
+      queue.flags->stop.store(true);
+    }
     if (link_ != Link::closed) {
       close({Errc::coordinator_lost, "stopping"});
     } else {
@@ -295,6 +308,7 @@ class Session::Impl {
     message.usage = options_.usage;
     message.source = options_.source;
     message.level = options_.level;
+    message.subscription = options_.subscription;
     message.freeze_window_ms = static_cast<std::uint32_t>(options_.freeze_window.count());
     return message;
   }
@@ -375,9 +389,10 @@ class Session::Impl {
   }
   void act(const AskToStop& ask) {
     const auto queue = queues_.find(ask.session);
-    if (queue != queues_.end()) queue->second.stop->store(true);
+    if (queue != queues_.end()) queue->second.flags->stop.store(true);
   }
   void act(const EndQueue& end) {
+    descriptions_.forget(end.session);
     const auto found = queues_.find(end.session);
     if (found == queues_.end()) return;
     {
@@ -403,7 +418,11 @@ class Session::Impl {
   // --- a queue's thread ---------------------------------------------------------------------
 
   void queue_loop(Queue& queue) {
-    WriterIdentity identity;
+    Surroundings around;
+    around.level = options_.level;
+    around.stop = queue.flags;
+    around.descriptions = &descriptions_;
+    WriterIdentity& identity = around.identity;
     identity.class_id = options_.class_id;
     identity.name = options_.name;
     identity.instance_name = options_.instance_name;
@@ -420,7 +439,7 @@ class Session::Impl {
         start = std::exchange(queue.next, std::nullopt);
       }
       identity.instance_id = instance_id();
-      rpc::WriterReply reply = run_callback(writer_, *start, identity, system_clock(), queue.stop);
+      rpc::WriterReply reply = run_callback(writer_, *start, around);
       {
         const std::lock_guard lock(mutex_);
         finished_.emplace_back(start->session, std::move(reply));
@@ -439,6 +458,7 @@ class Session::Impl {
   std::thread io_thread_;
   std::atomic<bool> stopping_{false};
   std::atomic<bool> connected_{false};
+  Descriptions descriptions_;
 
   // The I/O thread's.
   Logic logic_;
@@ -512,6 +532,8 @@ Status Session::run() {
 void Session::request_stop() noexcept {
   if (impl_->is_ours()) impl_->request_stop();
 }
+
+Status Session::stop() { return stop(impl_->stop_limit()); }
 
 Status Session::stop(std::chrono::milliseconds limit) {
   if (!impl_->is_ours()) return fail(Errc::bad_state, "stop: called after fork()");

@@ -130,6 +130,27 @@ TEST_CASE("one set goes through every phase in VSS's order",
   CHECK(story.set.writers()[0].state == WriterState::waiting_for_backup_complete);
 }
 
+TEST_CASE("resource managers freeze after system services and thaw before them",
+          "[coordinator][vss:VSS_APP.SYSTEM_RM]") {
+  Story story(plan({system_rm, system, front_end, back_end}));
+  story.provider(0, ProviderCall::end_prepare_snapshots);
+  for (std::size_t w = 0; w < 4; ++w) story.good(w, WriterEvent::prepare_for_snapshot);
+  static_cast<void>(story.asked());
+  story.good(2, WriterEvent::freeze);
+  story.good(3, WriterEvent::freeze);
+  CHECK(story.asked() == Lines{"w3 freeze", "w1 freeze"});
+  story.good(1, WriterEvent::freeze);
+  CHECK(story.asked() == Lines{"w0 freeze"});
+  story.good(0, WriterEvent::freeze);
+  story.provider(0, ProviderCall::pre_commit_snapshots);
+  story.provider(0, ProviderCall::flush_commit_release);
+  static_cast<void>(story.asked());
+  story.provider(0, ProviderCall::post_commit_snapshots);
+  CHECK(story.asked() == Lines{"w0 thaw"});
+  story.good(0, WriterEvent::thaw);
+  CHECK(story.asked() == Lines{"w1 thaw"});
+}
+
 TEST_CASE("several providers are held, committed and released together", "[coordinator]") {
   auto story = frozen(plan({}, 2));
   for (const auto call : {ProviderCall::pre_commit_snapshots, ProviderCall::flush_and_hold,

@@ -25,6 +25,8 @@ TEST_CASE("a registration is checked", "[coordinator]") {
   SECTION("long name") { bad.name.assign(kPeerNameBytesMax + 1, 'x'); }
   SECTION("no window") { bad.freeze_window = milliseconds{0}; }
   SECTION("long window") { bad.freeze_window = kFreezeWindowMax + milliseconds{1}; }
+  SECTION("subscription to nothing") { bad.subscription = 0; }
+  SECTION("subscription to reserved events") { bad.subscription = 0xFFFFFFFF; }
   SECTION("level") { bad.level = ApplicationLevel::unknown; }
   const auto status = registry.add(bad);
   REQUIRE(!status);

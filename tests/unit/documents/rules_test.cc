@@ -238,6 +238,9 @@ TEST_CASE("changes at the wrong time or of the wrong form change nothing",
           "[vss:IVssComponent.AddDifferencedFilesByLastModifyTime]"
           "[vss:IVssComponentEx2.SetFailure]") {
   Part part;
+  constexpr auto kPrepare = EditPhase::prepare_for_snapshot;
+  CHECK(part.apply("add_partial_file", {"/d", "f", "0:1", ""}, kPrepare) == Errc::bad_state);
+  CHECK(part.apply("add_differenced_file", {"/d", "*", "yes", "5"}, kPrepare) == Errc::bad_state);
   CHECK(part.apply("set_backup_stamp", {"1"}, EditPhase::frozen) == Errc::bad_state);
   CHECK(part.apply("set_backup_stamp", {"1"}, EditPhase::read_only) == Errc::bad_state);
   CHECK(part.apply("set_backup_stamp", {"1"}, EditPhase::post_snapshot, "x") ==

@@ -49,16 +49,16 @@ Start start_of(Event event) {
 
 rpc::WriterReply run(Event event, Probe::Body body) {
   Probe probe(std::move(body));
-  return run_callback(probe, start_of(event), {}, system_clock(), nullptr);
+  return run_callback(probe, start_of(event), {});
 }
 
 rpc::WriterReply identify(std::function<Status(MetadataBuilder&)> describe) {
   Probe probe({});
   probe.identify = std::move(describe);
-  WriterIdentity identity;
-  identity.class_id = WriterClassId{Guid{{1}}};
-  identity.name = "probe";
-  return run_callback(probe, start_of(Event::identify), identity, system_clock(), nullptr);
+  Surroundings around;
+  around.identity.class_id = WriterClassId{Guid{{1}}};
+  around.identity.name = "probe";
+  return run_callback(probe, start_of(Event::identify), around);
 }
 
 ComponentInfo component(std::string name) {
@@ -138,7 +138,7 @@ TEST_CASE("in volume mode there are no components to change",
   });
   Start start = start_of(Event::prepare_for_backup);
   start.params.component_mode = false;
-  CHECK(run_callback(probe, start, {}, system_clock(), nullptr).ok);
+  CHECK(run_callback(probe, start, {}).ok);
 }
 
 TEST_CASE("a part that cannot be read is refused before the callback") {
@@ -149,7 +149,7 @@ TEST_CASE("a part that cannot be read is refused before the callback") {
   });
   Start start = start_of(Event::prepare_for_backup);
   start.params.components = "<x/>";
-  CHECK_FALSE(run_callback(probe, start, {}, system_clock(), nullptr).ok);
+  CHECK_FALSE(run_callback(probe, start, {}).ok);
   CHECK_FALSE(called);
 }
 
@@ -208,6 +208,155 @@ TEST_CASE("Identify gives the document that the callback described",
   CHECK(document->backup_schema == 3);
 }
 
+TEST_CASE("Identify may be described call by call, as VSS does",
+          "[vss:IVssCreateWriterMetadata.AddFilesToFileGroup]"
+          "[vss:IVssCreateWriterMetadata.AddDatabaseFiles]"
+          "[vss:IVssCreateWriterMetadata.AddDatabaseLogFiles]"
+          "[vss:IVssCreateWriterMetadata.AddComponentDependency]"
+          "[vss:IVssCreateWriterMetadata.AddAlternateLocationMapping]"
+          "[vss:IVssCreateWriterMetadata.SaveAsXML]") {
+  const auto reply = identify([](MetadataBuilder& metadata) -> Status {
+    FileSet files;
+    files.path = "/srv/a";
+    FileSet logs;
+    logs.path = "/srv/logs";
+    const ComponentName group{"p", "group"};
+    const ComponentName database{"", "database"};
+    CHECK(metadata.add_files_to_file_group(group, files).error().code == Errc::object_not_found);
+    CHECK(metadata.add_component_dependency(group, {}).error().code == Errc::object_not_found);
+    ComponentInfo info = component("group");
+    info.logical_path = "p";
+    CHECK(metadata.add_component(info));
+    info = component("database");
+    info.type = ComponentType::database;
+    CHECK(metadata.add_component(info));
+
+    CHECK(metadata.add_files_to_file_group({"P", "Group"}, files));
+    CHECK(metadata.add_files_to_file_group(database, files).error().code == Errc::invalid_argument);
+    CHECK(metadata.add_database_files(database, files));
+    CHECK(metadata.add_database_files(group, files).error().code == Errc::invalid_argument);
+    CHECK(metadata.add_database_log_files(database, logs));
+    CHECK(metadata.add_database_log_files(group, logs).error().code == Errc::invalid_argument);
+    files.recursive = true;
+    CHECK(metadata.add_database_files(database, files).error().code == Errc::invalid_argument);
+    files.recursive = false;
+
+    ComponentDependency other;
+    other.writer = WriterClassId{Guid{{2}}};
+    other.component = "x";
+    CHECK(metadata.add_component_dependency(group, other));
+    other.writer = WriterClassId{Guid{{1}}};
+    CHECK(metadata.add_component_dependency(group, other).error().code == Errc::invalid_argument);
+
+    const AlternateLocation location{"/srv/a", "*", false, "/srv/b"};
+    CHECK(metadata.add_alternate_location(location).error().code == Errc::object_not_found);
+    CHECK(metadata.set_restore_rules({}));
+    CHECK(metadata.add_alternate_location({"/srv/a", "*", false, "b"}).error().code ==
+          Errc::invalid_argument);
+    CHECK(metadata.add_alternate_location(location));
+    CHECK(documents::parse_writer_metadata(metadata.to_xml())->components.size() == 2);
+    return {};
+  });
+  REQUIRE(reply.ok);
+  const auto document = documents::parse_writer_metadata(reply.metadata);
+  REQUIRE(document);
+  CHECK(document->components[0].files.size() == 1);
+  CHECK(document->components[0].dependencies.size() == 1);
+  CHECK(document->components[1].files.size() == 1);
+  CHECK(document->components[1].log_files.size() == 1);
+  CHECK(document->restore->alternate_locations.size() == 1);
+}
+
+TEST_CASE("a writer reads what it described for this backup, not for another",
+          "[vss:CVssWriterEx.GetIdentifyInformation]") {
+  Descriptions descriptions;
+  Surroundings around;
+  around.descriptions = &descriptions;
+  std::string seen;
+  Probe probe([&](Context& context) -> Status {
+    seen = context.metadata() == nullptr ? "" : context.metadata()->components.at(0).name;
+    return {};
+  });
+  const auto identify_for = [&](std::uint8_t session, const char* name) {
+    probe.identify = [name](MetadataBuilder& metadata) {
+      return metadata.add_component(component(name));
+    };
+    Start start = start_of(Event::identify);
+    start.params.session_id = SessionId{Guid{{session}}};
+    CHECK(run_callback(probe, start, around).ok);
+  };
+  const auto seen_in = [&](std::uint8_t session, Event event) {
+    Start start = start_of(event);
+    start.params.session_id = SessionId{Guid{{session}}};
+    seen = "not called";
+    CHECK(run_callback(probe, start, around).ok);
+    return seen;
+  };
+  identify_for(1, "old");
+  identify_for(1, "first");
+  identify_for(2, "second");
+  for (const Event event :
+       {Event::prepare_for_backup, Event::prepare_for_snapshot, Event::post_snapshot}) {
+    CHECK(seen_in(1, event) == "first");
+    CHECK(seen_in(2, event) == "second");
+    CHECK(seen_in(3, event).empty());
+  }
+  for (const Event event : {Event::freeze, Event::thaw, Event::abort, Event::backup_complete,
+                            Event::pre_restore, Event::post_restore}) {
+    CHECK(seen_in(1, event).empty());
+  }
+  descriptions.forget(SessionId{Guid{{1}}});
+  CHECK(seen_in(1, Event::post_snapshot).empty());
+  // As many as backups may be open; the oldest goes first.
+  for (std::size_t n = 0; n < kBackupsMax; ++n) {
+    identify_for(static_cast<std::uint8_t>(10 + n), "more");
+  }
+  CHECK(seen_in(2, Event::post_snapshot).empty());
+  CHECK(seen_in(10, Event::post_snapshot) == "more");
+}
+
+TEST_CASE("a context knows the writer's level and whether the writer ends",
+          "[vss:CVssWriter.GetCurrentLevel][vss:CVssWriterEx2.IsWriterShuttingDown]") {
+  const auto flags = std::make_shared<StopFlags>();
+  Surroundings around;
+  around.level = ApplicationLevel::system_rm;
+  around.stop = flags;
+  Probe probe([&](Context& context) -> Status {
+    CHECK(context.application_level() == ApplicationLevel::system_rm);
+    CHECK_FALSE(context.is_shutting_down());
+    flags->stop.store(true);
+    CHECK(context.stop_requested());
+    CHECK_FALSE(context.is_shutting_down());  // This backup alone has ended.
+    flags->shutting_down.store(true);
+    CHECK(context.is_shutting_down());
+    return {};
+  });
+  CHECK(run_callback(probe, start_of(Event::post_snapshot), around).ok);
+}
+
+TEST_CASE("explicit success takes back what was reported",
+          "[vss:CVssWriterEx2.SetWriterFailureEx]") {
+  const auto body = [](Context& context) -> Status {
+    context.report_failure({Errc::writererror_retryable, 7, "trouble"});
+    context.report_failure({Errc::ok, 3, "a note"});
+    return {};
+  };
+  for (const Event event : {Event::post_snapshot, Event::thaw}) {
+    const auto reply = run(event, body);
+    CHECK(reply.ok);
+    CHECK(reply.failure == Errc::ok);
+    CHECK(reply.application_code == 3);
+    CHECK(reply.message == "a note");
+  }
+  const auto reply = run(Event::freeze, [](Context& context) -> Status {
+    context.report_failure({Errc::ok, 3, "a note"});
+    return fail(Errc::writererror_retryable, "busy");
+  });
+  CHECK_FALSE(reply.ok);
+  CHECK(reply.failure == Errc::writererror_retryable);
+  CHECK(reply.message == "busy");
+}
+
 TEST_CASE("a method that stops a service needs its name",
           "[vss:IVssCreateWriterMetadata.SetRestoreMethod]") {
   identify([](MetadataBuilder& metadata) -> Status {
@@ -258,7 +407,7 @@ TEST_CASE("a PostRestore without umbrad sees what PreRestore noted") {
     CHECK(context.components()->components[0].file_restore_status == FileRestoreStatus::undefined);
     return {};
   });
-  CHECK(run_callback(probe, start, {}, system_clock(), nullptr).ok);
+  CHECK(run_callback(probe, start, {}).ok);
 }
 
 }  // namespace

@@ -100,6 +100,11 @@ struct Recorder final : writer::Writer {
     signals_blocked = sigismember(&mask, SIGTERM) == 1;
     if (session != nullptr) stop_inside = session->stop(1ms);
     const Status noted = note("freeze");
+    if (freeze_until_released) {
+      std::unique_lock lock(mutex);
+      changed.wait_for(lock, 20s, [this] { return !freeze_until_released; });
+      saw_shutting_down = context.is_shutting_down();
+    }
     if (freeze_until_asked) {
       std::unique_lock lock(mutex);
       while (!context.stop_requested()) changed.wait_for(lock, 1ms);
@@ -126,6 +131,8 @@ struct Recorder final : writer::Writer {
   std::condition_variable changed;
   std::vector<std::string> events;
   bool freeze_until_asked = false;
+  bool freeze_until_released = false;
+  bool saw_shutting_down = false;
   bool signals_blocked = false;
   writer::Session* session = nullptr;
   std::optional<Status> stop_inside;
@@ -221,6 +228,34 @@ TEST_CASE("stopping a frozen writer aborts it and ends run()", "[vss:CVssWriter.
   CHECK(recorder.events == Events{"prepare", "freeze", "abort", "shutdown"});
 }
 
+TEST_CASE("a subscription is registered, and stop() has the limit that was given",
+          "[vss:CVssWriterEx.SubscribeEx]") {
+  FakeCoordinator coordinator;
+  Recorder recorder;
+  recorder.freeze_until_released = true;
+  writer::Options options = options_for(coordinator);
+  options.subscription = subscribe::kBackupEvents;
+  options.stop_limit = 1ms;
+  auto session = writer::Session::connect(recorder, options);
+  REQUIRE(session);
+  CHECK(coordinator.registered.subscription == subscribe::kBackupEvents);
+  REQUIRE(coordinator.call("writer.prepare_for_snapshot", kSession)->ok);
+  rpc::WriterEvent event;
+  event.session_id = kSession;
+  coordinator.on_io([&] {
+    coordinator.writer->call<rpc::WriterReply>("writer.freeze", event, 20s, [](const auto&) {});
+  });
+  recorder.wait_for("freeze");
+  CHECK(session->stop().error().code == Errc::writererror_timeout);
+  {
+    const std::lock_guard lock(recorder.mutex);
+    recorder.freeze_until_released = false;
+    recorder.changed.notify_all();
+  }
+  CHECK(session->stop(20s));
+  CHECK(recorder.saw_shutting_down);
+}
+
 TEST_CASE("connecting refuses wrong options by name and passes on refusals",
           "[vss:CVssWriter.Initialize][vss:limit.freeze-to-thaw-60s]") {
   FakeCoordinator coordinator;
@@ -245,6 +280,15 @@ TEST_CASE("connecting refuses wrong options by name and passes on refusals",
   options = options_for(coordinator);
   options.level = ApplicationLevel::unknown;
   CHECK_THAT(refused(options).context, Catch::Contains("level"));
+  options = options_for(coordinator);
+  for (const std::uint32_t subscription : {0U, 0x1U, 0x8U, 0xFFFFFFFFU}) {
+    options = options_for(coordinator);
+    options.subscription = subscription;
+    CHECK_THAT(refused(options).context, Catch::Contains("subscription"));
+  }
+  options = options_for(coordinator);
+  options.stop_limit = 0ms;
+  CHECK_THAT(refused(options).context, Catch::Contains("stop_limit"));
   options = options_for(coordinator);
   options.socket_path += ".none";
   CHECK(refused(options).code == Errc::coordinator_lost);

@@ -34,8 +34,23 @@ enum class WriterState : std::uint8_t {
   return state >= WriterState::failed_at_identify;
 }
 
-/// VSS_APPLICATION_LEVEL. Freeze goes front_end, back_end, system; Thaw the other way round.
-enum class ApplicationLevel : std::uint8_t { unknown = 0, system = 1, back_end = 2, front_end = 3 };
+/// VSS_APPLICATION_LEVEL. Freeze goes front_end, back_end, system, system_rm; Thaw the other way
+/// round. VSS_APP_AUTO (-1) is reserved and has no counterpart.
+enum class ApplicationLevel : std::uint8_t {
+  unknown = 0,
+  system = 1,
+  back_end = 2,
+  front_end = 3,
+  system_rm = 4,
+};
+
+/// VSS_SUBSCRIBE_MASK, a bit mask: which events a writer is told of. Identify comes in any case.
+namespace subscribe {
+inline constexpr std::uint32_t kBackupEvents = 0x2;
+inline constexpr std::uint32_t kRestoreEvents = 0x4;
+/// The bits that VSS supports, and the default. POST_SNAPSHOT and IO_THROTTLING are reserved.
+inline constexpr std::uint32_t kAll = kBackupEvents | kRestoreEvents;
+}  // namespace subscribe
 
 /// VSS_USAGE_TYPE.
 enum class UsageType : std::uint8_t {

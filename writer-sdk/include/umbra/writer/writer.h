@@ -78,6 +78,13 @@ struct ComponentName {
 class UMBRA_WRITER_EXPORT Context {
  public:
   [[nodiscard]] const SessionId& session_id() const noexcept;
+  /// GetCurrentLevel: the one that the writer registered with.
+  [[nodiscard]] ApplicationLevel application_level() const noexcept;
+  /// GetIdentifyInformation: what this writer's on_identify() described for this backup, also if it
+  /// has described something else to somebody since. Null in all but on_prepare_for_backup,
+  /// on_prepare_for_snapshot and on_post_snapshot, and with an old umbrad that does not say for
+  /// which backup it asks.
+  [[nodiscard]] const WriterMetadataDocument* metadata() const noexcept;
   /// Nil outside a snapshot set.
   [[nodiscard]] const SnapshotSetId& snapshot_set_id() const noexcept;
   /// Context and attributes (umbra/vss.h); final from on_prepare_for_snapshot on.
@@ -112,8 +119,9 @@ class UMBRA_WRITER_EXPORT Context {
   /// `undefined` that nobody can say, since umbrad was lost), alternate_locations and new_targets.
   [[nodiscard]] const WriterComponents* components() const noexcept;
 
-  // Changes to the part, in on_prepare_for_backup, on_prepare_for_snapshot and on_post_snapshot;
-  // those of failures also in on_pre_restore and on_post_restore. Errors: bad_state (elsewhere, or
+  // Changes to the part, in on_prepare_for_backup, on_prepare_for_snapshot (no files) and
+  // on_post_snapshot; those of failures also in on_pre_restore and on_post_restore. Errors:
+  // bad_state (elsewhere, or
   // in volume mode); object_not_found (not selected); invalid_argument.
 
   /// Private text that comes back at restore. Errors: object_already_exists (once only).
@@ -141,12 +149,16 @@ class UMBRA_WRITER_EXPORT Context {
 
   /// SetWriterFailure: what the status of this writer shows. With an error returned from the
   /// callback it is the reason of the veto; with success it is reported and the backup goes on; in
-  /// on_thaw it fails the set. The last call of an event counts.
+  /// on_thaw it fails the set. The last call of an event counts; Errc::ok takes back what was
+  /// reported before. A code that is not one of Failure's counts as writererror_nonretryable.
   void report_failure(Failure failure);
 
   /// True once going on is of no use: the window has ended, umbrad is gone, the session is
   /// stopping. Long callbacks ask every now and then, and return. Threads: any.
   [[nodiscard]] bool stop_requested() const noexcept;
+  /// IsWriterShuttingDown: Session::request_stop() or stop() was called. A long callback then fails
+  /// with writererror_nonretryable and returns. Threads: any.
+  [[nodiscard]] bool is_shutting_down() const noexcept;
   /// Until the answer to this event is due; in on_freeze, until the freeze window ends.
   [[nodiscard]] std::chrono::milliseconds time_left() const noexcept;
 
@@ -166,19 +178,35 @@ class UMBRA_WRITER_EXPORT MetadataBuilder {
   void set_backup_schema(std::uint32_t schema) noexcept;
   /// Errors: bad_state (set already); invalid_argument (a method that needs a service without one).
   [[nodiscard]] Status set_restore_rules(RestoreRules rules);
+  /// Where files of a set may go if their own place is taken: after set_restore_rules(), of a file
+  /// set that is declared by the end of on_identify. Errors: object_not_found (no rules yet);
+  /// invalid_argument (a relative destination).
+  [[nodiscard]] Status add_alternate_location(AlternateLocation location);
   /// Errors: object_already_exists (path and name are taken); invalid_argument (the context says
   /// what is wrong).
   [[nodiscard]] Status add_component(ComponentInfo component);
+  // What may as well be said in add_component() at once. Errors, of all four: object_not_found (no
+  // such component yet); invalid_argument (the other type of component; as add_component()).
+  [[nodiscard]] Status add_files_to_file_group(const ComponentName& group, FileSet files);
+  [[nodiscard]] Status add_database_files(const ComponentName& database, FileSet files);
+  [[nodiscard]] Status add_database_log_files(const ComponentName& database, FileSet files);
+  [[nodiscard]] Status add_component_dependency(const ComponentName& component,
+                                                ComponentDependency dependency);
   /// Files that are never to be backed up. Errors: invalid_argument.
   [[nodiscard]] Status add_exclude(FileSet files);
   /// Files that this writer deletes in the copy, in on_post_snapshot. Errors: invalid_argument.
   [[nodiscard]] Status add_exclude_from_snapshot(FileSet files);
+
+  /// SaveAsXML: what has been described so far.
+  [[nodiscard]] std::string to_xml() const;
 
   explicit MetadataBuilder(WriterMetadataDocument& document) noexcept : document_(document) {}
   MetadataBuilder(const MetadataBuilder&) = delete;
   MetadataBuilder& operator=(const MetadataBuilder&) = delete;
 
  private:
+  [[nodiscard]] Status change(const char* call, const ComponentName& name,
+                              const std::function<Status(ComponentInfo&)>& edit);
   WriterMetadataDocument& document_;
 };
 
@@ -232,6 +260,12 @@ struct Options {
   ApplicationLevel level = ApplicationLevel::front_end;
   /// Longest time from freeze to thaw, 1 ms to 60 s. Then the SDK calls on_abort.
   std::chrono::milliseconds freeze_window{60'000};
+  /// VSS_SUBSCRIBE_MASK (umbra::subscribe): which events are wanted. Without backup events umbrad
+  /// makes copies as if the writer were not there; without restore events its files are put back
+  /// without it.
+  std::uint32_t subscription = subscribe::kAll;
+  /// SubscribeEx: how long run() and stop() wait for callbacks under way.
+  std::chrono::milliseconds stop_limit{60'000};
 
   std::string socket_path{};  ///< Empty: $UMBRA_RUN_DIR/umbrad.sock, else the system's, else ours.
   std::chrono::milliseconds connect_limit{5'000};
@@ -246,8 +280,6 @@ struct Options {
 /// After fork() the child must not use it: calls give bad_state, and its destructor does nothing.
 class UMBRA_WRITER_EXPORT Session {
  public:
-  static constexpr std::chrono::milliseconds kStopLimit{60'000};
-
   /// Registers `writer`, which must outlive the session. Blocks for connect_limit at most. Errors:
   /// coordinator_lost; access_denied (not in the writers' group); version_mismatch;
   /// writer_already_subscribed; invalid_argument (names the option).
@@ -263,9 +295,11 @@ class UMBRA_WRITER_EXPORT Session {
   /// Makes run() return; callbacks see stop_requested(). Threads: any; also a signal handler.
   void request_stop() noexcept;
   /// Ends the registration: no new events; backups under way are aborted (on_abort) once their
-  /// callback has returned. Blocks for `limit` at most. Idempotent. Errors: writererror_timeout (a
-  /// callback still runs; call again); bad_state (after fork(), or from inside a callback).
-  [[nodiscard]] Status stop(std::chrono::milliseconds limit = kStopLimit);
+  /// callback has returned. Blocks for `limit` (stop_limit) at most. Idempotent. Errors:
+  /// writererror_timeout (a callback still runs; call again); bad_state (after fork(), or from
+  /// inside a callback).
+  [[nodiscard]] Status stop();
+  [[nodiscard]] Status stop(std::chrono::milliseconds limit);
 
   [[nodiscard]] bool is_connected() const noexcept;
   /// Of the present connection; nil without one.
