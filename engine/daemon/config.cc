@@ -146,6 +146,9 @@ CommandLine parse_command_line(int argc, const char* const* argv) {
   app.add_option("--state-dir", config.state_dir,
                  "Directory of what outlives umbrad: which providers are known (default: the run "
                  "directory)");
+  app.add_option("--writers-dir", config.writers_dir,
+                 "Directory of express writers (default: /etc/umbra/writers.d with the run "
+                 "directory /run/umbra, else writers.d in the run directory)");
   app.add_option("--config", config.config_file, "TOML file with [limits] and [roles]")
       ->check(CLI::ExistingFile);
   app.add_option("--log-level", config.log_level, "debug, info, warning or error")

@@ -25,9 +25,10 @@ inline constexpr std::size_t kConnectionsDefault = 512;
 inline constexpr std::size_t kConnectionsMax = 16'384;
 
 struct Config {
-  std::string run_dir;    // Empty: the platform's default.
-  std::string socket;     // Empty: umbrad.sock in the run directory.
-  std::string state_dir;  // Empty: the run directory.
+  std::string run_dir;      // Empty: the platform's default.
+  std::string socket;       // Empty: umbrad.sock in the run directory.
+  std::string state_dir;    // Empty: the run directory.
+  std::string writers_dir;  // Of express writers. Empty: that of the run directory.
   std::string config_file;
   std::string log_level = "info";
   std::string log_file;  // Empty: standard error.

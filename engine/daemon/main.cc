@@ -17,6 +17,7 @@
 #include "engine/daemon/registrations.h"
 #include "engine/daemon/roles_posix.h"
 #include "engine/daemon/server.h"
+#include "engine/documents/express_store.h"
 #include "engine/platform/log_spdlog.h"
 #include "engine/platform/run_dir.h"
 #include "engine/rpc/connection.h"
@@ -48,7 +49,8 @@ Status settle_paths(Config& config) {
     config.run_dir = std::move(*directory);
   }
   if (config.state_dir.empty()) config.state_dir = config.run_dir;
-  for (const auto* path : {&config.run_dir, &config.socket, &config.state_dir})
+  if (config.writers_dir.empty()) config.writers_dir = documents::express_directory(config.run_dir);
+  for (const auto* path : {&config.run_dir, &config.socket, &config.state_dir, &config.writers_dir})
     if (!path->empty() && path->front() != '/')
       return fail(Errc::invalid_argument, "'" + printable(*path) + "': an absolute path is needed");
   if (config.socket.empty())

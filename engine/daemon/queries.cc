@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "engine/daemon/express.h"
 #include "engine/daemon/provider_link.h"
 #include "engine/daemon/requester_session.h"
 #include "engine/rpc/management_calls.h"
@@ -164,7 +165,22 @@ void RequesterSession::list_writers(const Json&, const Reply& reply) {
     entry.last_failure_filetime = writer.last_failure_filetime;
     list.writers.push_back(std::move(entry));
   }
-  reply.good(list);
+  read_express(server_,
+               [list = std::move(list), reply](const documents::ExpressWriters& found) mutable {
+                 for (const auto& express : found.writers) {
+                   const auto& identity = express.document.identity;
+                   rpc::WriterEntry entry;
+                   entry.instance_id = identity.instance_id;
+                   entry.class_id = identity.class_id;
+                   entry.name = identity.name;
+                   entry.instance_name = identity.instance_name;
+                   entry.level = ApplicationLevel::unknown;
+                   entry.freeze_window_ms = 0;
+                   entry.state = WriterState::stable;
+                   list.writers.push_back(std::move(entry));
+                 }
+                 reply.good(list);
+               });
 }
 
 void RequesterSession::query_events(const Json& params, const Reply& reply) {

@@ -136,6 +136,10 @@ class RequesterSession final : public Role, public std::enable_shared_from_this<
   void get_backup_components(const Json& params, const Reply& reply);
   void identify_all(std::uint32_t operation);
   void identified(const coord::RegisteredWriter& entry, WriterOutcome outcome);
+  /// The writers without a process, who need not be asked.
+  void gather_express(std::function<void()> done);
+  Writer& add_writer(const coord::RegisteredWriter& entry, WriterMetadataDocument metadata,
+                     std::string xml);
   /// Sends `event` to each of `writers_` that takes it; `done` when all have answered.
   void run_round(coord::WriterEvent event, std::function<void()> done);
   void apply_outcome(Writer& writer, coord::WriterEvent event, WriterOutcome outcome);

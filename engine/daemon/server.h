@@ -87,6 +87,10 @@ class Server {
   [[nodiscard]] const Clock& clock() const noexcept { return parts_.clock; }
   [[nodiscard]] const coord::Limits& limits() const noexcept { return parts_.config.limits; }
   [[nodiscard]] const Logger& log() const noexcept { return logger_; }
+  /// Of express writers; empty: there are none.
+  [[nodiscard]] const std::string& writers_dir() const noexcept {
+    return parts_.config.writers_dir;
+  }
   void hold_log(bool held) const { parts_.hold_log(held); }
   /// Runs `work` on the wire's thread, for what is slow to take apart, and then what it returns on
   /// this one.

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "engine/daemon/express.h"
 #include "engine/daemon/provider_link.h"
 #include "engine/daemon/requester_session.h"
 #include "engine/documents/rules.h"
@@ -57,6 +58,8 @@ void RequesterSession::identify_all(std::uint32_t operation) {
     self->finish_operation(operation, Errc::async_finished, "");
     self->server_.touch();
   };
+  ++*left;
+  gather_express(count_down);
   for (const auto& [instance, entry] : server_.writers.all()) {
     const auto link = server_.writer(instance);
     if (!link || !filter_.admits(entry)) continue;
@@ -84,21 +87,40 @@ void RequesterSession::identified(const coord::RegisteredWriter& entry, WriterOu
     return;
   }
   if (ending_) return;
+  add_writer(entry, std::move(outcome.metadata), std::move(outcome.metadata_xml)).status.lost =
+      server_.writer(entry.instance_id) == nullptr;
+}
+
+void RequesterSession::gather_express(std::function<void()> done) {
+  read_express(server_, [self = shared_from_this(),
+                         done = std::move(done)](documents::ExpressWriters found) {
+    for (auto& express : found.writers) {
+      const auto entry = express_entry(express.document.identity);
+      if (self->ending_ || !self->filter_.admits(entry)) continue;
+      self->add_writer(entry, std::move(express.document), std::move(express.xml));
+    }
+    done();
+  });
+}
+
+RequesterSession::Writer& RequesterSession::add_writer(const coord::RegisteredWriter& entry,
+                                                       WriterMetadataDocument metadata,
+                                                       std::string xml) {
   Writer writer;
   writer.status.instance_id = entry.instance_id;
   writer.status.class_id = entry.class_id;
   writer.status.name = entry.name;
   writer.status.level = entry.level;
   writer.status.freeze_window = entry.freeze_window;
-  writer.status.lost = server_.writer(entry.instance_id) == nullptr;
   writer.subscription = entry.subscription;
   writer.part.instance_id = entry.instance_id;
   writer.part.class_id = entry.class_id;
   writer.part.instance_name = entry.instance_name;
-  writer.part.backup_schema = outcome.metadata.backup_schema;
-  writer.metadata = std::move(outcome.metadata);
-  writer.metadata_xml = std::move(outcome.metadata_xml);
+  writer.part.backup_schema = metadata.backup_schema;
+  writer.metadata = std::move(metadata);
+  writer.metadata_xml = std::move(xml);
   writers_.push_back(std::move(writer));
+  return writers_.back();
 }
 
 void RequesterSession::get_writer_metadata(const Json&, const Reply& reply) {

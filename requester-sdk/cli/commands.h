@@ -75,6 +75,15 @@ struct Check {
 /// The exit status is that of umbra-check, which prints.
 int check(Output& output, const Check& arguments, const RunCommand& run_command);
 
+// cmd_express_posix.cc
+struct Express {
+  std::string action;    // "register", "unregister", "list".
+  std::string argument;  // File or class id.
+  std::string run_dir;   // Empty: the default.
+};
+/// The exit status is that of umbra-express, which prints.
+int express(Output& output, const Express& arguments, const RunCommand& run_command);
+
 // cmd_scrub.cc
 struct Scrub {
   std::string volume;

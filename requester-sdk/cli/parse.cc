@@ -164,6 +164,27 @@ void add_check_command(Parser& parser) {
   });
 }
 
+void add_express_commands(Parser& parser) {
+  CLI::App* express_app = add(parser.app, "express",
+                              "Writers without a process: descriptions that are registered once");
+  express_app->require_subcommand(1);
+  const auto action = [&](const char* name, const char* text, const char* argument) {
+    auto arguments = std::make_shared<Express>();
+    arguments->action = name;
+    CLI::App* app = add(*express_app, name, text);
+    if (argument != nullptr) app->add_option(argument, arguments->argument)->required();
+    app->callback([&parser, arguments] {
+      arguments->run_dir = parser.invocation.run_dir;
+      parser.invocation.command = [arguments](Service&, Output& output) {
+        return express(output, *arguments, run_command);
+      };
+    });
+  };
+  action("register", "Register the Writer Metadata Document in a file", "file");
+  action("unregister", "Forget an express writer", "class-id");
+  action("list", "Who is registered", nullptr);
+}
+
 void add_list_commands(Parser& parser) {
   CLI::App* list =
       add(parser.app, "list", "Show volumes, shadows, writers, providers, diff areas or events");
@@ -424,6 +445,7 @@ std::variant<Invocation, Said> parse(Words words) {
   parser.app.add_option("--socket", parser.invocation.socket, "umbrad's socket");
   add_volume_commands(parser);
   add_check_command(parser);
+  add_express_commands(parser);
   add_list_commands(parser);
   add_creation_commands(parser);
   add_restore_command(parser);
