@@ -140,12 +140,16 @@ def full_host(world):
                 greedy.flush()
         except OSError:
             pass
+    promised = os.stat(f"{host}/data.diff").st_blocks * 512
     with open(device, "r+b") as live:
         live.write(half)
         live.flush()
         os.fsync(live.fileno())
     with open(device, "rb") as live:
         expect(live.read(32 * MIB) == half, "the live volume shows something else")
+    # What lay ready for it in the diff area has been given back: 24 MiB of the blocks were shared.
+    used = promised - os.stat(f"{host}/data.diff").st_blocks * 512
+    expect(used >= 4 * MIB, f"the diff area gave back {used} of {promised} bytes")
     left = {s["snapshot_id"]: s for s in coordinator.snapshots()}
     if old["snapshot_id"] in left and not left[old["snapshot_id"]]["lost"]:
         surfaced = read_file(os.path.join(world.run_dir, "fuse", "snapshots", old["snapshot_id"]))
