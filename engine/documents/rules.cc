@@ -7,6 +7,8 @@
 #include <map>
 #include <set>
 
+#include "engine/documents/ranges.h"
+
 namespace umbra::documents {
 namespace {
 
@@ -16,12 +18,6 @@ constexpr std::size_t kShownBytesMax = 64;      // Of a peer's word in a message
 
 char lower(char letter) noexcept {
   return letter >= 'A' && letter <= 'Z' ? static_cast<char>(letter - 'A' + 'a') : letter;
-}
-
-std::string folded(std::string_view text) {
-  std::string result(text);
-  std::transform(result.begin(), result.end(), result.begin(), lower);
-  return result;
 }
 
 std::string path_of(const ComponentInfo& component) {
@@ -69,6 +65,13 @@ bool files_fit(const ComponentInfo& component,
   const auto fits = [&](const FileSet& files) { return holds(directory_of(files)); };
   return std::all_of(component.files.begin(), component.files.end(), fits) &&
          std::all_of(component.log_files.begin(), component.log_files.end(), fits);
+}
+
+// Absolute, or so once its first variable has a value (file_rules.h, expanded()).
+bool is_directory(std::string_view path, Paths paths) {
+  if (paths == Paths::any) return !path.empty();
+  return path.starts_with('/') || path.starts_with("${") ||
+         (path.starts_with('%') && path.find('%', 1) != std::string_view::npos);
 }
 
 // --- edits --------------------------------------------------------------------------------------
@@ -133,6 +136,10 @@ Status add_partial(BackupComponent& component, const Edit& edit) {
                         edit.values[1].find_first_of("*?/") == std::string::npos &&
                         !edit.values[2].empty();
   if (!complete) return wrong_values(edit, "path, file name without wildcards, ranges, metadata");
+  if (ranges_file(edit.values[2]).empty()) {
+    if (const auto ranges = parse_ranges(edit.values[2]); !ranges)
+      return fail(ranges.error(), edit.op);
+  }
   component.partial_files.push_back(
       {edit.values[0], edit.values[1], edit.values[2], edit.values[3]});
   return {};
@@ -220,6 +227,12 @@ std::string full_path(std::string_view logical_path, std::string_view name) {
   return path.append(name);
 }
 
+std::string folded(std::string_view path) {
+  std::string result(path);
+  std::transform(result.begin(), result.end(), result.begin(), lower);
+  return result;
+}
+
 bool same_path(std::string_view left, std::string_view right) noexcept {
   return std::equal(left.begin(), left.end(), right.begin(), right.end(),
                     [](char a, char b) { return lower(a) == lower(b); });
@@ -230,11 +243,11 @@ bool is_ancestor(std::string_view ancestor, std::string_view descendant) noexcep
          same_path(ancestor, descendant.substr(0, ancestor.size()));
 }
 
-Status check_file_set(const FileSet& files) {
-  if (files.path.empty() || files.path.front() != '/') {
+Status check_file_set(const FileSet& files, Paths paths) {
+  if (!is_directory(files.path, paths)) {
     return fail(Errc::invalid_argument, "directory '" + files.path + "' must be absolute");
   }
-  if (!files.alternate_path.empty() && files.alternate_path.front() != '/') {
+  if (!files.alternate_path.empty() && !is_directory(files.alternate_path, paths)) {
     return fail(Errc::invalid_argument,
                 "alternate directory '" + files.alternate_path + "' must be absolute");
   }
@@ -245,69 +258,7 @@ Status check_file_set(const FileSet& files) {
   return {};
 }
 
-Result<std::vector<ByteRange>> parse_ranges(std::string_view text) {
-  constexpr std::uint64_t kEndMax = std::uint64_t{1} << 63U;
-  const auto wrong = [&] {
-    return fail(Errc::invalid_argument, "ranges '" + std::string(text.substr(0, kShownBytesMax)) +
-                                            "': expected offset:length, offset:length...");
-  };
-  const auto number = [](std::string_view& rest, std::uint64_t& value) {
-    const bool hexadecimal = rest.starts_with("0x") || rest.starts_with("0X");
-    if (hexadecimal) rest.remove_prefix(2);
-    const char* end = rest.data() + rest.size();
-    const auto parsed = std::from_chars(rest.data(), end, value, hexadecimal ? 16 : 10);
-    if (parsed.ec != std::errc{}) return false;
-    rest.remove_prefix(static_cast<std::size_t>(parsed.ptr - rest.data()));
-    return true;
-  };
-  std::vector<ByteRange> ranges;
-  for (std::string_view rest = text;;) {
-    ByteRange range;
-    if (!number(rest, range.offset) || !rest.starts_with(':')) return wrong();
-    rest.remove_prefix(1);
-    if (!number(rest, range.length) || range.length == 0) return wrong();
-    if (range.length > kEndMax || range.offset > kEndMax - range.length) return wrong();
-    ranges.push_back(range);
-    if (rest.empty()) return ranges;
-    if (rest.front() != ',') return wrong();
-    rest.remove_prefix(1);
-    rest.remove_prefix(std::min(rest.find_first_not_of(' '), rest.size()));
-  }
-}
-
-Status check_directed_target(const DirectedTarget& target) {
-  for (const std::string* directory : {&target.source_path, &target.destination_path}) {
-    if (directory->starts_with('/')) continue;
-    return fail(Errc::invalid_argument,
-                "directed target: directory '" + *directory + "' must be absolute");
-  }
-  for (const std::string* file : {&target.source_file, &target.destination_file}) {
-    const bool name = !file->empty() && file->find_first_of("*?/") == std::string::npos &&
-                      *file != "." && *file != "..";
-    if (!name) {
-      return fail(Errc::invalid_argument,
-                  "directed target: '" + *file + "' must be a file's name, without wildcards");
-    }
-  }
-  constexpr std::string_view kByFile = "File=";
-  if (target.source_ranges.starts_with(kByFile) || target.destination_ranges.starts_with(kByFile)) {
-    return {};
-  }
-  const auto from = parse_ranges(target.source_ranges);
-  if (!from) return fail(from.error(), "directed target, source");
-  const auto to = parse_ranges(target.destination_ranges);
-  if (!to) return fail(to.error(), "directed target, destination");
-  const auto same_length = [](const ByteRange& a, const ByteRange& b) {
-    return a.length == b.length;
-  };
-  if (!std::equal(from->begin(), from->end(), to->begin(), to->end(), same_length)) {
-    return fail(Errc::invalid_argument,
-                "directed target: ranges of source and destination differ in number or length");
-  }
-  return {};
-}
-
-Status check_component(const ComponentInfo& component) {
+Status check_component(const ComponentInfo& component, Paths paths) {
   const std::string what = "component '" + component.name + "'";
   if (component.name.empty() || component.name.find(kSeparator) != std::string::npos) {
     return fail(Errc::invalid_argument, what + ": the name must not be empty or hold a backslash");
@@ -324,7 +275,8 @@ Status check_component(const ComponentInfo& component) {
   }
   for (const auto* list : {&component.files, &component.log_files}) {
     for (const FileSet& files : *list) {
-      if (const Status sound = check_file_set(files); !sound) return fail(sound.error(), what);
+      if (const Status sound = check_file_set(files, paths); !sound)
+        return fail(sound.error(), what);
       if (database && (files.recursive || !files.alternate_path.empty())) {
         return fail(Errc::invalid_argument,
                     what + ": files of a database are neither recursive nor elsewhere");
@@ -337,7 +289,7 @@ Status check_component(const ComponentInfo& component) {
 namespace {
 
 // "The files of that set may go there": of a set that exists, letter by letter.
-Status check_alternate_locations(const WriterMetadataDocument& document) {
+Status check_alternate_locations(const WriterMetadataDocument& document, Paths paths) {
   if (!document.restore) return {};
   for (const AlternateLocation& location : document.restore->alternate_locations) {
     const auto named = [&](const FileSet& files) {
@@ -348,7 +300,7 @@ Status check_alternate_locations(const WriterMetadataDocument& document) {
       return std::any_of(component.files.begin(), component.files.end(), named) ||
              std::any_of(component.log_files.begin(), component.log_files.end(), named);
     };
-    if (!location.destination.starts_with('/')) {
+    if (!is_directory(location.destination, paths)) {
       return fail(Errc::invalid_argument,
                   "alternate location '" + location.destination + "' must be absolute");
     }
@@ -363,14 +315,14 @@ Status check_alternate_locations(const WriterMetadataDocument& document) {
 
 }  // namespace
 
-Status check(const WriterMetadataDocument& document) {
+Status check(const WriterMetadataDocument& document, Paths paths) {
   if (document.components.size() > kComponentsPerWriterMax) {
     return fail(Errc::limit_reached,
                 "a writer has at most " + std::to_string(kComponentsPerWriterMax) + " components");
   }
   std::set<std::string> seen;
   for (const ComponentInfo& component : document.components) {
-    if (const Status sound = check_component(component); !sound) return sound;
+    if (const Status sound = check_component(component, paths); !sound) return sound;
     if (!seen.insert(folded(path_of(component))).second) {
       return fail(Errc::object_already_exists,
                   "two components have the path '" + path_of(component) + "'");
@@ -383,10 +335,11 @@ Status check(const WriterMetadataDocument& document) {
   }
   for (const auto* list : {&document.excludes, &document.excludes_from_snapshot}) {
     for (const FileSet& files : *list) {
-      if (const Status sound = check_file_set(files); !sound) return fail(sound.error(), "exclude");
+      if (const Status sound = check_file_set(files, paths); !sound)
+        return fail(sound.error(), "exclude");
     }
   }
-  return check_alternate_locations(document);
+  return check_alternate_locations(document, paths);
 }
 
 Status add_component(WriterComponents& part, const WriterMetadataDocument& metadata,

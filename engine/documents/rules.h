@@ -11,6 +11,7 @@
 #include <string_view>
 #include <vector>
 
+#include "engine/documents/ranges.h"
 #include "umbra/documents.h"
 #include "umbra/result.h"
 
@@ -23,32 +24,22 @@ inline constexpr std::size_t kStringBytesMax = 1U << 20U;  // One name, stamp, m
 [[nodiscard]] std::string full_path(std::string_view logical_path, std::string_view name);
 /// Equal but for ASCII case: how full paths are compared.
 [[nodiscard]] bool same_path(std::string_view left, std::string_view right) noexcept;
+/// A full path in the case that all its spellings share, to look it up by.
+[[nodiscard]] std::string folded(std::string_view path);
 /// Whether the component at full path `ancestor` is above the one at `descendant`.
 [[nodiscard]] bool is_ancestor(std::string_view ancestor, std::string_view descendant) noexcept;
+
+/// What a directory may look like: one of this system, or whatever another one's documents hold.
+enum class Paths : std::uint8_t { ours, any };
 
 /// What a writer may declare (IVssCreateWriterMetadata). Errors: invalid_argument (empty or
 /// backslashed name, bad logical path, relative directory, separator in a pattern, recursion or an
 /// alternate path in a database, log files in a file group, dependency on the writer itself, an
 /// alternate location of no file set);
 /// object_already_exists (two components of one full path); limit_reached.
-[[nodiscard]] Status check(const WriterMetadataDocument& document);
-[[nodiscard]] Status check_component(const ComponentInfo& component);
-[[nodiscard]] Status check_file_set(const FileSet& files);
-
-/// Bytes of a file.
-struct ByteRange {
-  std::uint64_t offset = 0;
-  std::uint64_t length = 0;
-
-  friend bool operator==(const ByteRange&, const ByteRange&) = default;
-};
-/// "offset:length, offset:length": decimal or 0x hexadecimal, blanks allowed after a comma. Errors:
-/// invalid_argument (another form, an empty range, one that passes 2^63; "File=PATH" names a file
-/// of ranges, which is for the requester to read).
-[[nodiscard]] Result<std::vector<ByteRange>> parse_ranges(std::string_view text);
-/// Absolute directories, file names, and ranges of equal lengths pair by pair. Errors:
-/// invalid_argument.
-[[nodiscard]] Status check_directed_target(const DirectedTarget& target);
+[[nodiscard]] Status check(const WriterMetadataDocument& document, Paths paths = Paths::ours);
+[[nodiscard]] Status check_component(const ComponentInfo& component, Paths paths = Paths::ours);
+[[nodiscard]] Status check_file_set(const FileSet& files, Paths paths = Paths::ours);
 
 /// Adds a component to a backup (AddComponent) after looking it up in its writer's metadata.
 /// Errors: object_not_found (not declared, or of another type); object_already_exists;

@@ -33,6 +33,10 @@ inline constexpr std::uint32_t kFullSnapshot = 0x100;
 inline constexpr std::uint32_t kDifferentialSnapshot = 0x200;
 inline constexpr std::uint32_t kIncrementalSnapshot = 0x400;
 inline constexpr std::uint32_t kLogSnapshot = 0x800;
+inline constexpr std::uint32_t kAllBackup = 0x00F;
+inline constexpr std::uint32_t kAllSnapshot = 0xF00;
+/// The files appear only while the backup is made (in the copy, or in the alternate path).
+inline constexpr std::uint32_t kCreatedDuringBackup = 0x10000;
 inline constexpr std::uint32_t kDefault = 0xF0F;
 }  // namespace file_spec
 
@@ -44,6 +48,7 @@ inline constexpr std::uint32_t kNotSystemState = 0x4;
 }  // namespace component_flag
 
 /// Files in one directory: an absolute path, and a name pattern of `*` and `?` without separators.
+/// `${NAME}` and `%NAME%` in a path are variables of the machine that reads the document.
 struct FileSet {
   std::string path{};
   std::string pattern = "*";
