@@ -510,6 +510,8 @@ void clear_restore(BackupComponentsDocument& document) {
       kept.failure = std::move(component.failure);
       kept.partial_files = std::move(component.partial_files);
       kept.differenced_files = std::move(component.differenced_files);
+      kept.caption = std::move(component.caption);
+      kept.unknown = std::move(component.unknown);
       component = std::move(kept);
     }
   }

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //
 // As in rpc/codec.cc, each element is described once and the description serves both directions.
-// Data is in attributes only; a member that has its default is left out.
+// Data is in attributes only; a member that has its default is left out. The description also says
+// what is known: whatever else a reader finds goes into the element's `unknown`.
 #include "engine/documents/xml.h"
 
 #include <algorithm>
@@ -12,6 +13,8 @@
 #include <type_traits>
 
 #include "engine/documents/rules.h"
+#include "engine/documents/vss_names.h"
+#include "engine/documents/xml_unknown.h"
 #include "engine/platform/wire_text.h"
 
 namespace umbra::documents {
@@ -80,7 +83,8 @@ void members(V& v, Ref<V, ComponentInfo> m) {
   v("type", m.type), v("logical-path", m.logical_path), v("name", m.name);
   v("caption", m.caption), v("notify-on-backup-complete", m.notify_on_backup_complete);
   v("selectable", m.selectable), v("selectable-for-restore", m.selectable_for_restore);
-  v("flags", m.flags);
+  v("flags", m.flags), v("icon", m.icon);
+  v.sparse("restore-metadata", m.restore_metadata, false);
   v.children("files", m.files), v.children("log-files", m.log_files);
   v.children("dependency", m.dependencies);
 }
@@ -98,7 +102,7 @@ void members(V& v, Ref<V, AlternateLocation> m) {
 template <class V>
 void members(V& v, Ref<V, RestoreRules> m) {
   v("method", m.method), v("service", m.service), v("writer-restore", m.writer_restore);
-  v("reboot-required", m.reboot_required);
+  v("reboot-required", m.reboot_required), v("user-procedure", m.user_procedure);
   v.children("alternate-location", m.alternate_locations);
 }
 template <class V>
@@ -125,6 +129,7 @@ void members(V& v, Ref<V, ComponentFailure> m) {
 template <class V>
 void members(V& v, Ref<V, RestoreSubcomponent> m) {
   v("logical-path", m.logical_path), v("name", m.name);
+  v.sparse("repair", m.repair, false);
 }
 template <class V>
 void members(V& v, Ref<V, DirectedTarget> m) {
@@ -157,7 +162,8 @@ void restore_members(V& v, Ref<V, BackupComponent> m) {
 template <class V>
 void members(V& v, Ref<V, BackupComponent> m) {
   v("type", m.type), v("logical-path", m.logical_path), v("name", m.name);
-  v("succeeded", m.succeeded), v("previous-backup-stamp", m.previous_backup_stamp);
+  v("caption", m.caption), v("succeeded", m.succeeded),
+      v("previous-backup-stamp", m.previous_backup_stamp);
   v("backup-options", m.backup_options), v("backup-metadata", m.backup_metadata);
   v("backup-stamp", m.backup_stamp);
   v("prepare-for-backup-failure", m.prepare_for_backup_failure);
@@ -226,8 +232,10 @@ class Writer {
   }
   template <class T>
   void child(const char* name, const T& element) {
-    Writer nested(node_.append_child(name));
+    const pugi::xml_node node = node_.append_child(name);
+    Writer nested(node);
     members(nested, element);
+    put_unknown(node, element.unknown);
   }
   template <class T>
   void child(const char* name, const std::optional<T>& element) {
@@ -262,13 +270,6 @@ class Writer {
   pugi::xml_node node_;
 };
 
-struct StringWriter final : pugi::xml_writer {
-  void write(const void* data, std::size_t size) override {
-    text.append(static_cast<const char*>(data), size);
-  }
-  std::string text;
-};
-
 template <class T>
 std::string write(const char* root, const T& value) {
   pugi::xml_document document;
@@ -276,6 +277,7 @@ std::string write(const char* root, const T& value) {
   node.append_attribute("version").set_value(kVersion);
   Writer writer(node);
   members(writer, value);
+  put_unknown(node, value.unknown);
   StringWriter out;
   document.save(out, " ", pugi::format_indent | pugi::format_no_declaration, pugi::encoding_utf8);
   return std::move(out.text);
@@ -290,6 +292,7 @@ class Reader {
 
   template <class T>
   void operator()(const char* name, T& field) {
+    known.push_back(name);
     if (!problem.empty()) return;
     const pugi::xml_attribute attribute = node_.attribute(name);
     if (attribute && !read(attribute.value(), field)) {
@@ -303,8 +306,8 @@ class Reader {
   }
   template <class T>
   void child(const char* name, T& element) {
+    const pugi::xml_node node = only(name);
     if (!problem.empty()) return;
-    const pugi::xml_node node = node_.child(name);
     if (!node) {
       problem = std::string(node_.name()) + " lacks the element " + name;
       return;
@@ -313,25 +316,41 @@ class Reader {
   }
   template <class T>
   void child(const char* name, std::optional<T>& element) {
-    const pugi::xml_node node = node_.child(name);
+    const pugi::xml_node node = only(name);
     if (node && problem.empty()) take(node, element.emplace());
   }
   template <class T>
   void children(const char* name, std::vector<T>& elements) {
+    known.push_back(name);
     for (const pugi::xml_node node : node_.children(name)) {
       if (!problem.empty()) return;
       take(node, elements.emplace_back());
     }
   }
 
-  std::string problem;  // Empty, or what is wrong and where.
+  // The whole of an element: its members, and what is none.
+  template <class T>
+  void all(T& element) {
+    members(*this, element);
+    if (problem.empty()) element.unknown = take_unknown(node_, known);
+  }
+
+  std::string problem;             // Empty, or what is wrong and where.
+  std::vector<const char*> known;  // Names of attributes and elements.
 
  private:
   template <class T>
   void take(pugi::xml_node node, T& element) {
     Reader nested(node);
-    members(nested, element);
+    nested.all(element);
     problem = std::move(nested.problem);
+  }
+  pugi::xml_node only(const char* name) {
+    known.push_back(name);
+    const pugi::xml_node node = node_.child(name);
+    if (problem.empty() && node.next_sibling(name))
+      problem = std::string(node_.name()) + " has the element " + name + " more than once";
+    return node;
   }
   static bool read(std::string_view text, std::string& field) {
     std::optional<std::string> bytes = unescape_bytes(text);
@@ -377,45 +396,6 @@ class Reader {
   pugi::xml_node node_;
 };
 
-tl::unexpected<Error> invalid(std::string why) {
-  return fail(Errc::invalid_xml_document, std::move(why));
-}
-
-// Bounds what parsing can cost before it costs it: an element of four bytes takes a hundred in
-// memory.
-Status check_cost(std::string_view xml) {
-  if (xml.size() > kDocumentBytesMax) return invalid("the document is longer than 16 MiB");
-  if (xml.find('\0') != std::string_view::npos) return invalid("the document holds a NUL");
-  if (!is_utf8(xml)) return invalid("the document is not UTF-8");
-  const auto marks = static_cast<std::size_t>(std::count(xml.begin(), xml.end(), '<'));
-  if (marks > 2 * kElementsMax) return invalid("the document has too many elements");
-  if (static_cast<std::size_t>(std::count(xml.begin(), xml.end(), '=')) > 16 * kElementsMax) {
-    return invalid("the document has too many attributes");
-  }
-  return {};
-}
-
-// Iterative: the depth is a stranger's choice.
-bool is_too_deep(pugi::xml_node root) {
-  std::size_t depth = 1;
-  pugi::xml_node node = root;
-  while (node) {
-    if (depth > kElementDepthMax) return true;
-    if (const pugi::xml_node child = node.first_child()) {
-      node = child;
-      ++depth;
-      continue;
-    }
-    while (node != root && !node.next_sibling()) {
-      node = node.parent();
-      --depth;
-    }
-    if (node == root) return false;
-    node = node.next_sibling();
-  }
-  return false;
-}
-
 Status check_version(pugi::xml_node node) {
   const std::string_view version = node.attribute("version").value();
   int major = 0;
@@ -431,7 +411,7 @@ Status check_version(pugi::xml_node node) {
 
 template <class T>
 Result<T> parse(const char* root, std::string_view xml) {
-  if (const Status cheap = check_cost(xml); !cheap) return fail(cheap.error());
+  if (const Status cheap = check_text(xml); !cheap) return fail(cheap.error());
   pugi::xml_document document;
   constexpr unsigned kOptions = pugi::parse_escapes | pugi::parse_wconv_attribute |
                                 pugi::parse_eol | pugi::parse_cdata | pugi::parse_doctype;
@@ -444,15 +424,17 @@ Result<T> parse(const char* root, std::string_view xml) {
     if (node.type() == pugi::node_doctype) return invalid("a document type is not allowed");
   }
   const pugi::xml_node node = document.document_element();
+  translate_vss_names(node);
   if (std::string_view(node.name()) != root || node.next_sibling()) {
     return invalid("expected one element " + std::string(root) + ", found '" +
                    std::string(node.name()).substr(0, 64) + "'");
   }
+  if (const Status shape = check_tree(node); !shape) return fail(shape.error());
   if (const Status known = check_version(node); !known) return fail(known.error());
-  if (is_too_deep(node)) return invalid("elements are nested too deep");
   T value;
   Reader reader(node);
-  members(reader, value);
+  reader.known.push_back("version");
+  reader.all(value);
   if (!reader.problem.empty()) return invalid(std::move(reader.problem));
   return value;
 }
@@ -482,7 +464,8 @@ std::string to_xml(const BackupBundle& bundle) { return write(kBundle, bundle); 
 Result<WriterMetadataDocument> parse_writer_metadata(std::string_view xml) {
   Result<WriterMetadataDocument> document = parse<WriterMetadataDocument>(kWriterMetadata, xml);
   if (!document) return document;
-  if (const Status sound = check(*document); !sound) return invalid(sound.error().context);
+  if (const Status sound = check(*document, Paths::any); !sound)
+    return invalid(sound.error().context);
   return document;
 }
 

@@ -7,6 +7,10 @@
 //
 // Components are named by logical path and name: "accounts\eu" + "ledger". The separator is a
 // backslash; the full path is unique in a writer and compared without regard to ASCII case.
+//
+// `unknown`, in each of them, is what a document said there that this version does not know: the
+// attributes and elements of another version, as one XML element, kept so that a document survives
+// being read and written here. Empty: nothing. Not for programs to look into.
 
 #pragma once
 
@@ -55,6 +59,7 @@ struct FileSet {
   bool recursive = false;        ///< All subdirectories too. Not for databases.
   std::string alternate_path{};  ///< Where to read them from instead; empty: from `path`.
   std::uint32_t backup_type_mask = file_spec::kDefault;
+  std::string unknown{};
 
   friend bool operator==(const FileSet&, const FileSet&) = default;
 };
@@ -64,6 +69,7 @@ struct ComponentDependency {
   WriterClassId writer{};
   std::string logical_path{};
   std::string component{};
+  std::string unknown{};
 
   friend bool operator==(const ComponentDependency&, const ComponentDependency&) = default;
 };
@@ -81,6 +87,9 @@ struct ComponentInfo {
   std::vector<FileSet> files{};      ///< Of a file group; of a database its data files.
   std::vector<FileSet> log_files{};  ///< Databases only.
   std::vector<ComponentDependency> dependencies{};
+  std::string icon{};             ///< Bytes of an image; VSS does not say of what kind.
+  bool restore_metadata = false;  ///< Reserved by VSS.
+  std::string unknown{};
 
   friend bool operator==(const ComponentInfo&, const ComponentInfo&) = default;
 };
@@ -94,6 +103,7 @@ struct WriterIdentity {
   SourceType source = SourceType::other;
   std::uint32_t version_major = 0;
   std::uint32_t version_minor = 0;
+  std::string unknown{};
 
   friend bool operator==(const WriterIdentity&, const WriterIdentity&) = default;
 };
@@ -104,6 +114,7 @@ struct AlternateLocation {
   std::string pattern{};
   bool recursive = false;
   std::string destination{};
+  std::string unknown{};
 
   friend bool operator==(const AlternateLocation&, const AlternateLocation&) = default;
 };
@@ -114,6 +125,8 @@ struct RestoreRules {
   WriterRestore writer_restore = WriterRestore::never;
   bool reboot_required = false;
   std::vector<AlternateLocation> alternate_locations{};
+  std::string user_procedure{};  ///< Where a person finds what is to be done, with `custom`.
+  std::string unknown{};
 
   friend bool operator==(const RestoreRules&, const RestoreRules&) = default;
 };
@@ -126,6 +139,7 @@ struct WriterMetadataDocument {
   std::vector<ComponentInfo> components{};
   std::vector<FileSet> excludes{};                ///< Never backed up, whatever is selected.
   std::vector<FileSet> excludes_from_snapshot{};  ///< The writer deletes them in the copy.
+  std::string unknown{};
 
   friend bool operator==(const WriterMetadataDocument&, const WriterMetadataDocument&) = default;
 };
@@ -136,6 +150,7 @@ struct PartialFile {
   std::string file_name{};
   std::string ranges{};  ///< "offset:length, ..." or "File=PATH".
   std::string metadata{};
+  std::string unknown{};
 
   friend bool operator==(const PartialFile&, const PartialFile&) = default;
 };
@@ -146,6 +161,7 @@ struct DifferencedFile {
   std::string pattern{};
   bool recursive = false;
   std::int64_t last_modify_filetime = 0;  ///< 100 ns ticks since 1601-01-01 UTC; 0: you decide.
+  std::string unknown{};
 
   friend bool operator==(const DifferencedFile&, const DifferencedFile&) = default;
 };
@@ -154,6 +170,8 @@ struct DifferencedFile {
 struct RestoreSubcomponent {
   std::string logical_path{};
   std::string name{};
+  bool repair = false;  ///< Reserved by VSS.
+  std::string unknown{};
 
   friend bool operator==(const RestoreSubcomponent&, const RestoreSubcomponent&) = default;
 };
@@ -167,6 +185,7 @@ struct DirectedTarget {
   std::string destination_path{};
   std::string destination_file{};
   std::string destination_ranges{};
+  std::string unknown{};
 
   friend bool operator==(const DirectedTarget&, const DirectedTarget&) = default;
 };
@@ -175,6 +194,7 @@ struct DirectedTarget {
 struct RollForward {
   RollForwardType type = RollForwardType::undefined;
   std::string point{};  ///< With `partial`; the writer's own notation.
+  std::string unknown{};
 
   friend bool operator==(const RollForward&, const RollForward&) = default;
 };
@@ -184,6 +204,7 @@ struct ComponentFailure {
   Errc code = Errc::ok;
   std::uint32_t application_code = 0;
   std::string message{};
+  std::string unknown{};
 
   friend bool operator==(const ComponentFailure&, const ComponentFailure&) = default;
 };
@@ -223,6 +244,8 @@ struct BackupComponent {
   std::optional<std::string> restore_metadata{};
   std::string pre_restore_failure{};
   std::string post_restore_failure{};
+  std::string caption{};  ///< For people; as the writer declares it. Most leave it out here.
+  std::string unknown{};
 
   friend bool operator==(const BackupComponent&, const BackupComponent&) = default;
 };
@@ -234,6 +257,7 @@ struct WriterComponents {
   std::string instance_name{};
   std::uint32_t backup_schema = 0;
   std::vector<BackupComponent> components{};
+  std::string unknown{};
 
   friend bool operator==(const WriterComponents&, const WriterComponents&) = default;
 };
@@ -247,6 +271,7 @@ struct BackupComponentsDocument {
   RestoreType restore_type = RestoreType::undefined;
   SnapshotSetId set_id{};  ///< Nil before a set is started.
   std::vector<WriterComponents> writers{};
+  std::string unknown{};
 
   friend bool operator==(const BackupComponentsDocument&,
                          const BackupComponentsDocument&) = default;
@@ -256,6 +281,7 @@ struct BackupComponentsDocument {
 struct MountPoint {
   std::string point{};
   std::string root = "/";
+  std::string unknown{};
 
   friend bool operator==(const MountPoint&, const MountPoint&) = default;
 };
@@ -266,6 +292,7 @@ struct BundleVolume {
   SnapshotId snapshot_id{};
   std::string name{};
   std::vector<MountPoint> mounts{};  ///< As the requester saw it.
+  std::string unknown{};
 
   friend bool operator==(const BundleVolume&, const BundleVolume&) = default;
 };
@@ -274,6 +301,7 @@ struct BundleVolume {
 struct ResolvedPath {
   std::string path{};
   std::string real{};
+  std::string unknown{};
 
   friend bool operator==(const ResolvedPath&, const ResolvedPath&) = default;
 };
@@ -287,6 +315,7 @@ struct BackupBundle {
   std::vector<ResolvedPath> resolved_paths{};
   BackupComponentsDocument components{};
   std::vector<WriterMetadataDocument> writers{};  ///< Of those that have components in it.
+  std::string unknown{};
 
   friend bool operator==(const BackupBundle&, const BackupBundle&) = default;
 };
