@@ -29,7 +29,8 @@ std::string full_path(const std::string& logical_path, const std::string& name) 
   return logical_path.empty() ? name : logical_path + "\\" + name;
 }
 
-// The bundle itself, or the only one in a directory.
+}  // namespace
+
 Result<std::string> find_bundle(const std::string& text) {
   std::error_code error;
   if (!fs::is_directory(text, error)) return text;
@@ -45,6 +46,8 @@ Result<std::string> find_bundle(const std::string& text) {
   for (const auto& path : found) context += " " + path;
   return fail(found.empty() ? Errc::object_not_found : Errc::invalid_argument, std::move(context));
 }
+
+namespace {
 
 // A word names a writer by its name or class id, in any case, and perhaps one of its components.
 struct Named {

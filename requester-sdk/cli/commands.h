@@ -31,6 +31,18 @@ ExitCode list_shadows(Service& service, Output& output, const ListShadows& argum
 ExitCode list_writers(Service& service, Output& output);
 ExitCode list_providers(Service& service, Output& output);
 
+// cmd_list_files.cc
+struct ListFiles {
+  std::string bundle;                   // File, or directory that holds one.
+  std::vector<std::string> components;  // WRITER[:LOGICAL\NAME]; empty: all.
+  std::vector<SnapshotId> snapshots;
+  std::string source_directory;
+  std::optional<BackupType> type;     // Nothing: as the backup was.
+  std::optional<std::int64_t> since;  // FILETIME of the backup this one is based on.
+  std::optional<std::string> not_to_backup;
+};
+ExitCode list_files(Service& service, Output& output, const ListFiles& arguments);
+
 // cmd_create.cc
 struct CreateShadow {
   std::vector<std::string> volumes;
@@ -124,6 +136,9 @@ struct RestoreShadow {
 };
 ExitCode restore(Service& service, Output& output, const RestoreShadow& arguments,
                  const RunCommand& run_command);
+/// `text` itself, or the only bundle in it if it is a directory. Errors: object_not_found (there is
+/// none in it); invalid_argument (there are several, which are named).
+[[nodiscard]] Result<std::string> find_bundle(const std::string& text);
 /// Where documents of a set go: `place` itself, or a file of its own if that is a directory.
 [[nodiscard]] std::string bundle_path(const std::string& place, const SnapshotSetId& set);
 

@@ -185,9 +185,49 @@ void add_express_commands(Parser& parser) {
   action("list", "Who is registered", nullptr);
 }
 
+void add_shadows_to_read(CLI::App* app, std::vector<SnapshotId>& snapshots) {
+  app->add_option_function<Words>(
+      "--from-shadow",
+      [&snapshots](const Words& words) {
+        for (const auto& word : words) {
+          const auto id = parse_id<SnapshotId>(word);
+          if (!id) throw CLI::ValidationError("--from-shadow", "'" + word + "' is no snapshot id");
+          snapshots.push_back(*id);
+        }
+      },
+      "Read from these copies of the volumes instead of those of the backup");
+}
+
+void add_list_files(Parser& parser, CLI::App& list) {
+  auto arguments = std::make_shared<ListFiles>();
+  CLI::App* app = add(list, "files", "Files of a backup's components, as they are to be copied");
+  app->add_option("bundle", arguments->bundle,
+                  "What create shadow --documents kept: the file, or a directory with one")
+      ->required();
+  app->add_option("--component", arguments->components,
+                  "WRITER:LOGICAL\\NAME with all below it, or WRITER for all of one; may repeat "
+                  "(default: all)");
+  add_shadows_to_read(app, arguments->snapshots);
+  app->add_option("--from", arguments->source_directory,
+                  "Read the files below this directory, by their whole paths, and from no copy")
+      ->excludes("--from-shadow");
+  add_parsed(app, "--type", arguments->type, parse_backup_type,
+             "What a backup of this type copies (default: the type it was made as)");
+  add_parsed(app, "--since", arguments->since, parse_time,
+             "When the backup was made that this one is based on");
+  app->add_option("--not-to-backup", arguments->not_to_backup,
+                  "File with what is never backed up; \"\": none (default: "
+                  "/etc/umbra/files-not-to-backup)");
+  app->callback([&parser, arguments] {
+    parser.invocation.command = [arguments](Service& service, Output& output) {
+      return static_cast<int>(list_files(service, output, *arguments));
+    };
+  });
+}
+
 void add_list_commands(Parser& parser) {
-  CLI::App* list =
-      add(parser.app, "list", "Show volumes, shadows, writers, providers, diff areas or events");
+  CLI::App* list = add(parser.app, "list",
+                       "Show volumes, shadows, writers, providers, files, diff areas or events");
   list->require_subcommand(1);
   using Plain = ExitCode (*)(Service&, Output&);
   const auto plain = [&](const char* name, const char* text, Plain function) {
@@ -206,6 +246,7 @@ void add_list_commands(Parser& parser) {
                                          : list_volumes(service, output));
     };
   });
+  add_list_files(parser, *list);
   plain("writers", "Connected writers, their state and last failure", &list_writers);
   plain("providers", "Providers, connected or not", &list_providers);
 
@@ -303,16 +344,7 @@ void add_restore_command(Parser& parser) {
   app->add_option("--component", arguments->components,
                   "WRITER:LOGICAL\\NAME, or WRITER for all of one; may repeat (default: all)");
   add_restore_places(app, arguments);
-  app->add_option_function<Words>(
-      "--from-shadow",
-      [arguments](const Words& words) {
-        for (const auto& word : words) {
-          const auto id = parse_id<SnapshotId>(word);
-          if (!id) throw CLI::ValidationError("--from-shadow", "'" + word + "' is no snapshot id");
-          arguments->snapshots.push_back(*id);
-        }
-      },
-      "Read from these copies of the volumes instead of those of the backup");
+  add_shadows_to_read(app, arguments->snapshots);
   app->add_option("--from", arguments->source_directory,
                   "Read the files below this directory, by their whole paths, and from no copy")
       ->excludes("--from-shadow");

@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "umbra/requester/file_list.h"
 #include "umbra/requester/management.h"
 #include "umbra/requester/types.h"
 
@@ -85,6 +86,10 @@ class Service {
   /// Keeps what is needed to restore the set that create() made; load_documents() reads it.
   [[nodiscard]] virtual Status save_documents(const std::string& path) = 0;
   [[nodiscard]] virtual Result<BackupBundle> load_documents(const std::string& path) = 0;
+  /// umbra/requester/file_list.h.
+  [[nodiscard]] virtual Result<requester::FileListSummary> list_files(
+      const BackupBundle& bundle, const requester::FileListOptions& options,
+      const requester::OnListedFile& on_file) = 0;
   /// RestoreSession::restore() in a session of its own; `report` is filled in any case. An
   /// interrupt makes it return async_cancelled, as long as nothing has been replaced.
   [[nodiscard]] virtual Status restore(const BackupBundle& bundle,

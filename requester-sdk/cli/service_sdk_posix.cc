@@ -232,6 +232,16 @@ class SdkService final : public Service {
     return requester::load_bundle(path);
   }
 
+  Result<requester::FileListSummary> list_files(const BackupBundle& bundle,
+                                                const requester::FileListOptions& options,
+                                                const requester::OnListedFile& on_file) override {
+    // What is given as a directory needs no umbrad.
+    if (!options.sources.empty()) return requester::list_files(bundle, options, on_file);
+    return with(client_, false, [&](Client& client) {
+      return requester::list_files(client, bundle, options, on_file);
+    });
+  }
+
   Status restore(const BackupBundle& bundle, const requester::RestoreOptions& options,
                  requester::RestoreReport& report) override {
     auto opened = RestoreSession::open(connect_options(false));

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 #include "umbra/requester/backup_session.h"
 #include "engine/documents/xml.h"
-#include "engine/platform/path_device.h"
 #include "requester-sdk/src/files.h"
 #include "requester-sdk/src/session_logic.h"
 
@@ -9,7 +8,7 @@ namespace umbra::requester {
 class BackupSession::Impl {
  public:
   explicit Impl(std::unique_ptr<Link> link_)
-      : link(std::move(link_)), logic(*link, device_of_path) {}
+      : link(std::move(link_)), logic(*link, device_of_declared) {}
   std::unique_ptr<Link> link;
   SessionLogic logic;
 };

@@ -14,6 +14,7 @@
 #include <system_error>
 
 #include "engine/platform/clock.h"
+#include "engine/platform/path_device.h"
 #include "engine/platform/unique_fd.h"
 #include "requester-sdk/src/mounts.h"
 
@@ -31,14 +32,6 @@ std::optional<std::string> below(const std::string& point, const std::string& pa
   std::string rest = path.substr(point.size());
   if (!rest.empty() && rest.front() != '/') return std::nullopt;
   return rest;
-}
-
-bool is_excluded(const std::vector<FileSet>& excludes, const std::string& directory,
-                 std::string_view name) {
-  return std::any_of(excludes.begin(), excludes.end(), [&](const FileSet& set) {
-    const auto rest = below(without_slash(set.path), directory);
-    return rest && (rest->empty() || set.recursive) && matches(set.pattern, name);
-  });
 }
 
 FileKind kind_of(const struct stat& status) {
@@ -72,28 +65,49 @@ struct Directory {
   std::string source;
 };
 
+constexpr std::int64_t kTicksPerSecond = 10'000'000;
+constexpr std::int64_t kSecondsTo1970 = 11'644'473'600;
+
+SourceFile described(std::string original, std::string source, const struct stat& status) {
+  const FileKind kind = kind_of(status);
+  const auto bytes = kind == FileKind::regular ? static_cast<std::uint64_t>(status.st_size) : 0;
+  const std::int64_t time =
+      (status.st_mtim.tv_sec + kSecondsTo1970) * kTicksPerSecond + status.st_mtim.tv_nsec / 100;
+  return {std::move(original), std::move(source), kind, bytes, time};
+}
+
 // One directory's part of a set; directories to go on with are appended to `next`.
-Status list_directory(const SourceTree& tree, const FileSet& files,
-                      const std::vector<FileSet>& excludes, const Directory& directory,
-                      std::vector<SourceFile>& found, std::vector<Directory>& next) {
+Status walk_directory(const SourceTree& tree, const FileSet& files, const Directory& directory,
+                      std::uint64_t& count, std::vector<Directory>& next,
+                      const OnFoundFile& on_found) {
   const auto names = names_in(directory.source);
   if (!names) return fail(names.error());
+  const std::string base = without_slash(directory.original);
   for (const std::string& name : *names) {
-    const std::string original = without_slash(directory.original) + "/" + name;
-    const std::string source = directory.source + "/" + name;
-    struct stat status {};
-    if (::lstat(source.c_str(), &status) != 0) return file_error("cannot read " + source);
-    const FileKind kind = kind_of(status);
-    if (kind == FileKind::directory) {
-      if (files.recursive) next.push_back({original, tree.mounted_at(original).value_or(source)});
+    auto found = look_at(base + "/" + name, directory.source + "/" + name);
+    if (!found) return fail(found.error());
+    if (found->kind == FileKind::directory) {
+      if (files.recursive) {
+        std::string source = tree.mounted_at(found->original).value_or(found->source);
+        next.push_back({std::move(found->original), std::move(source)});
+      }
       continue;
     }
     if (!matches(files.pattern, name)) continue;
-    if (is_excluded(excludes, without_slash(directory.original), name)) continue;
-    const auto bytes = kind == FileKind::regular ? static_cast<std::uint64_t>(status.st_size) : 0;
-    found.push_back({original, source, kind, bytes});
+    ++count;
+    if (Status told = on_found({std::move(*found), base, name}); !told) return told;
   }
   return {};
+}
+
+// Links on the way to the top of a set were resolved when the bundle was made. One that is found
+// now may lead to the live file system, or anywhere.
+Status check_inside(const SourceTree& tree, const std::string& directory) {
+  const std::unique_ptr<char, decltype(&std::free)> real(::realpath(directory.c_str(), nullptr),
+                                                         &std::free);
+  if (!real) return file_error("cannot read " + directory);
+  if (tree.holds(real.get())) return {};
+  return fail(Errc::access_denied, directory + " leads to " + real.get() + ", out of the copy");
 }
 
 }  // namespace
@@ -127,8 +141,11 @@ void complete_bundle(BackupBundle& bundle, const std::vector<std::uint64_t>& dev
         bundle.volumes[i].mounts.push_back(mount.where);
     }
   }
-  const auto resolve = [&](const std::string& path) {
-    if (path.empty()) return;
+  const documents::Variables variables = machine_variables();
+  const auto resolve = [&](const std::string& declared) {
+    const auto expanded = documents::expanded(declared, variables);
+    if (!expanded) return;  // None, or one that a listing will complain of.
+    const std::string& path = *expanded;
     const std::unique_ptr<char, decltype(&std::free)> real(::realpath(path.c_str(), nullptr),
                                                            &std::free);
     const ResolvedPath entry{path, real ? real.get() : path};
@@ -175,60 +192,96 @@ std::optional<std::string> SourceTree::mounted_at(const std::string& path) const
   return std::nullopt;
 }
 
-bool matches(std::string_view pattern, std::string_view name) noexcept {
-  std::size_t p = 0;
-  std::size_t n = 0;
-  std::size_t star = std::string_view::npos;  // The last `*`, and what it covers so far.
-  std::size_t covered = 0;
-  while (n < name.size()) {
-    if (p < pattern.size() && pattern[p] == '*') {
-      star = p++;
-      covered = n;
-    } else if (p < pattern.size() && (pattern[p] == '?' || pattern[p] == name[n])) {
-      ++p;
-      ++n;
-    } else if (star != std::string_view::npos) {
-      p = star + 1;
-      n = ++covered;
-    } else {
-      return false;
-    }
-  }
-  while (p < pattern.size() && pattern[p] == '*') ++p;
-  return p == pattern.size();
+bool SourceTree::holds(const std::string& real) const {
+  return std::any_of(roots_.begin(), roots_.end(), [&](const Root& root) {
+    const std::string directory = root.directory.empty() ? "/" : root.directory;
+    const std::unique_ptr<char, decltype(&std::free)> top(::realpath(directory.c_str(), nullptr),
+                                                          &std::free);
+    return top && below(without_slash(top.get()), real);
+  });
 }
 
-Result<std::vector<SourceFile>> list_files(const SourceTree& tree, const FileSet& files,
-                                           const std::vector<FileSet>& excludes) {
+documents::Variables machine_variables() {
+  constexpr std::size_t kBytesMax = 1U << 20U;
+  const auto text = read_small_file("/etc/environment", kBytesMax);
+  return text ? documents::parse_variables(*text) : documents::Variables{};
+}
+
+std::uint64_t device_of_declared(const std::string& path) {
+  const auto expanded = documents::expanded(path, machine_variables());
+  return expanded ? device_of_path(*expanded) : 0;
+}
+
+Result<std::string> read_small_file(const std::string& path, std::size_t bytes_max) {
+  const UniqueFd file(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
+  if (!file) return file_error("cannot read " + path);
+  std::string text;
+  std::array<char, 65536> buffer{};
+  while (text.size() <= bytes_max) {
+    const ssize_t count = ::read(file.get(), buffer.data(), buffer.size());
+    if (count < 0 && errno == EINTR) continue;
+    if (count < 0) return file_error("cannot read " + path);
+    if (count == 0) return text;
+    text.append(buffer.data(), static_cast<std::size_t>(count));
+  }
+  return fail(Errc::invalid_argument,
+              path + " is longer than " + std::to_string(bytes_max) + " bytes");
+}
+
+Result<SourceFile> look_at(std::string original, std::string source) {
+  struct stat status {};
+  if (::lstat(source.c_str(), &status) != 0) return file_error("cannot read " + source);
+  return described(std::move(original), std::move(source), status);
+}
+
+Result<std::uint64_t> walk_files(const SourceTree& tree, const FileSet& files,
+                                 const OnFoundFile& on_found) {
   const bool elsewhere = !files.alternate_path.empty();
   const auto top = tree.locate(elsewhere ? files.alternate_path : files.path);
   if (!top) {
     return fail(Errc::object_not_found,
                 "'" + files.path + "' lies on no volume of the backup that can be read");
   }
-  std::vector<SourceFile> found;
   std::vector<Directory> open{{files.path, top->empty() ? "/" : *top}};
+  std::uint64_t count = 0;
   struct stat status {};
-  const bool exists = ::stat(open[0].source.c_str(), &status) == 0;
-  if (!exists && errno != ENOENT) return file_error("cannot read " + open[0].source);
-  while (exists && !open.empty()) {
-    const Directory directory = std::move(open.back());
+  if (::stat(open[0].source.c_str(), &status) != 0) {
+    if (errno == ENOENT) return count;
+    return file_error("cannot read " + open[0].source);
+  }
+  if (const Status inside = check_inside(tree, open[0].source); !inside)
+    return fail(inside.error());
+  while (!open.empty()) {
+    Directory directory = std::move(open.back());
     open.pop_back();
-    found.push_back({directory.original, directory.source, FileKind::directory, 0});
+    SourceFile itself{directory.original, directory.source, FileKind::directory, 0, 0};
+    if (Status told = on_found({std::move(itself), directory.original, ""}); !told)
+      return fail(told.error());
     std::vector<Directory> next;
-    const Status listed = list_directory(tree, files, excludes, directory, found, next);
-    if (!listed) return fail(listed.error());
+    const Status walked = walk_directory(tree, files, directory, count, next, on_found);
+    if (!walked) return fail(walked.error());
     open.insert(open.end(), next.rbegin(), next.rend());
   }
-  const bool named = files.pattern.find_first_of("*?") == std::string::npos;
-  const bool any = std::any_of(found.begin(), found.end(), [](const SourceFile& file) {
-    return file.kind != FileKind::directory;
+  return count;
+}
+
+Result<std::vector<SourceFile>> list_files(const SourceTree& tree, const FileSet& files,
+                                           const std::vector<FileSet>& excludes) {
+  documents::FileSetIndex left_out;
+  for (const FileSet& set : excludes) left_out.add(set, 0);
+  std::vector<SourceFile> list;
+  const auto count = walk_files(tree, files, [&](FoundFile found) -> Status {
+    const bool excluded = found.file.kind != FileKind::directory &&
+                          left_out.find(found.directory, found.name).has_value();
+    if (!excluded) list.push_back(std::move(found.file));
+    return {};
   });
-  if (named && !any) {
+  if (!count) return fail(count.error());
+  if (*count == 0 && !documents::has_wildcards(files.pattern)) {
     return fail(Errc::object_not_found,
                 "'" + files.pattern + "' in '" + files.path + "' is not in the backup");
   }
-  return found;
+  return list;
 }
 
 }  // namespace umbra::requester

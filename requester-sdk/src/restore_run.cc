@@ -6,7 +6,10 @@
 #include <list>
 #include <set>
 
+#include "engine/documents/file_rules.h"
+#include "engine/documents/restore_rules.h"
 #include "engine/documents/rules.h"
+#include "engine/documents/selection.h"
 #include "engine/platform/log.h"
 #include "requester-sdk/src/convert.h"
 
@@ -16,7 +19,6 @@ namespace {
 constexpr std::chrono::milliseconds kProgressInterval{100};
 
 using documents::full_path;
-using documents::is_ancestor;
 using documents::same_path;
 
 std::string path_of(const auto& component) {
@@ -34,16 +36,6 @@ bool is_below(const std::string& above, const std::string& path) {
   return above == "/" || path == above || path.starts_with(above + "/");
 }
 
-// Whether a file set was part of a backup of that type at all.
-bool is_backed_up(const FileSet& files, BackupType type) {
-  switch (type) {
-    case BackupType::incremental: return (files.backup_type_mask & file_spec::kIncrementalBackup);
-    case BackupType::differential: return (files.backup_type_mask & file_spec::kDifferentialBackup);
-    case BackupType::log: return (files.backup_type_mask & file_spec::kLogBackup) != 0;
-    default: return (files.backup_type_mask & file_spec::kFullBackup) != 0;
-  }
-}
-
 bool is_same_set(const FileSet& files, const AlternateLocation& location) {
   return files.path == location.path && files.pattern == location.pattern &&
          files.recursive == location.recursive;
@@ -59,21 +51,16 @@ bool exists(const std::string& path) {
          std::filesystem::file_type::not_found;
 }
 
-const WriterMetadataDocument* metadata_of(const BackupBundle& bundle,
-                                          const WriterComponents& part) {
-  for (const WriterMetadataDocument& writer : bundle.writers) {
-    const bool same = writer.identity.class_id == part.class_id &&
-                      writer.identity.instance_name == part.instance_name;
-    if (same) return &writer;
-  }
-  return nullptr;
-}
-
 }  // namespace
 
 RestoreRun::RestoreRun(RestoreLogic& logic, const BackupBundle& bundle,
                        const RestoreOptions& options, const std::atomic<bool>& stop)
-    : logic_(logic), bundle_(bundle), options_(options), stop_(stop), begin_(logic.link().now()) {}
+    : logic_(logic),
+      bundle_(bundle),
+      options_(options),
+      stop_(stop),
+      variables_(machine_variables()),
+      begin_(logic.link().now()) {}
 
 Status RestoreRun::run() {
   if (Status done = choose(); !done) return done;
@@ -178,50 +165,45 @@ Status RestoreRun::add_part(const WriterComponents& owner, const BackupComponent
 }
 
 Status RestoreRun::choose_sets(Part& part) const {
-  const std::string whole = path_of(part.ref);
-  std::vector<std::string> tops{whole};
-  if (part.wish != nullptr && !part.wish->subcomponents.empty()) {
-    tops.clear();
-    for (const RestoreSubcomponent& sub : part.wish->subcomponents) tops.push_back(path_of(sub));
-  }
-  for (const std::string& top : tops) {
-    bool found = false;
-    for (const ComponentInfo& info : part.writer->components) {
-      const std::string path = path_of(info);
-      const bool itself = same_path(path, top);
-      const bool in_set = itself || is_ancestor(top, path);
-      if (!in_set || (path != whole && !is_ancestor(whole, path) && !same_path(path, whole)))
-        continue;
-      if (itself && !same_path(top, whole) && !info.selectable_for_restore) {
-        return fail(Errc::not_supported, "'" + top + "' cannot be restored by itself");
+  static const std::vector<RestoreSubcomponent> all;
+  const auto chosen = documents::restore_set(*part.writer, part.component,
+                                             part.wish != nullptr ? part.wish->subcomponents : all);
+  if (!chosen) return fail(chosen.error());
+  const BackupType type =
+      documents::effective_type(part.writer->backup_schema, bundle_.components.backup_type);
+  for (const std::size_t i : *chosen) {
+    const ComponentInfo& info = part.writer->components[i];
+    for (const auto* sets : {&info.files, &info.log_files}) {
+      for (const FileSet& files : *sets) {
+        if (!documents::is_backed_up(files, type)) continue;
+        if (Status added = add_set(part, files); !added) return added;
       }
-      if (itself) found = true;
-      // What is below a component that is not selectable has an entry of its own.
-      const bool implicit = !same_path(path, whole);
-      const auto declared =
-          std::find_if(part.writer->components.begin(), part.writer->components.end(),
-                       [&](const ComponentInfo& one) { return same_path(path_of(one), whole); });
-      if (implicit && declared != part.writer->components.end() && !declared->selectable) continue;
-      for (const auto* sets : {&info.files, &info.log_files}) {
-        for (const FileSet& files : *sets) {
-          if (is_backed_up(files, bundle_.components.backup_type)) part.sets.push_back(files);
-        }
-      }
-    }
-    if (!found) {
-      return fail(Errc::object_not_found, "'" + top + "' is not in the metadata of writer '" +
-                                              part.writer->identity.name + "'");
     }
   }
   // Files of which ranges were to be backed up: a copy has them whole.
   for (const PartialFile& partial : part.component.partial_files) {
+    auto directory = documents::expanded(partial.path, variables_);
+    if (!directory) return fail(directory.error(), described(part.ref));
     const bool covered = std::any_of(part.sets.begin(), part.sets.end(), [&](const FileSet& set) {
-      return (set.path == partial.path ||
-              (set.recursive && is_below(without_slash(set.path), partial.path))) &&
-             matches(set.pattern, partial.file_name);
+      return documents::covers(set, *directory, partial.file_name);
     });
-    if (!covered) part.sets.push_back({.path = partial.path, .pattern = partial.file_name});
+    if (covered) continue;
+    const FileSet files{.path = partial.path, .pattern = partial.file_name};
+    if (Status added = add_set(part, files); !added) return added;
   }
+  return {};
+}
+
+Status RestoreRun::add_set(Part& part, const FileSet& declared) const {
+  FileSet files = declared;
+  for (std::string* path : {&files.path, &files.alternate_path}) {
+    if (path->empty()) continue;
+    auto whole = documents::expanded(*path, variables_);
+    if (!whole) return fail(whole.error(), described(part.ref));
+    *path = std::move(*whole);
+  }
+  part.sets.push_back(std::move(files));
+  part.declared.push_back(declared);
   return {};
 }
 
@@ -382,11 +364,11 @@ Status RestoreRun::select(const Part& part) {
   if (options_.additional_restores) {
     if (Status done = logic_.set_additional_restores(part.ref, true); !done) return done;
   }
-  for (const FileSet& set : part.sets) {
-    const auto target = relocated(set.path);
+  for (std::size_t i = 0; i < part.sets.size(); ++i) {
+    const auto target = relocated(part.sets[i].path);
     if (!target) continue;
-    if (Status done = logic_.add_new_target(part.ref, location_of(set, *target)); !done)
-      return done;
+    Status done = logic_.add_new_target(part.ref, location_of(part.declared[i], *target));
+    if (!done) return done;
   }
   return {};
 }
@@ -489,67 +471,54 @@ Status RestoreRun::place_relocated(Part& part, std::size_t set) {
 
 Status RestoreRun::place_by_rules(Part& part, const std::vector<std::size_t>& sets, bool before) {
   const auto& rules = part.writer->restore;
-  const RestoreMethod method = rules ? rules->method : RestoreMethod::undefined;
-  switch (before ? RestoreTarget::original : part.component.restore_target) {
-    case RestoreTarget::original_location:
-    case RestoreTarget::directed: return to_own_place(part, sets);
-    case RestoreTarget::alternate: return to_alternate(part, sets);
-    case RestoreTarget::undefined:
-      return fail(Errc::writererror_nonretryable, "the writer named no restore target");
-    case RestoreTarget::original: break;
-  }
-  const bool taken = std::any_of(sets.begin(), sets.end(), [&](std::size_t set) {
+  documents::PlaceFacts facts;
+  facts.method = rules ? rules->method : RestoreMethod::undefined;
+  if (!before) facts.target = part.component.restore_target;
+  facts.any_exists = std::any_of(sets.begin(), sets.end(), [&](std::size_t set) {
     return any_exists(part, set, part.sets[set].path);
   });
-  part.needs_service =
-      method == RestoreMethod::stop_restore_start || method == RestoreMethod::restore_stop_start;
+  facts.all_mapped = std::all_of(sets.begin(), sets.end(),
+                                 [&](std::size_t set) { return mapping_of(part, set) != nullptr; });
+  // What is in the way may still be moved away by the writer.
+  const bool may_go =
+      facts.method == RestoreMethod::restore_if_not_there && before && part.with_writer;
+  facts.may_replace = options_.replace || may_go;
+  facts.replaces_in_use = true;  // A file that is in use is renamed over.
+  const documents::PlaceDecision decision = documents::decide(facts);
+  part.needs_service = decision.stop_before || decision.stop_after;
   if (part.needs_service && !options_.control_service) {
     return fail(Errc::not_supported, "its service '" + rules->service +
                                          "' has to be stopped and started, which this program "
                                          "does not do");
   }
-  switch (method) {
-    case RestoreMethod::restore_to_alternate_location: return to_alternate(part, sets);
-    case RestoreMethod::restore_if_not_there:
-      // What is in the way may still be moved away by the writer.
-      if (!taken || options_.replace || (before && part.with_writer))
-        return to_own_place(part, sets);
-      if (to_alternate(part, sets)) return {};
-      return fail(Errc::object_already_exists,
-                  "files are there already, and its rules forbid to replace them");
-    case RestoreMethod::custom:
-    case RestoreMethod::undefined:
-      if (!taken || options_.replace) return to_own_place(part, sets);
-      return fail(Errc::object_already_exists,
-                  "files are there already, and its rules do not say that they may be replaced");
-    default: return to_own_place(part, sets);
+  switch (decision.place) {
+    case documents::Place::alternate: return to_alternate(part, sets);
+    case documents::Place::own: return to_own_place(part, sets, false);
+    case documents::Place::directed: return to_own_place(part, sets, true);
+    default: return fail(decision.code, std::string(decision.why));
   }
 }
 
+const AlternateLocation* RestoreRun::mapping_of(const Part& part, std::size_t set) {
+  const AlternateLocation* found = nullptr;
+  if (!part.writer->restore) return found;
+  for (const AlternateLocation& one : part.writer->restore->alternate_locations)
+    if (is_same_set(part.declared[set], one)) found = &one;
+  return found;
+}
+
 Status RestoreRun::to_alternate(Part& part, const std::vector<std::size_t>& sets) {
-  const auto& rules = part.writer->restore;
-  std::vector<std::string> places;
   for (const std::size_t set : sets) {
-    const AlternateLocation* found = nullptr;
-    for (std::size_t i = 0; rules && i < rules->alternate_locations.size(); ++i) {
-      const AlternateLocation& one = rules->alternate_locations[i];
-      if (is_same_set(part.sets[set], one)) found = &one;
-    }
-    if (found == nullptr) {
-      return fail(Errc::not_supported,
-                  "no alternate location for '" + part.sets[set].path + "' was declared");
-    }
-    places.push_back(found->destination);
-  }
-  for (std::size_t i = 0; i < sets.size(); ++i) {
-    put_set(part, sets[i], places[i]);
-    part.used.push_back(location_of(part.sets[sets[i]], places[i]));
+    const AlternateLocation* mapping = mapping_of(part, set);
+    const auto place = documents::expanded(mapping->destination, variables_);
+    if (!place) return fail(place.error());
+    put_set(part, set, *place);
+    part.used.push_back(*mapping);
   }
   return {};
 }
 
-Status RestoreRun::to_own_place(Part& part, const std::vector<std::size_t>& sets) {
-  const bool directed = part.component.restore_target == RestoreTarget::directed;
+Status RestoreRun::to_own_place(Part& part, const std::vector<std::size_t>& sets, bool directed) {
   for (const std::size_t set : sets) {
     if (!directed) {
       put_set(part, set, part.sets[set].path);

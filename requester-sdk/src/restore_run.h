@@ -42,7 +42,8 @@ class RestoreRun {
     const WriterMetadataDocument* writer = nullptr;
     BackupComponent component;  // As it was kept, and after PreRestore as it is.
     const RestoreComponent* wish = nullptr;
-    std::vector<FileSet> sets;
+    std::vector<FileSet> sets;                   // Without variables.
+    std::vector<FileSet> declared;               // The same, letter by letter.
     std::vector<std::vector<SourceFile>> files;  // Of each set.
     bool with_writer = false;
     bool needs_service = false;
@@ -55,6 +56,7 @@ class RestoreRun {
   Status add_part(const WriterComponents& owner, const BackupComponent& component,
                   const RestoreComponent* wish);
   Status choose_sets(Part& part) const;
+  Status add_set(Part& part, const FileSet& declared) const;
 
   Status mount_sources();
   Result<std::string> mounted(const BundleVolume& volume, const SnapshotList& list);
@@ -74,7 +76,8 @@ class RestoreRun {
   Status place_relocated(Part& part, std::size_t set);
   Status place_by_rules(Part& part, const std::vector<std::size_t>& sets, bool before);
   Status to_alternate(Part& part, const std::vector<std::size_t>& sets);
-  Status to_own_place(Part& part, const std::vector<std::size_t>& sets);
+  Status to_own_place(Part& part, const std::vector<std::size_t>& sets, bool directed);
+  [[nodiscard]] static const AlternateLocation* mapping_of(const Part& part, std::size_t set);
   Status direct(Part& part, const SourceFile& file, bool& directed) const;
   void put_set(Part& part, std::size_t set, const std::string& base) const;
   [[nodiscard]] std::optional<std::string> relocated(const std::string& path) const;
@@ -90,6 +93,7 @@ class RestoreRun {
   const BackupBundle& bundle_;
   const RestoreOptions& options_;
   const std::atomic<bool>& stop_;
+  const documents::Variables variables_;
   TimePoint begin_;
   TimePoint told_;
   std::vector<Part> parts_;

@@ -438,6 +438,43 @@ def if_replace_fails_needs_no_end(world):
     backup.end()
 
 
+def files_of_a_backup(world):
+    """`list files` tells what the copy has, from the copy, whatever became of the volume since."""
+    backup = Backup(world)
+    damage(backup.data)
+    write(os.path.join(backup.data, "made later"), b"not in the copy")
+
+    def listed(*arguments):
+        out = world.umbra_raw("list", "files", backup.bundle, "--json", *arguments).stdout
+        lines = [json.loads(line) for line in out.splitlines()]
+        return lines[:-1], lines[-1]["summary"]
+
+    files, summary = listed()
+    found = {os.path.relpath(f["path"], backup.data): f for f in files}
+    found.pop(".")
+    expect(found.keys() == backup.wanted.keys(), f"what the copy has: {sorted(found)}")
+    for name, file in found.items():
+        content = backup.wanted[name].get("content")
+        expect(content is None or file["bytes"] == len(content), f"{name}: {file}")
+        expect(file["component"] == "data", f"{name}: {file}")
+    expect(summary["files"] == sum(f["kind"] != "directory" for f in files), f"{summary}")
+    expect(found["link"]["kind"] == "link" and found["pipe"]["kind"] == "other", "kinds")
+    copied = world.path("repository")
+    backup.restore("--to", copied)
+    again, _ = listed("--from", copied, "--component", "data:data")
+    expect([f["path"] for f in again] == [f["path"] for f in files], "the same, from another place")
+    two = next(f for f in again if f["path"].endswith("/two"))
+    with open(two["source"], "rb") as file:
+        expect(file.read() == backup.wanted["sub/two"]["content"], "the source can be read")
+    write(world.path("list"), b"[nobody]\n" + backup.data.encode() + b"/t* /s\n")
+    fewer, _ = listed("--not-to-backup", world.path("list"))
+    names = {os.path.relpath(f["path"], backup.data) for f in fewer}
+    expect(found.keys() - names == {"sub/two"}, f"what is never backed up: {names}")
+    missing = world.umbra_raw("list", "files", backup.bundle, "--component", "data:x", check=False)
+    expect(missing.returncode == EXIT_NOT_FOUND, f"no such component: {missing.returncode}")
+    backup.end()
+
+
 def wrong_calls(world):
     backup = Backup(world)
     backup.restore("--in-place", "--component", "data:nothing", status=EXIT_NOT_FOUND)
@@ -457,7 +494,8 @@ CASES = {
     for case in (
         in_place, elsewhere, without_its_writer, from_another_place, refused_by_the_writer,
         one_refuses_the_other_comes_back, post_restore_fails, writer_dies, requester_dies, interrupted, umbrad_dies,
-        no_room, rules_of_places, if_replace_fails_needs_no_end, wrong_calls,
+        no_room, rules_of_places, if_replace_fails_needs_no_end, files_of_a_backup,
+        wrong_calls,
     )
 }  # fmt: skip
 

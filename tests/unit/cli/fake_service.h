@@ -32,6 +32,8 @@ struct FakeState {
   BackupBundle bundle;
   requester::RestoreReport restore_report;
   Error restore_error;
+  std::vector<requester::ListedFile> files;
+  requester::FileListSummary files_summary;
 
   std::vector<DiffAreaProp> areas;
   std::vector<DiffVolumeProp> hosts;
@@ -48,6 +50,7 @@ struct FakeState {
   requester::AttachOptions attached;
   requester::CreateOptions created;
   requester::RestoreOptions restored;
+  requester::FileListOptions listed;
   std::string socket;
 };
 
@@ -228,6 +231,16 @@ class FakeService final : public Service {
   }
   Result<BackupBundle> load_documents(const std::string& path) override {
     return answer("load " + path, state_.bundle);
+  }
+  Result<requester::FileListSummary> list_files(const BackupBundle&,
+                                                const requester::FileListOptions& options,
+                                                const requester::OnListedFile& on_file) override {
+    state_.listed = options;
+    state_.calls.emplace_back("list_files");
+    if (state_.error.code != Errc::ok) return fail(state_.error);
+    for (const auto& file : state_.files)
+      if (Status told = on_file(file); !told) return fail(told.error());
+    return state_.files_summary;
   }
   Status restore(const BackupBundle&, const requester::RestoreOptions& options,
                  requester::RestoreReport& report) override {
