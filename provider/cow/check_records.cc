@@ -89,6 +89,7 @@ Status Checker::check_index() {
                       batch_chunks_of(superblock_.chunk_bytes)};
   IndexReader reader(view);
   trusted_ = superblock_.trusted_sequence;
+  format::Uses uses;
   for (std::uint64_t i = 0; i < segments_; ++i) {
     const auto segment = static_cast<std::uint32_t>(i);
     if (table_segments_.count(segment) != 0) continue;
@@ -100,12 +101,14 @@ Status Checker::check_index() {
       continue;
     }
     note_numbers(scan);
+    if (!scan.groups.empty()) uses.add(scan.groups.front().group.header.generation);
     if (blob_segments_.count(segment) != 0) continue;  // Groups of an earlier use.
     std::move(scan.groups.begin(), scan.groups.end(), std::back_inserter(scan_.groups));
     scan_.gaps.insert(scan_.gaps.end(), scan.gaps.begin(), scan.gaps.end());
   }
   judge_tails(view, scan_);
   check_gaps();
+  check_uses(uses);
   check_order();
   return check_groups();
 }
@@ -131,6 +134,14 @@ void Checker::check_gaps() {
             up_to(gap.epoch_max));
     }
   }
+}
+
+// A use of which nothing is left, or nothing but what an earlier one has left, leaves no gap.
+void Checker::check_uses(const format::Uses& found_uses) {
+  if (!superblock_.clean || !superblock_.uses.missed_in(found_uses)) return;
+  found(Kind::damage, format::kSegmentsOffset,
+        "all of a segment's index is damaged in both places, its chunks are unknown",
+        up_to(format::kEpochMax));
 }
 
 // Within a segment, slots ascend with the units.

@@ -66,6 +66,7 @@ class Checker {
   void note_numbers(const IndexScan& scan);
   [[nodiscard]] Status check_groups();
   void check_gaps();
+  void check_uses(const format::Uses& found_uses);
   void check_order();
   [[nodiscard]] Status check_data();
   void load_records();

@@ -316,6 +316,8 @@ Status Volume::Impl::grow_table() {
       return cleared;
     }
     superblock_.table_segments.push_back(*segment);
+    const std::lock_guard lock(mutex_);
+    segments_.forget_shown(*segment);
   }
   if (Status written = write_superblock(false); !written) return written;
   const auto known = static_cast<std::uint32_t>(table_.size());
@@ -615,6 +617,8 @@ Status Volume::Impl::close() {
     }
   }
   superblock_.trusted_sequence = completed_sequence_;
+  superblock_.uses = {};
+  if (!sequence_stuck_ && !uses_unknown_) superblock_.uses = segments_.shown();
   take_fingerprint(true);
   return write_superblock(true);
 }

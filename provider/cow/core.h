@@ -685,6 +685,9 @@ class Volume::Impl : public std::enable_shared_from_this<Volume::Impl> {
   [[nodiscard]] Status write_group(const format::Group& group, int least = 2);
   [[nodiscard]] bool use_is_needed(const Scan& scan, std::uint32_t segment) const;
   void judge_gaps(Scan& scan);
+  /// Of damage to the index that open() cannot mend: who is lost by it.
+  void note_index_damage(Scan& scan, std::uint64_t up_to_epoch, std::uint64_t offset_bytes,
+                         const std::string& what);
   [[nodiscard]] Status void_gaps(Scan& scan);
   [[nodiscard]] Status settle_stages(Scan& scan);  // table_mutex_
   void tell_of_stages(const Scan& scan) noexcept;
@@ -802,12 +805,13 @@ class Volume::Impl : public std::enable_shared_from_this<Volume::Impl> {
   bool writes_held_ = false;           // mutex_
   Fault failing_fault_ = Fault::none;  // mutex_; why the first of failing_ is there
   std::string trouble_;                // mutex_; first thing that went wrong, for people
-  std::string scrub_trouble_;          // mutex_; what the last scrub found
+  std::string scrub_trouble_;          // mutex_; what open(), then the last scrub found
 
   std::uint64_t next_sequence_ = 1;             // mutex_
   std::uint64_t completed_sequence_ = 0;        // mutex_
   std::uint64_t durable_sequence_ = 0;          // mutex_
   std::vector<std::uint64_t> completed_ahead_;  // mutex_; sorted, at most kNumbersInFlightMax
+  bool uses_unknown_ = false;    // mutex_; what the index of free segments shows, until open()
   bool sequence_stuck_ = false;  // mutex_; a group failed: no later one is vouched for
 
   std::array<std::byte, kMountBytes> mount_start_{};  // mutex_; as our writes have left it

@@ -74,7 +74,7 @@ enum class EventKind : std::uint8_t {
   protection_cleared,  //
   diff_area_gone,      // It answers no reads any more.
   diff_area_back,
-  damage_found,  // By scrub; `text` says how much, and of which snapshots.
+  damage_found,  // By open() or scrub; `text` says how much, and of which snapshots.
 };
 /// "snapshot_deleted". Static storage.
 [[nodiscard]] const char* name_of(EventKind kind) noexcept;

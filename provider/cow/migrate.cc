@@ -487,6 +487,7 @@ class Volume::Impl::Mover {
     space.host_limit.reset();
     space.growth.reset();
     space.eviction_failed = false;
+    impl_.uses_unknown_ = true;       // What is not in use was not copied.
     impl_.segments_.forget_shared();  // It was copied; what is shared next is tried anew.
     impl_.segments_.grow_to(layout_.segments_in(geometry.size_bytes));  // A device may be larger.
   }

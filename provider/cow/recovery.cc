@@ -237,6 +237,13 @@ void Volume::Impl::tell_of_stages(const Scan& scan) noexcept {
     tell_of(EventKind::snapshot_lost, *snapshot, {},
             "records of it are damaged or were never kept");
   }
+  if (scan.damaged_places == 0) return;
+  scrub_trouble_ = scan.damage + ", found by opening; scrub looks for more";
+  Event event;
+  event.kind = EventKind::damage_found;
+  event.text = scan.damage + " (" + std::to_string(scan.damaged_places) +
+               " in all); snapshots lost: " + std::to_string(scan.lost.size());
+  tell(std::move(event));
 }
 
 // --- into memory -----------------------------------------------------------------------------

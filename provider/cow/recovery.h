@@ -19,7 +19,10 @@ struct Volume::Impl::Scan : IndexScan {
   std::uint64_t trusted = 0;
   std::uint64_t sequence_max = 0;
   std::uint64_t epoch_max = 0;
+  format::Uses uses;                   // What the index of all segments shows.
   std::uint64_t lost_up_to_epoch = 0;  // Snapshots up to here may have lost records.
+  std::size_t damaged_places = 0;      // Why: how many, and the first.
+  std::string damage;
   bool same_boot = false;
   std::vector<Guid> unknown_exemptions;  // Snapshots whose blob cannot be read: lost.
   [[nodiscard]] bool exemption_is_unknown(const Guid& snapshot) const {

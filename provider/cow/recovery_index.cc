@@ -40,6 +40,12 @@ Status Volume::Impl::scan_segments(Scan& scan) {
     const std::size_t gaps = scan.gaps.size();
     if (Status scanned = scan_segment(view, segment, reader, false, scan); !scanned) return scanned;
     note_numbers(groups, scan);
+    if (scan.groups.size() > groups) {
+      const std::uint64_t generation = scan.groups[groups].group.header.generation;
+      scan.uses.add(generation);
+      const std::lock_guard lock(mutex_);
+      segments_.restore_shown(segment, generation);
+    }
     if (!holds_blobs) continue;
     // Of an earlier use. It will be free again one day, and its numbers must not be new then, nor
     // what is missing there be taken for damage.
@@ -213,14 +219,25 @@ void Volume::Impl::judge_gaps(Scan& scan) {
       gap.dropped = true;
       continue;
     }
-    scan.lost_up_to_epoch = std::max(scan.lost_up_to_epoch, gap.epoch_max);
-    log_.error(
-        "a part of the index is damaged in both places: all snapshots that it may concern "
-        "are lost",
-        {{"volume", id().to_string()},
-         {"offset", layout_.unit_offset(gap.segment, gap.unit, 0)},
-         {"newest_epoch", gap.epoch_max}});
+    note_index_damage(scan, gap.epoch_max, layout_.unit_offset(gap.segment, gap.unit, 0),
+                      "a part of the index is damaged in both places");
   }
+  // A use of which nothing is left, or nothing but what an earlier one has left, leaves no gap.
+  if (superblock_.clean && superblock_.uses.missed_in(scan.uses)) {
+    note_index_damage(scan, format::kEpochMax, format::kSegmentsOffset,
+                      "all of a segment's index is damaged in both places");
+  }
+}
+
+void Volume::Impl::note_index_damage(Scan& scan, std::uint64_t up_to_epoch,
+                                     std::uint64_t offset_bytes, const std::string& what) {
+  scan.lost_up_to_epoch = std::max(scan.lost_up_to_epoch, up_to_epoch);
+  if (scan.damaged_places++ == 0) scan.damage = what;
+  log_.error("the index is damaged: all snapshots that it may concern are lost",
+             {{"volume", id().to_string()},
+              {"offset", offset_bytes},
+              {"newest_epoch", up_to_epoch},
+              {"damage", what}});
 }
 
 Status Volume::Impl::void_gaps(Scan& scan) {

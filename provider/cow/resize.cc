@@ -95,8 +95,10 @@ void Volume::Impl::shrink_to_fit() {
       log_.warning("the diff area's file cannot be made smaller",
                    {{"volume", id().to_string()}, {"error", shrunk.error().to_string()}});
     }
+    const std::uint64_t count = layout_.segments_in(diff_.geometry().size_bytes);
     const std::lock_guard lock(mutex_);
-    segments_.grow_to(layout_.segments_in(diff_.geometry().size_bytes));
+    segments_.forget_shown_from(count);
+    segments_.grow_to(count);
   }
   const std::lock_guard lock(mutex_);
   post_reclaim();  // Punches what is still too much.

@@ -33,6 +33,7 @@ void Segments::take_into_use(Segment& segment, std::uint64_t generation) {
                                                                        layout_.checksums_per_chunk);
   }
   segment.generation.store(generation, std::memory_order_release);
+  segment.shown = generation;
   segment.punchable = true;
   segment.live = 0;
   segment.slots_reserved = 0;
@@ -130,6 +131,19 @@ void Segments::finish_restore(const std::vector<std::uint32_t>& live) {
       bare_.insert(segment);
     }
   }
+}
+
+void Segments::forget_shown_from(std::uint64_t segment) noexcept {
+  const std::uint64_t end = blocks_.size() * kBlockSegments;
+  for (; segment < end; ++segment) at(segment).shown = 0;
+}
+
+format::Uses Segments::shown() const noexcept {
+  format::Uses uses;
+  for (std::uint64_t i = 0; i < count_; ++i) {
+    if (at(i).shown != 0) uses.add(at(i).shown);
+  }
+  return uses;
 }
 
 bool Segments::pin(std::uint32_t segment) noexcept {

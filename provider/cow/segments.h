@@ -79,6 +79,18 @@ class Segments {
   /// live records each segment has; those with none are free, and bare: they may have been punched.
   void restore(std::uint32_t segment, std::uint64_t generation);
   void finish_restore(const std::vector<std::uint32_t>& live);
+  // --- what the index of each segment shows, needed or not ---
+  /// Recovery: its newest use has this generation.
+  void restore_shown(std::uint32_t segment, std::uint64_t generation) noexcept {
+    at(segment).shown = generation;
+  }
+  /// Its index is not one any more.
+  void forget_shown(std::uint32_t segment) noexcept { at(segment).shown = 0; }
+  /// The device ends there now.
+  void forget_shown_from(std::uint64_t segment) noexcept;
+  /// True only where every group was written that had a place.
+  [[nodiscard]] format::Uses shown() const noexcept;
+
   /// A record is needed by nobody. True: its segment became free.
   bool drop(std::uint32_t segment);
   /// Keeps a segment with live records from becoming free until one more drop(). False: it has
@@ -176,6 +188,7 @@ class Segments {
 
   struct Segment {
     sync::Atomic<std::uint64_t> generation = 0;
+    std::uint64_t shown = 0;  // Generation of the newest use that its index shows; 0: none.
     std::uint32_t live = 0;
     std::uint32_t slots_reserved = 0;  // Never less than those that are placed.
     std::uint32_t slots_placed = 0;

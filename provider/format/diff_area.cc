@@ -28,6 +28,7 @@ constexpr std::size_t kBlobAt = 120;
 constexpr std::size_t kBlobExtentBytes = 8;
 constexpr std::size_t kTableSegmentsAt = 120;
 constexpr std::size_t kSettingsAt = 2176;
+constexpr std::size_t kUsesAt = 2240;
 constexpr std::size_t kFingerprintAt = 2304;
 constexpr std::size_t kRevertAt = 2816;
 constexpr std::uint32_t kSettingReflink = 1;
@@ -242,6 +243,8 @@ void encode(const Superblock& superblock, Block out) noexcept {
   put_settings(out, superblock.settings);
   std::copy(superblock.fingerprint.begin(), superblock.fingerprint.end(),
             out.begin() + kFingerprintAt);
+  put(out, kUsesAt, superblock.uses.segments);
+  put(out, kUsesAt + 8, superblock.uses.generations);
   put_revert(out, superblock.revert);
   put_move(out, superblock.move);
   seal(out);
@@ -289,6 +292,8 @@ Result<Superblock> decode_superblock(ConstBlock bytes) {
   if (!get_revert(bytes, chunk_count, superblock.revert)) {
     return fail(Errc::diff_area_corrupt, "superblock state of a revert");
   }
+  superblock.uses.segments = get<std::uint64_t>(bytes, kUsesAt);
+  superblock.uses.generations = get<std::uint64_t>(bytes, kUsesAt + 8);
   std::copy_n(bytes.begin() + kFingerprintAt, kFingerprintBytes, superblock.fingerprint.begin());
   for (std::size_t i = 0; i < table_segments; ++i) {
     superblock.table_segments.push_back(get<std::uint32_t>(bytes, kTableSegmentsAt + 4 * i));

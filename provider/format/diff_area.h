@@ -130,6 +130,23 @@ struct Move {
 };
 inline constexpr std::size_t kMovePathMax = 1024;
 
+/// Segments whose index shows a use, and the sum of the generations of these uses (it may wrap).
+struct Uses {
+  std::uint64_t segments = 0;
+  std::uint64_t generations = 0;
+
+  void add(std::uint64_t generation) noexcept {
+    ++segments;
+    generations += generation;
+  }
+  /// Some of what this counts is not in `found`: an index never shows an older use than it did.
+  [[nodiscard]] bool missed_in(const Uses& found) const noexcept {
+    return found.segments < segments ||
+           static_cast<std::int64_t>(generations - found.generations) > 0;
+  }
+  friend bool operator==(const Uses&, const Uses&) = default;
+};
+
 struct Superblock {
   Guid area_id;  // Made by format; in every structure, so that older content is recognised.
   VolumeId volume_id;
@@ -148,6 +165,7 @@ struct Superblock {
   std::array<std::byte, kFingerprintBytes> fingerprint{};  // Of the origin; all zeroes: none.
   RevertState revert;
   Move move;
+  Uses uses;  // Counts if `clean`; 0 segments: nothing is known.
 };
 
 using Block = std::span<std::byte, kBlockBytes>;

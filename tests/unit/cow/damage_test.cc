@@ -6,6 +6,7 @@
 // at a time, opened and read in full; then the other place of the same thing is spoilt, which must
 // do no more harm, since the first one was mended. Metadata must cost nothing at all; preserved
 // data may give EIO. Normal runs take a sample, UMBRA_LONG=1 every bit of the metadata.
+#include "provider/cow/check.h"
 #include "provider/format/diff_area.h"
 #include "tests/support/cow_world.h"
 #include "tests/support/seed.h"
@@ -224,6 +225,11 @@ void flip_both(Damaged& area, std::uint32_t segment, std::uint32_t unit) {
   area.flip(area.layout.unit_offset(segment, unit, 1) + 40);
 }
 
+[[nodiscard]] Result<cow::CheckReport> check(Damaged& area) {
+  const SimMachine::Inline waits(area.world.machine);
+  return cow::check(area.world.diff, {});
+}
+
 [[nodiscard]] format::Group group_at(Damaged& area, std::uint32_t segment, std::uint32_t unit) {
   format::Group group;
   const std::uint64_t at = area.layout.unit_offset(segment, unit, 0);
@@ -290,6 +296,63 @@ TEST_CASE("what says that a use is over costs nothing when it is damaged in both
   flip_both(area, 0, kUnitsUsed);
   CHECK(area.lost_of_all() == 0);
   CHECK(group_at(area, 0, kUnitsUsed).header.kind == format::GroupKind::end);
+}
+
+TEST_CASE("two bad places that take a whole group are told, whichever group it is", "[cow]") {
+  // Uses of many groups and of one, ended and not, one of them over what an earlier one has left.
+  Damaged area(true, 4);
+  for (int run = 0; run < 3; ++run) {
+    area.world.open();
+    const SnapshotId kept = area.world.take(true);
+    const SnapshotId gone = area.world.take(true);
+    REQUIRE(area.world.write(0, kSector) == 0);
+    if (run == 1) REQUIRE(area.world.write(3 * kChunk, kSector) == 0);
+    area.world.remove(gone);
+    area.world.check_snapshot(kept);
+    area.world.machine.run_until_idle();
+    REQUIRE(area.world.volume->close());
+    area.world.volume.reset();
+  }
+  area.pristine = area.world.diff.bytes();
+  int tried = 0;
+  int cost = 0;
+  for (std::uint32_t segment = 0; segment < 4; ++segment) {
+    for (std::uint32_t unit = 0; unit < kUnitsUsed + 2; ++unit) {
+      INFO("segment " << segment << ", unit " << unit);
+      area.restore();
+      flip_both(area, segment, unit);
+      const auto checked = check(area);
+      REQUIRE(checked);
+      area.world.open();
+      const std::size_t told = area.world.volume->statistics().snapshots_lost;
+      CHECK(checked->snapshots_damaged.size() == told);
+      CHECK((area.world.volume->statistics().state == "ok") == (told == 0));
+      Image seen;
+      for (const auto& record : area.world.volume->list()) {
+        const int error = area.world.read_snapshot(record.id, seen);
+        CHECK(error == (record.lost ? EIO : 0));
+        if (error == 0) CHECK(seen == area.world.images.at(record.id));
+      }
+      area.world.volume.reset();
+      ++tried;
+      cost += told > 0 ? 1 : 0;
+    }
+  }
+  CHECK(cost > static_cast<int>(kUnitsUsed));
+  CHECK(tried > cost);
+}
+
+TEST_CASE("a segment whose whole index is damaged in both places is told after an orderly close",
+          "[cow]") {
+  for (const std::uint32_t segment : {0U, 1U}) {
+    TwoUses area;
+    for (std::uint32_t unit = 0; unit < kUnitsUsed + 1; ++unit) flip_both(area, segment, unit);
+    const auto checked = check(area);
+    REQUIRE(checked);
+    CHECK(checked->snapshots_damaged.size() == area.world.images.size());
+    CHECK(area.lost_of_all() == area.world.images.size());
+    CHECK(area.lost_of_all() == area.world.images.size());
+  }
 }
 
 TEST_CASE("what was in flight over a free segment's first groups is not taken for damage",
