@@ -420,6 +420,8 @@ void snapshots_are_deleted(ProviderWorld& world) {
   CHECK(again.status.error().code == Errc::object_not_found);
 }
 
+// vss: IVssSoftwareSnapshotProvider.IsVolumeSnapshotted
+// vss: IVssSoftwareSnapshotProvider.DeleteSnapshots
 void deletion_in_any_order(ProviderWorld& world) {
   const auto a = world.add_volume("a");
   std::vector<SnapshotId> made;

@@ -404,4 +404,14 @@ TEST_CASE("codes that the contract does not allow are unexpected provider errors
   CHECK(strange.context.find("VSS_S_ASYNC_FINISHED") != std::string::npos);
 }
 
+TEST_CASE("codes that the contract allows arrive as they are", "[coordinator][vss:E_OUTOFMEMORY]") {
+  for (const Errc code :
+       {Errc::out_of_memory, Errc::invalid_argument, Errc::access_denied, Errc::object_not_found,
+        Errc::insufficient_storage, Errc::volume_not_supported, Errc::flush_writes_timeout,
+        Errc::maximum_number_of_snapshots_reached, Errc::nested_volume_limit}) {
+    CAPTURE(code_name(code));
+    CHECK(map_provider_error("cow", "end_prepare_snapshots", {code, "why"}).code == code);
+  }
+}
+
 }  // namespace

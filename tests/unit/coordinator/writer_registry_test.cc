@@ -128,6 +128,25 @@ TEST_CASE("a failure that vetoes nothing is kept beside a good state",
   CHECK(w.application_code == 3);
 }
 
+TEST_CASE("a code that writers may set is kept as it is",
+          "[coordinator]"
+          "[vss:VSS_E_WRITERERROR_INCONSISTENTSNAPSHOT][vss:VSS_E_WRITERERROR_OUTOFRESOURCES]"
+          "[vss:VSS_E_WRITERERROR_TIMEOUT][vss:VSS_E_WRITERERROR_RETRYABLE]"
+          "[vss:VSS_E_WRITERERROR_NONRETRYABLE][vss:VSS_E_WRITERERROR_PARTIAL_FAILURE]"
+          "[vss:VSS_E_WRITERERROR_RECOVERY_FAILED]") {
+  for (const Errc code :
+       {Errc::writererror_inconsistentsnapshot, Errc::writererror_outofresources,
+        Errc::writererror_timeout, Errc::writererror_retryable, Errc::writererror_nonretryable,
+        Errc::writererror_partial_failure, Errc::writererror_recovery_failed}) {
+    CAPTURE(code_name(code));
+    SessionWriter w;
+    apply_answer(w, WriterEvent::post_snapshot, {false, code, 3, "why"});
+    CHECK(w.failure == code);
+    CHECK(w.application_code == 3);
+    CHECK(w.message == "why");
+  }
+}
+
 TEST_CASE("a code that writers may not set becomes nonretryable",
           "[coordinator]"
           "[vss:VSS_E_WRITERERROR_NONRETRYABLE]") {

@@ -393,7 +393,10 @@ TEST_CASE("a restart attaches what is recorded, in the order it was attached", "
   CHECK(std::count(bench.world.steps.begin(), bench.world.steps.end(), "save") == 0);
 }
 
-TEST_CASE("a recorded volume that cannot be attached is listed with the reason", "[cowd]") {
+TEST_CASE("a recorded volume that cannot be attached is listed with the reason",
+          "[cowd]"
+          "[vss:VSS_PROTECTION_FAULT.DIFF_AREA_MISSING]"
+          "[vss:VSS_PROTECTION_FAULT.IO_FAILURE_DURING_ONLINE]") {
   for (const char* step : {"look", "open", "expose", "register"}) {
     CAPTURE(step);
     Bench bench;

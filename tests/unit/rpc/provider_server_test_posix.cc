@@ -159,7 +159,8 @@ TEST_CASE("abort passes a call that blocks", "[vss:rule.abort-passes-end-prepare
   CHECK(world.provider.unfinished_sets() == 0);
 }
 
-TEST_CASE("sessions that ended meanwhile are told before any call") {
+TEST_CASE("sessions that ended meanwhile are told before any call",
+          "[vss:IVssProviderNotifications.OnLoad]") {
   World world;
   world.coordinator.alive = {SessionId::random()};
   world.start();
@@ -483,7 +484,7 @@ TEST_CASE("a call is served for the caller that umbrad names, and so is its oper
   CHECK(management.caller.empty());
 }
 
-TEST_CASE("a provider that stops ends its operations") {
+TEST_CASE("a provider that stops ends its operations", "[vss:IVssProviderNotifications.OnUnload]") {
   World world;
   NotingManagement management;
   world.provider.set_management(&management);
