@@ -73,8 +73,9 @@ enum class MoveSide : std::uint8_t {
 
 /// After a restart, before either is opened: which area is in force, of a move from `source` to
 /// `target` that may have been under way. Finishes the move if only that is left to do. Blocks.
-/// A target that is worth nothing is made to be no diff area any more. Errors: those of
-/// inspect_diff_area(), of the source; io_error (nothing changed that matters; ask again).
+/// A target that is worth nothing is made to be no diff area any more, unless a cut has torn its
+/// very first mark: whose that was nothing tells, and the next move to it needs `force`. Errors:
+/// those of inspect_diff_area(), of the source; io_error (nothing changed that matters; ask again).
 [[nodiscard]] Result<MoveSide> settle_move(block::ResizableDevice& source,
                                            block::ResizableDevice& target);
 

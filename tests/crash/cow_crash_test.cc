@@ -7,11 +7,12 @@
 // that was confirmed; then the load goes on, is cut a second time, and all of it must hold again:
 // nothing that the first recovery left behind may come back.
 // Random loads differ in what they are made of: recovery windows and reverts, a maximum of the diff
-// area that changes, syncs of the origin or of the diff area that fail once or from then on, and
-// then lose what they should have made durable.
-// Normal runs take a sample of the cuts, UMBRA_LONG=1 takes every one, and 100,000 of random loads
-// (UMBRA_CUTS=N: another number). The growth of the snapshot
-// table, which takes 512 snapshots to get to, is cut at every operation in any case.
+// area that changes, moves of the diff area, syncs of the origin or of the diff area that fail once
+// or from then on, and then lose what they should have made durable. A cut in a move is followed by
+// one in its settling, or in the recovery after that. Normal runs take a sample of the cuts,
+// UMBRA_LONG=1 takes every one, and 100,000 of random loads (UMBRA_CUTS=N: another number). The
+// growth of the snapshot table, which takes 512 snapshots to get to, is cut at every operation in
+// any case.
 #include <algorithm>
 #include <cstdlib>
 
@@ -51,10 +52,11 @@ struct Recipe {
   bool resizes = false;
   bool syncs_fail = false;
   bool shares = false;  // Old content is shared, not copied.
+  bool moves = false;   // Of the diff area.
 };
 constexpr Recipe kReverts;
-constexpr Recipe kFreeBlocks{true, true, false, false, false};
-constexpr Recipe kShares{true, false, false, false, true};
+constexpr Recipe kFreeBlocks{true, true, false, false, false, false};
+constexpr Recipe kShares{true, false, false, false, true, false};
 
 CowLoadOptions stamped_load(const Recipe& recipe = {}) {
   CowLoadOptions options;
@@ -64,6 +66,7 @@ CowLoadOptions stamped_load(const Recipe& recipe = {}) {
   options.windows = options.live_reads = recipe.history;
   options.reverts = recipe.history;
   options.free_blocks = recipe.free_blocks;
+  options.moves = recipe.moves;
   if (recipe.resizes) {
     options.segments_least = 2;
     options.segments_most = 10;
@@ -79,6 +82,8 @@ struct Run {
         recipe(recipe_) {
     lost_store.machine = &world.machine;
     world.lost_store = &lost_store;
+    // Where the area is moved to, sharing may be possible or not.
+    world.spare.can_share = recipe.shares && world.machine.prng().chance(1, 2);
   }
 
   void die() {
@@ -90,7 +95,7 @@ struct Run {
     world.volume.reset();
     load.crashed();
     world.machine.power_on();
-    for (SimDisk* disk : {&world.origin, &world.diff}) {
+    for (SimDisk* disk : {&world.origin, &world.diff, &world.spare}) {
       disk->fault = nullptr;
       disk->failed_flush_drops = false;
     }
@@ -111,7 +116,7 @@ struct Run {
     if (world.volume->revert_status().under_way) return;
     load.syncs_fail();
     Prng& prng = world.machine.prng();
-    SimDisk& disk = prng.chance(1, 2) ? world.origin : world.diff;
+    SimDisk& disk = prng.chance(1, 2) ? world.origin : *world.area;
     // What is in the page cache outlives a killed process, durable or not.
     disk.failed_flush_drops = death == Death::power_cut;
     std::uint64_t times = prng.chance(1, 2) ? 1 : ~std::uint64_t{0};
@@ -125,15 +130,21 @@ struct Run {
   /// Opens again, dying once more at a random operation of the recovery first. True: within it.
   bool recover() {
     world.machine.cut_at(world.machine.prng().below(kRecoveryCutMax));
-    const Status opened = world.try_open();
+    Status opened = load.settle_move();
+    if (opened) opened = world.try_open();
     if (opened) {
       REQUIRE(world.machine.powered());
     } else {
       REQUIRE(opened.error().code == Errc::io_error);
     }
     die();
-    world.open();
+    open();
     return !opened;
+  }
+  void open() {
+    REQUIRE(load.settle_move());
+    load.check_one_in_force();
+    world.open();
   }
 
   void check() {
@@ -153,37 +164,40 @@ std::uint64_t count_operations(std::uint64_t seed_value, Death death, const Reci
   run.world.open();
   run.act_until_dead(kActions);
   const std::uint64_t operations = run.world.machine.operations();
-  CHECK((run.world.diff.times_shared > 0) == recipe.shares);
+  CHECK((run.world.diff.times_shared + run.world.spare.times_shared > 0) == recipe.shares);
   run.die();
   return operations;
 }
 
-// Returns how often it died in the middle of something.
-std::uint64_t cut_and_check(std::uint64_t seed_value, Death death, std::uint64_t cut,
-                            const Recipe& recipe = {}, bool surely = true) {
-  INFO("cut at operation " << cut << ", seed " << seed_value
-                           << (death == Death::kill ? ", kill" : ", power")
-                           << (recipe.history ? ", history" : "")
-                           << (recipe.free_blocks ? ", free blocks" : "")
-                           << (recipe.resizes ? ", resizes" : "")
-                           << (recipe.syncs_fail ? ", syncs fail" : "")
-                           << (recipe.shares ? ", sharing" : ""));
+struct Cuts {
+  std::uint64_t all = 0;  // How often it died in the middle of something.
+  std::uint64_t in_moves = 0;
+};
+
+Cuts cut_and_check(std::uint64_t seed_value, Death death, std::uint64_t cut,
+                   const Recipe& recipe = {}, bool surely = true) {
+  INFO("cut at operation "
+       << cut << ", seed " << seed_value << (death == Death::kill ? ", kill" : ", power")
+       << (recipe.history ? ", history" : "") << (recipe.free_blocks ? ", free blocks" : "")
+       << (recipe.resizes ? ", resizes" : "") << (recipe.syncs_fail ? ", syncs fail" : "")
+       << (recipe.shares ? ", sharing" : "") << (recipe.moves ? ", moves" : ""));
   Run run(seed_value, death, recipe);
   run.world.machine.cut_at(cut);
   if (run.world.try_open()) run.act_until_dead(kActions);
   if (surely) REQUIRE_FALSE(run.world.machine.powered());
   run.die();
+  const std::uint64_t in_moves = run.load.moves_cut;
   const bool in_recovery = run.recover();
   run.check();
   run.act_until_dead(kActions / 4);
   run.die();  // Between two operations, with requests in flight.
-  run.world.open();
+  run.open();
   run.check();
   run.load.settle();
   run.load.check_all();
   const SimMachine::Inline waits(run.world.machine);
   REQUIRE(run.world.volume->close());
-  return in_recovery ? 3 : 2;
+  return {in_recovery ? 3U : 2U, in_moves};
 }
 
 void every_cut(Death death, const Recipe& recipe) {
@@ -201,17 +215,21 @@ void every_cut(Death death, const Recipe& recipe) {
 // Every run another load, cut somewhere.
 void random_cuts(std::uint64_t wanted) {
   const std::uint64_t formatted = Run(seed(), Death::kill).world.machine.operations();
-  std::uint64_t cuts = 0;
+  Cuts cuts;
   std::uint64_t runs = 0;
-  for (; cuts < wanted; ++runs) {
+  for (; cuts.all < wanted; ++runs) {
     Prng prng(seed() + runs);
     const Death death = prng.chance(3, 4) ? Death::power_cut : Death::kill;
-    const Recipe recipe{prng.chance(2, 3), prng.chance(1, 3), prng.chance(1, 3), prng.chance(1, 3),
-                        prng.chance(1, 3)};
-    cuts += cut_and_check(prng.next(), death, formatted + prng.below(kRandomCutMax), recipe, false);
+    const Recipe recipe{prng.chance(2, 3), prng.chance(1, 3), prng.chance(1, 3),
+                        prng.chance(1, 3), prng.chance(1, 3), prng.chance(1, 3)};
+    const Cuts more =
+        cut_and_check(prng.next(), death, formatted + prng.below(kRandomCutMax), recipe, false);
+    cuts.all += more.all;
+    cuts.in_moves += more.in_moves;
   }
   if (wanted > kRandomCutsShort)
-    WARN(cuts << " cuts in " << runs << " runs, each of a load of its own, seed " << seed());
+    WARN(cuts.all << " cuts in " << runs << " runs, each of a load of its own, " << cuts.in_moves
+                  << " of them in moves, seed " << seed());
 }
 
 // --- the snapshot table grows ---
@@ -270,16 +288,18 @@ struct TableRun {
   }
 
   /// False: it was cut before it was confirmed.
-  bool try_to_take() {
+  bool try_to_take(bool persistent = true) {
     cow::PrepareRequest request;
     request.id = made = world.next_id();
-    request.persistent = true;
+    request.persistent = persistent;
     if (!world.volume->prepare(request)) return false;
     world.volume->hold();
     REQUIRE(world.volume->drain(Duration::zero()));
     world.volume->commit(made, 1);
     world.volume->release();
-    return world.volume->post_commit(made, {made}) && world.volume->confirm(made);
+    // Of a set so large that its slot is more than one sector, and can be torn.
+    std::vector<SnapshotId> members(60, made);
+    return world.volume->post_commit(made, members) && world.volume->confirm(made);
   }
 
   void die_and_open() {
@@ -305,22 +325,23 @@ struct TableRun {
   SnapshotId made;
 };
 
-void cut_growth(Death death) {
+// An auto-release snapshot outlives a kill. Nothing but its own growth writes the superblock.
+void cut_growth(Death death, bool persistent = true) {
   const FullTable full;
   std::uint64_t begin = 0;
   std::uint64_t end = 0;
   {
     TableRun run(full, death);
     begin = run.world.machine.operations();
-    REQUIRE(run.try_to_take());
+    REQUIRE(run.try_to_take(persistent));
     end = run.world.machine.operations();
   }
-  REQUIRE(end - begin > 20);  // Clearing, naming, and the slot itself.
-  for (std::uint64_t cut = begin; cut < end; ++cut) {
+  REQUIRE(end - begin > 16);                            // Clearing, naming, and the slot itself.
+  for (std::uint64_t cut = begin; cut <= end; ++cut) {  // The last one: when all is done.
     INFO("cut at operation " << cut << " of " << begin << " to " << end);
     TableRun run(full, death);
     run.world.machine.cut_at(cut);
-    const bool confirmed = run.try_to_take();
+    const bool confirmed = run.try_to_take(persistent);
     const SnapshotId first = run.made;
     run.die_and_open();
     const auto records = run.world.volume->list();
@@ -351,6 +372,7 @@ TEST_CASE("a power cut at any operation of a growing snapshot table loses no sna
 TEST_CASE("kill -9 at any operation of a growing snapshot table loses no snapshot",
           "[cow][crash]") {
   cut_growth(Death::kill);
+  cut_growth(Death::kill, false);
 }
 
 TEST_CASE("a power cut at any disk operation costs no flushed write and no persistent snapshot",

@@ -5,10 +5,12 @@
 // Method: as cow_crash_test.cc. After the cut settle_move() is asked which area counts; it is cut
 // itself, and so is the open that follows. The other area must refuse to be opened, before and
 // after. Normal runs take a sample of the cuts in the copying and every one in the switch,
-// UMBRA_LONG=1 takes every one.
+// UMBRA_LONG=1 takes every one. For cuts in the switch, the settling too is cut at each of its
+// operations.
 #include "provider/cow/migrate.h"
 
 #include <algorithm>
+#include <optional>
 
 #include "tests/support/cow_load.h"
 #include "tests/support/seed.h"
@@ -23,6 +25,7 @@ constexpr std::uint64_t kActionsAfter = 60;
 constexpr std::uint64_t kSampleShort = 40;
 constexpr std::uint64_t kSettleCutMax = 4;
 constexpr std::uint64_t kRecoveryCutMax = 12;
+constexpr std::uint64_t kMarksOperations = 12;  // Three marks, in two places each, with a flush.
 
 enum class Death { power_cut, kill };
 
@@ -97,19 +100,21 @@ struct Run {
     return {};
   }
 
-  SimDisk& settle() {
+  /// Cut at operation `cut` of it, then again without a cut.
+  SimDisk& settle(std::uint64_t cut) {
     const SimMachine::Inline waits(world.machine);
-    world.machine.cut_at(world.machine.prng().below(kSettleCutMax));
-    if (const auto side = cow::settle_move(world.diff, target); !side) {
-      REQUIRE(side.error().code == Errc::io_error);
-    }
+    world.machine.cut_at(world.machine.operations() + cut);
+    const auto said = cow::settle_move(world.diff, target);
+    if (!said) REQUIRE(said.error().code == Errc::io_error);
+    settled_uncut = world.machine.powered();
     die();
     const auto side = cow::settle_move(world.diff, target);
     REQUIRE(side);
+    if (said) REQUIRE(*said == *side);
     return *side == cow::MoveSide::target ? target : world.diff;
   }
 
-  void recover() {
+  void recover(std::optional<std::uint64_t> settle_cut = std::nullopt) {
     {
       const Status from = try_open(world.diff);
       world.volume.reset();
@@ -117,10 +122,11 @@ struct Run {
       world.volume.reset();
       REQUIRE((!from || !to));
     }
-    SimDisk& in_force = settle();
+    SimDisk& in_force =
+        settle(settle_cut ? *settle_cut : world.machine.prng().below(kSettleCutMax));
     SimDisk& other = &in_force == &target ? world.diff : target;
     REQUIRE_FALSE(try_open(other));
-    world.machine.cut_at(world.machine.prng().below(kRecoveryCutMax));
+    world.machine.cut_at(world.machine.operations() + world.machine.prng().below(kRecoveryCutMax));
     if (const Status opened = try_open(in_force); !opened) {
       REQUIRE(opened.error().code == Errc::io_error);
     }
@@ -141,6 +147,7 @@ struct Run {
   CowLoad load;
   Death death;
   bool moved = false;
+  bool settled_uncut = false;
 };
 
 struct Operations {
@@ -193,6 +200,48 @@ bool cut_and_check(Death death, bool sharing, std::uint64_t cut) {
   return run.moved;
 }
 
+struct Settled {
+  std::uint64_t to_source = 0;
+  std::uint64_t to_target = 0;
+};
+
+// Cut in the switch, and in the settling at each of its operations.
+Settled cut_settling(Death death, std::uint64_t cut) {
+  Settled settled;
+  for (std::uint64_t settle_cut = 0;; ++settle_cut) {
+    INFO("cut at operation " << cut << ", then at " << settle_cut << " of the settling");
+    Run run(seed(), death, false);
+    run.world.machine.cut_at(cut);
+    (void)run.migrate();
+    run.die();
+    run.recover(settle_cut);
+    run.check();
+    ++(run.moved ? settled.to_target : settled.to_source);
+    run.load.settle();
+    run.load.check_all();
+    if (run.settled_uncut) return settled;
+  }
+}
+
+void every_settling(Death death) {
+  const Operations operations = count_operations(death, false);
+  Settled all;
+  bool cut_both = false;
+  // Short: the marks, whose writes and flushes are the last of the move.
+  const std::uint64_t first = long_run() ? operations.copied : operations.end - kMarksOperations;
+  for (std::uint64_t cut = first; cut < operations.end; ++cut) {
+    const Settled more = cut_settling(death, cut);
+    // What the cut has left is settled one way, however often that is cut.
+    CHECK((more.to_source == 0 || more.to_target == 0));
+    cut_both = cut_both || more.to_source > 1;
+    all.to_source += more.to_source;
+    all.to_target += more.to_target;
+  }
+  CHECK(cut_both);
+  CHECK(all.to_source > 0);
+  CHECK(all.to_target > 1);
+}
+
 // With `sharing` the area that is left shares its old content with the origin; the new one cannot.
 void every_cut(Death death, bool sharing) {
   const Operations operations = count_operations(death, sharing);
@@ -228,4 +277,10 @@ TEST_CASE("a move cut by a kill leaves one area in force, with everything", "[cr
 
 TEST_CASE("a move away from an area that shares is cut as well", "[crash]") {
   every_cut(Death::power_cut, true);
+}
+
+TEST_CASE("what a cut move has left is settled the same way, however often that is cut",
+          "[crash]") {
+  every_settling(Death::power_cut);
+  every_settling(Death::kill);
 }

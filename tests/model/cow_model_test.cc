@@ -180,11 +180,10 @@ TEST_CASE("the store agrees with its twin while its diff area moves to and fro",
   options.chunk_bytes = 4U << 10U;
   options.segments = options.segments_max = 12;
   CowWorld world(seed() + 7, options);
-  SimDisk spare(world.machine, 0);
   CowLoadOptions load = everything();
   load.write_bytes_max = 24U << 10U;
   load.segments_least = 0;  // While it moves, it does not grow.
-  load.spare = &spare;
+  load.moves = true;
   run_model(world, load, 7, operations, Losses::none);
 }
 

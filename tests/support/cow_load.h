@@ -3,9 +3,13 @@
 // A random load on a CowWorld in scheduled mode: writes, zeroes, discards, flushes and snapshot
 // reads in flight at the same time, snapshots made and removed in between, every completion in a
 // random order. It keeps a twin that is short enough to be obviously right: one full copy per
-// snapshot, and for every sector which writes it may show after a crash. What is done to snapshots
-// and to the diff area as a whole (recovery windows, reverts, resizing, moving, retention) is in
-// cow_load_history.h.
+// snapshot, and for every sector which writes it may show after a crash.
+//
+// The rest of it: cow_load_requests.h, _snapshots.h, _history.h (recovery windows, reverts),
+// _area.h (resizing, moving, retention), _crash.h (what has to be there afterwards).
+//
+// A test that fails leaves requests in flight: they end, with the volume, before the load does.
+// What a completion finds wrong is told by the next call of the load (verdict.h).
 #pragma once
 
 #include <algorithm>
@@ -14,7 +18,9 @@
 #include <optional>
 #include <set>
 
+#include "provider/cow/migrate.h"
 #include "tests/support/cow_world.h"
+#include "tests/support/verdict.h"
 
 namespace umbra::test {
 
@@ -24,7 +30,7 @@ struct CowLoadOptions {
   std::size_t snapshots_max = 5;
   std::uint64_t write_bytes_max = 96U << 10U;
   bool free_blocks = false;  // Of most snapshots, some ranges are told to have been free.
-  // What is off takes no part in the draw, see cow_load_history.h.
+  // What is off takes no part in the draw.
   bool live_reads = false;
   bool windows = false;  // Of recovery, between post_commit and confirm.
   bool reverts = false;
@@ -32,7 +38,7 @@ struct CowLoadOptions {
   bool retention = false;
   std::uint64_t segments_least = 0;  // The maximum is changed between these; 0: it is not.
   std::uint64_t segments_most = 0;
-  SimDisk* spare = nullptr;  // The diff area is moved to it, and back.
+  bool moves = false;  // Of the diff area, to CowWorld::spare and back.
 };
 
 /// What a load chooses from, again and again.
@@ -72,6 +78,7 @@ class CowLoad {
     std::uint64_t order = 0;                   // Of the points in time.
     std::int64_t locked_until = 0;
     std::set<std::uint64_t> rewritten = {};  // Chunks, in its recovery window.
+    std::vector<SnapshotId> members = {};    // Of its set.
   };
 
   CowLoad(CowWorld& world, std::uint64_t seed, const CowLoadOptions& options)
@@ -83,9 +90,17 @@ class CowLoad {
     history_.resize(sectors);
     for (auto& sequences : history_) sequences.insert(0);
   }
+  ~CowLoad() {
+    if (ops_.empty()) return;
+    world_.machine.cut_power();
+    world_.volume.reset();
+  }
+  CowLoad(const CowLoad&) = delete;
+  CowLoad& operator=(const CowLoad&) = delete;
 
   /// One random action, as often as its weight says.
   void act() {
+    verdict_.check();
     // What a volume puts off: here the checksums of what it shared.
     if (world_.options.reflink && prng_.chance(1, 64)) world_.executor.elapse();
     std::uint64_t all = 0;
@@ -119,6 +134,7 @@ class CowLoad {
       world_.machine.run_until_idle();
     }
     world_.machine.run_until_idle();
+    verdict_.check();
     if (world_.machine.powered()) REQUIRE(ops_.empty());
   }
 
@@ -127,12 +143,14 @@ class CowLoad {
   void settle_disks() {
     while (world_.machine.step_one([](const auto&, const auto&) { return true; })) {
     }
+    verdict_.check();
     forget_evicted();
     closing = true;
   }
 
   /// After a crash: forgets what was in flight. The volume is gone by now.
   void crashed() {
+    verdict_.check();
     REQUIRE(ops_.empty());
     stage_ = Stage::none;
     window_.reset();
@@ -143,137 +161,33 @@ class CowLoad {
   /// A flush of the origin or of the diff area fails from now on, or seems to: some calls may.
   void syncs_fail() noexcept { syncs_fail_ = true; }
 
+  /// After a crash, before open(): which area is in force, if a move was cut; what it has said once
+  /// it says again. io_error: the power went.
+  [[nodiscard]] Status settle_move();
+  /// After settle_move(), once: the other area of a move that was cut cannot be opened.
+  void check_one_in_force();
   /// What the live volume shows after a crash: for every sector a write that was issued, not older
   /// than the last one that was flushed. The twin takes it over.
-  void check_live_after_crash(bool nothing_completed_is_lost) {
-    Image seen;
-    REQUIRE(world_.read(world_.volume->live(), seen) == 0);
-    settle_revert_in_doubt();
-    for (std::uint64_t sector = 0; sector < floor_.size(); ++sector) {
-      std::uint64_t words[2] = {};
-      std::memcpy(words, seen.data() + sector * kSector, sizeof words);
-      // A window may have written to a part of a chunk that was free; the rest of it is zeroes.
-      if (options_.free_blocks && words[0] == 0 && words[1] == 0) words[0] = sector * kSector;
-      const std::uint64_t least = nothing_completed_is_lost ? last_[sector] : floor_[sector];
-      if (words[0] != sector * kSector || words[1] < least ||
-          !history_[sector].contains(words[1])) {
-        FAIL("live sector " << sector << " shows offset " << words[0] << " sequence " << words[1]
-                            << ", at least " << least);
-      }
-      last_[sector] = floor_[sector] = words[1];
-      history_[sector] = {words[1]};  // Nothing else comes back.
-    }
-    world_.twin = seen;
-  }
-
+  void check_live_after_crash(bool nothing_completed_is_lost);
   /// Every snapshot that must be there is, and every one that is there is right.
-  void check_snapshots_after_crash(bool auto_release_too) {
-    std::set<SnapshotId> present;
-    for (const cow::SnapshotRecord& record : world_.volume->list()) {
-      REQUIRE(known.contains(record.id));
-      INFO("snapshot " << record.id.to_string() << " epoch " << record.epoch << " persistent "
-                       << record.persistent);
-      present.insert(record.id);
-      if (record.lost) {
-        REQUIRE(syncs_fail_);
-        continue;
-      }
-      Image seen;
-      REQUIRE(world_.read_snapshot(record.id, seen) == 0);
-      adopt_free(known.at(record.id), seen);
-      CowWorld::check_same(seen, *known.at(record.id).image, "snapshot");
-    }
-    // Where space is taken away, the oldest may have gone, one after the other.
-    const bool may_go = options_.segments_least != 0;
-    std::uint64_t oldest_left = ~std::uint64_t{0};
-    for (const auto& [id, snapshot] : known) {
-      if (present.contains(id) && must_be_there(id, snapshot, auto_release_too)) {
-        oldest_left = std::min(oldest_left, snapshot.order);
-      }
-    }
-    for (auto it = known.begin(); it != known.end();) {
-      INFO("snapshot " << it->first.to_string());
-      if (must_be_there(it->first, it->second, auto_release_too) && !present.contains(it->first)) {
-        REQUIRE(may_go);
-        REQUIRE(it->second.order < oldest_left);
-      }
-      it = present.contains(it->first) ? std::next(it) : known.erase(it);
-    }
-    in_doubt_.clear();
-    syncs_fail_ = false;
-    const SimMachine::Inline waits(world_.machine);
-    for (auto it = known.begin(); it != known.end();) {
-      REQUIRE(world_.volume->confirm(it->first));
-      it->second.created = true;
-      const bool lost = is_lost(it->first);
-      if (lost) REQUIRE(world_.volume->remove(it->first, true));
-      it = lost ? known.erase(it) : std::next(it);
-    }
-  }
-
+  void check_snapshots_after_crash(bool auto_release_too);
   /// Everything now, in full. Idle.
-  void check_all() {
-    Image seen;
-    REQUIRE(world_.read(world_.volume->live(), seen) == 0);
-    CowWorld::check_same(seen, world_.twin, "live");
-    forget_evicted();
-    for (const auto& [id, snapshot] : known) {
-      const int error = world_.read_snapshot(id, seen);
-      if (error != 0) {
-        REQUIRE(is_lost(id));
-      } else {
-        CowWorld::check_same(seen, *snapshot.image, "snapshot");
-      }
-    }
-  }
+  void check_all();
   /// Writes are held for a snapshot that is being made.
   [[nodiscard]] bool holding() const noexcept { return stage_ == Stage::held; }
-  [[nodiscard]] bool is_lost(const SnapshotId& id) const {
-    for (const auto& record : world_.volume->list()) {
-      if (record.id == id) return record.lost;
-    }
-    return false;
-  }
-
+  [[nodiscard]] bool is_lost(const SnapshotId& id) const;
   /// Of snapshots that were deleted to make room, the oldest first, nothing is known any more.
-  void forget_evicted() {
-    std::set<SnapshotId> present;
-    for (const auto& record : world_.volume->list()) present.insert(record.id);
-    std::uint64_t gone = 0;
-    std::erase_if(known, [&](const auto& entry) {
-      const bool being_made =
-          (stage_ == Stage::committed || stage_ == Stage::window) && entry.first == making_;
-      if (being_made || present.contains(entry.first)) return false;
-      if (!doomed_.contains(entry.first) && !in_doubt_.contains(entry.first)) ++gone;
-      return true;
-    });
-    evicted_since_open_ += gone;
-    evictions_seen += gone;
-    REQUIRE(
-        (gone_by_maximum_ || evicted_since_open_ <= world_.volume->statistics().snapshots_evicted));
-  }
+  void forget_evicted();
   /// After an open() without a crash: what was being made is created or gone, the rest is there.
-  void reopened() {
-    std::set<SnapshotId> present;
-    const SimMachine::Inline waits(world_.machine);
-    for (const auto& record : world_.volume->list()) {
-      present.insert(record.id);
-      REQUIRE(known.contains(record.id));
-      REQUIRE(record.retain_until_filetime == known.at(record.id).locked_until);
-      REQUIRE(world_.volume->confirm(record.id));
-      known.at(record.id).created = true;
-    }
-    std::erase_if(known, [&](const auto& entry) {
-      if (present.contains(entry.first)) return false;
-      INFO("snapshot " << entry.first.to_string());
-      REQUIRE((!entry.second.created || doomed_.contains(entry.first)));
-      return true;
-    });
-  }
+  void reopened();
+
+  /// What completions found wrong so far; the next call fails the test with it.
+  [[nodiscard]] const std::string& wrong() const noexcept { return verdict_.text(); }
 
   std::map<SnapshotId, Known> known;  // Committed ones.
   std::uint64_t evictions_seen = 0;
   std::uint64_t losses_seen = 0;
+  std::uint64_t moves_cut = 0;  // Or failed.
 
  private:
   enum class Stage { none, prepared, held, committed, window };
@@ -301,7 +215,7 @@ class CowLoad {
       case CowAction::window: return options_.windows;
       case CowAction::revert: return options_.reverts && !moving_;
       case CowAction::resize: return options_.segments_least != 0 && !moving_;
-      case CowAction::move: return options_.spare != nullptr && !moving_;
+      case CowAction::move: return options_.moves && !moving_ && !move_in_doubt_;
       case CowAction::retain: return options_.retention;
       default: return true;
     }
@@ -334,299 +248,29 @@ class CowLoad {
     }
   }
 
-  void submit_change(block::Op kind, CowAction action) {
-    if (ops_.size() >= options_.in_flight_max) return;
-    std::uint64_t size = kSector * (1 + prng_.below(options_.write_bytes_max / kSector));
-    if (prng_.chance(1, 2)) size = kSector * (1 + prng_.below(8));
-    const std::uint64_t sectors = world_.options.origin_bytes / kSector;
-    const std::uint64_t offset = kSector * prng_.below(sectors);
-    size = std::min(size, world_.options.origin_bytes - offset);
-    if (is_in_flight(offset, size, true)) return;  // That would be our own mistake.
-    count(action);
-    submit(kind, offset, size);
-  }
-  // Of the live volume.
-  [[nodiscard]] bool is_in_flight(std::uint64_t offset, std::uint64_t size, bool reads_too) const {
-    return std::any_of(ops_.begin(), ops_.end(), [&](const Op& op) {
-      return op.device == nullptr && (reads_too || op.request.op != block::Op::read) &&
-             op.request.offset_bytes < offset + size &&
-             offset < op.request.offset_bytes + op.request.size_bytes;
-    });
-  }
-
-  void submit(block::Op kind, std::uint64_t offset, std::uint64_t size) {
-    Op& op = ops_.emplace_back();
-    op.load = this;
-    op.request.op = kind;
-    op.request.offset_bytes = offset;
-    op.request.size_bytes = size;
-    op.request.owner = &op;
-    op.request.complete = [](block::Request& request) noexcept {
-      auto& done = *static_cast<Op*>(request.owner);
-      done.load->completed(done);
-    };
-    if (kind == block::Op::write) {
-      op.sequence = ++world_.sequence;
-      op.buffer.resize(size);
-      stamp(op.buffer, offset, op.sequence);
-      op.request.buffer = op.buffer.data();
-      op.request.fua = prng_.chance(1, 16);
-      for (std::uint64_t at = offset; at < offset + size; at += kSector) {
-        history_[at / kSector].insert(op.sequence);
-      }
-    } else if (kind == block::Op::flush) {
-      op.floor = last_;
-    }
-    world_.volume->live().submit(op.request);
-  }
-
-  void submit_read() {
-    if (known.empty()) return;
-    auto it = known.begin();
-    std::advance(it, static_cast<std::ptrdiff_t>(prng_.below(known.size())));
-    // One that takes writes, or may become exempt, is looked at when that has ended.
-    if ((options_.windows || options_.free_blocks) && !it->second.created) return;
-    auto device = world_.volume->open_snapshot(it->first);
-    if (!device) {
-      REQUIRE(device.error().code == Errc::object_not_found);
-      forget_evicted();
-      return;
-    }
-    count(CowAction::read);
-    Op& op = ops_.emplace_back();
-    op.load = this;
-    op.device = *device;
-    op.snapshot = it->first;
-    op.image = it->second.image;
-    const std::uint64_t sectors = world_.options.origin_bytes / kSector;
-    op.request.offset_bytes = kSector * prng_.below(sectors);
-    op.request.size_bytes = std::min(kSector * (1 + prng_.below(256)),
-                                     world_.options.origin_bytes - op.request.offset_bytes);
-    op.buffer.resize(op.request.size_bytes);
-    issue(op, *op.device);
-  }
-  void issue(Op& op, block::Device& target) {
-    op.request.buffer = op.buffer.data();
-    op.request.owner = &op;
-    op.request.complete = [](block::Request& request) noexcept {
-      auto& done = *static_cast<Op*>(request.owner);
-      done.load->completed(done);
-    };
-    target.submit(op.request);
-  }
-
-  void completed(Op& op) {
-    const block::Request& request = op.request;
-    if (request.op == block::Op::read && op.device == nullptr) {
-      completed_live_read(op);
-    } else if (op.device != nullptr && request.op != block::Op::read) {
-      completed_in_window(op);
-    } else if (request.op == block::Op::read) {
-      if (request.error == 0) {
-        const auto first = op.image->begin() + static_cast<std::ptrdiff_t>(request.offset_bytes);
-        if (!std::equal(op.buffer.begin(), op.buffer.end(), first)) {
-          FAIL("a read of snapshot " << op.snapshot.to_string() << " at " << request.offset_bytes
-                                     << " is wrong");
-        }
-      } else if (world_.machine.powered() && known.contains(op.snapshot) &&
-                 !in_doubt_.contains(op.snapshot) && !closing) {
-        ++losses_seen;  // check_all() wants it to be marked lost.
-      }
-    } else if (request.error == 0) {
-      changed(op);
-    } else {
-      const bool flush_fails = syncs_fail_ && request.op == block::Op::flush;
-      REQUIRE((!world_.machine.powered() || closing || flush_fails));
-    }
-    ops_.remove_if([&](const Op& other) { return &other == &op; });
-  }
-
-  void changed(const Op& op) {
-    const block::Request& request = op.request;
-    const auto offset = static_cast<std::ptrdiff_t>(request.offset_bytes);
-    const auto end = offset + static_cast<std::ptrdiff_t>(request.size_bytes);
-    if (request.op == block::Op::flush) {
-      for (std::size_t i = 0; i < floor_.size(); ++i) floor_[i] = std::max(floor_[i], op.floor[i]);
-    } else if (request.op == block::Op::write) {
-      std::copy(op.buffer.begin(), op.buffer.end(), world_.twin.begin() + offset);
-      for (std::uint64_t at = request.offset_bytes / kSector;
-           at < (request.offset_bytes + request.size_bytes) / kSector; ++at) {
-        last_[at] = op.sequence;
-        if (request.fua) floor_[at] = op.sequence;
-      }
-    } else if (request.op == block::Op::write_zeroes) {
-      std::fill(world_.twin.begin() + offset, world_.twin.begin() + end, std::byte{0});
-    } else {
-      // A discard may have done something or nothing: old or zero, sector by sector.
-      Image now;
-      const int error =
-          world_.read(world_.volume->live(), now, request.offset_bytes, request.size_bytes);
-      REQUIRE((error == 0 || !world_.machine.powered() || closing));
-      if (error != 0) return;
-      for (std::uint64_t at = 0; at < now.size(); at += kSector) {
-        const std::span<const std::byte> sector(now.data() + at, kSector);
-        std::byte* const twin = world_.twin.data() + request.offset_bytes + at;
-        const bool zero = std::all_of(sector.begin(), sector.end(),
-                                      [](std::byte b) { return b == std::byte{0}; });
-        REQUIRE((zero || std::equal(sector.begin(), sector.end(), twin)));
-        std::copy(sector.begin(), sector.end(), twin);
-      }
-    }
-  }
-
-  void advance_snapshot() {
-    const SimMachine::Inline waits(world_.machine);
-    cow::Volume& volume = *world_.volume;
-    switch (stage_) {
-      case Stage::none: {
-        if (known.size() >= options_.snapshots_max) return;
-        cow::PrepareRequest request;
-        request.id = making_ = world_.next_id();
-        making_persistent_ = request.persistent = prng_.chance(1, 2);
-        if (volume.prepare(request)) stage_ = Stage::prepared;
-        count(CowAction::snapshot);
-        break;
-      }
-      case Stage::prepared:
-        volume.hold();
-        stage_ = Stage::held;
-        break;
-      case Stage::held:
-        if (!volume.drain(Duration::zero())) return;
-        volume.commit(making_, 1);
-        known[making_] = {std::make_shared<const Image>(world_.twin),
-                          making_persistent_,
-                          false,
-                          {},
-                          ++orders_,
-                          0};
-        volume.release();
-        stage_ = Stage::committed;
-        break;
-      case Stage::committed:
-        if (!volume.post_commit(making_, {making_}) || !exempt_some()) {
-          abort_snapshot();
-        } else if (weight(static_cast<std::size_t>(CowAction::window)) == 0 || !open_window()) {
-          confirm_snapshot();
-        }
-        break;
-      case Stage::window:
-        if (close_window()) confirm_snapshot();
-        break;
-    }
-  }
-  void confirm_snapshot() {
-    stage_ = Stage::none;
-    if (world_.volume->confirm(making_)) {
-      known.at(making_).created = true;
-    } else {
-      abort_snapshot();
-    }
-  }
-  // As a provider would abort the set.
-  void abort_snapshot() {
-    stage_ = Stage::none;
-    if (!world_.machine.powered()) return;
-    const bool is_there = world_.volume->find(making_).has_value();
-    if (!is_there) {
-      REQUIRE((world_.volume->statistics().snapshots_evicted > 0 || options_.segments_least != 0));
-    } else {
-      REQUIRE((is_lost(making_) || window_spoiled_ || syncs_fail_));
-      const Status removed = world_.volume->remove(making_, true);
-      REQUIRE((removed || syncs_fail_));
-      if (!removed) {
-        in_doubt_.insert(making_);
-        return;
-      }
-    }
-    known.erase(making_);
-  }
-
-  // False: the power went.
-  bool exempt_some() {
-    if (!options_.free_blocks || !prng_.chance(3, 4)) return true;
-    Known& snapshot = known.at(making_);
-    for (auto ranges = 1 + prng_.below(4); ranges > 0; --ranges) {
-      const std::uint64_t first = prng_.below(last_.size());
-      const std::uint64_t count = 1 + prng_.below(last_.size() / 3);
-      snapshot.free.push_back(
-          {kSector * first, kSector * std::min<std::uint64_t>(count, last_.size() - first)});
-    }
-    const Status exempted = world_.volume->exempt_free(making_, snapshot.free);
-    if (!world_.machine.powered()) return false;
-    if (!exempted) {
-      REQUIRE((exempted.error().code == Errc::insufficient_storage || is_lost(making_) ||
-               world_.volume->statistics().snapshots_evicted > 0 || syncs_fail_));
-      if (!syncs_fail_) snapshot.free.clear();  // Else it is in doubt.
-      return true;
-    }
-    Image seen;
-    if (world_.read_snapshot(making_, seen) == 0) {
-      free_bytes += world_.volume->find(making_)->exempt_bytes;
-      adopt_free(snapshot, seen);
-    }
-    return true;
-  }
-
-  // Each chunk that was told to be free shows zeroes from now on, or what it showed before.
-  void adopt_free(Known& snapshot, const Image& seen) {
-    if (snapshot.free.empty()) return;
-    std::vector<bool> free(last_.size());
-    for (const cow::ChangedRange& range : std::exchange(snapshot.free, {})) {
-      std::fill_n(free.begin() + static_cast<std::ptrdiff_t>(range.offset_bytes / kSector),
-                  range.size_bytes / kSector, true);
-    }
-    const std::uint64_t chunk_bytes = world_.options.chunk_bytes;
-    auto image = std::make_shared<Image>(*snapshot.image);
-    for (std::uint64_t at = 0; at < seen.size(); at += chunk_bytes) {
-      const std::uint64_t end = std::min<std::uint64_t>(at + chunk_bytes, seen.size());
-      const auto sectors = free.begin() + static_cast<std::ptrdiff_t>(at / kSector);
-      const auto bytes = seen.begin() + static_cast<std::ptrdiff_t>(at);
-      const auto stop = seen.begin() + static_cast<std::ptrdiff_t>(end);
-      const auto is_free = [](bool is) { return is; };
-      const auto is_zero = [](std::byte b) { return b == std::byte{0}; };
-      if (std::all_of(sectors, free.begin() + static_cast<std::ptrdiff_t>(end / kSector),
-                      is_free) &&
-          std::all_of(bytes, stop, is_zero)) {
-        std::copy(bytes, stop, image->begin() + static_cast<std::ptrdiff_t>(at));
-      }
-    }
-    snapshot.image = std::move(image);
-  }
-
-  void remove_one() {
-    if (known.empty() || stage_ != Stage::none) return;
-    auto it = known.begin();
-    std::advance(it, static_cast<std::ptrdiff_t>(prng_.below(known.size())));
-    const SnapshotId id = it->first;
-    const bool locked = it->second.locked_until > world_.clock.wall_filetime();
-    in_doubt_.insert(id);
-    count(CowAction::remove);
-    const SimMachine::Inline waits(world_.machine);
-    const Status removed = world_.volume->remove(id, true);
-    if (!removed && world_.machine.powered() && !syncs_fail_) {
-      in_doubt_.erase(id);  // It is still there.
-      const Errc why = removed.error().code;
-      INFO(removed.error().to_string());
-      REQUIRE((why == Errc::revert_in_progress || why == Errc::object_not_found ||
-               (locked && why == Errc::access_denied)));
-      if (why == Errc::object_not_found) forget_evicted();
-    }
-    if (!removed) return;
-    REQUIRE_FALSE(locked);
-    in_doubt_.erase(id);
-    known.erase(id);
-  }
-
-  [[nodiscard]] bool must_be_there(const SnapshotId& id, const Known& snapshot,
-                                   bool auto_release_too) const {
-    return snapshot.created && (auto_release_too || snapshot.persistent) &&
-           !in_doubt_.contains(id) && !doomed_.contains(id);
-  }
-
-  // --- cow_load_history.h ---
+  // --- cow_load_requests.h ---
+  void submit_change(block::Op kind, CowAction action);
+  [[nodiscard]] bool is_in_flight(std::uint64_t offset, std::uint64_t size, bool reads_too) const;
+  void submit(block::Op kind, std::uint64_t offset, std::uint64_t size);
+  void submit_read();
   void submit_live_read();
+  void issue(Op& op, block::Device& target);
+  void completed(Op& op);
+  void completed_read(const Op& op);
   void completed_live_read(const Op& op);
+  void changed(const Op& op);
+  // --- cow_load_snapshots.h ---
+  void advance_snapshot();
+  void post_commit_snapshot();
+  void confirm_snapshot();
+  void abort_snapshot();
+  bool exempt_some();
+  void adopt_free(Known& snapshot, const Image& seen);
+  void remove_one();
+  // --- cow_load_crash.h ---
+  [[nodiscard]] bool must_be_there(const SnapshotId& id, const Known& snapshot,
+                                   bool auto_release_too) const;
+  // --- cow_load_history.h ---
   [[nodiscard]] bool open_window();
   void write_to_window();
   void completed_in_window(const Op& op);
@@ -638,6 +282,7 @@ class CowLoad {
   void doom_newer(std::uint64_t order);
   void settle_revert_in_doubt();
   void stop_revert(const Image& before, const Image& target);
+  // --- cow_load_area.h ---
   void change_maximum();
   void forget_evicted_by(const std::vector<SnapshotId>& deleted);
   void move_area();
@@ -652,6 +297,7 @@ class CowLoad {
   Prng prng_;
   CowLoadOptions options_;
   std::list<Op> ops_;
+  Verdict verdict_;
   CowWeights weights_ = kCowWeights;
   CowWeights counts_{};
   Stage stage_ = Stage::none;
@@ -661,7 +307,13 @@ class CowLoad {
   std::shared_ptr<block::Device> window_;
   std::vector<bool> reverting_left_alone_;  // Sectors.
   bool window_spoiled_ = false;
+  struct Move {
+    SimDisk* source = nullptr;
+    SimDisk* target = nullptr;
+    std::optional<cow::MoveSide> said = {};  // In force.
+  };
   bool moving_ = false;
+  std::optional<Move> move_in_doubt_;
   bool syncs_fail_ = false;
   std::set<SnapshotId> in_doubt_;        // A removal that was cut, or has failed.
   std::set<SnapshotId> doomed_;          // Newer than what was reverted to.
@@ -675,4 +327,8 @@ class CowLoad {
 
 }  // namespace umbra::test
 
+#include "tests/support/cow_load_area.h"
+#include "tests/support/cow_load_crash.h"
 #include "tests/support/cow_load_history.h"
+#include "tests/support/cow_load_requests.h"
+#include "tests/support/cow_load_snapshots.h"

@@ -1,42 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The rest of CowLoad (cow_load.h, which includes this): what is done to snapshots and to the diff
-// area as a whole, and what the twin makes of it.
+// Of CowLoad (cow_load.h, which includes this): recovery windows and reverts, and what the twin
+// makes of them.
 #pragma once
 
 #include "provider/cow/exempt.h"
-#include "provider/cow/migrate.h"
 #include "tests/support/cow_load.h"
 #include "tests/support/volume_inside.h"
 
 namespace umbra::test {
-
-// --- live reads, beside everything else --------------------------------------------------------
-
-inline void CowLoad::submit_live_read() {
-  if (ops_.size() >= options_.in_flight_max) return;
-  const std::uint64_t offset = kSector * prng_.below(world_.options.origin_bytes / kSector);
-  const std::uint64_t size =
-      std::min(kSector * (1 + prng_.below(256)), world_.options.origin_bytes - offset);
-  if (is_in_flight(offset, size, false)) return;
-  count(CowAction::live_read);
-  Op& op = ops_.emplace_back();
-  op.load = this;
-  op.request.offset_bytes = offset;
-  op.request.size_bytes = size;
-  op.buffer.resize(size);
-  const auto first = world_.twin.begin() + static_cast<std::ptrdiff_t>(offset);
-  op.image = std::make_shared<const Image>(first, first + static_cast<std::ptrdiff_t>(size));
-  issue(op, world_.volume->live());
-}
-
-inline void CowLoad::completed_live_read(const Op& op) {
-  if (op.request.error == 0) {
-    CowWorld::check_same(op.buffer, *op.image, "a part of the live volume");
-  } else {
-    REQUIRE((!world_.machine.powered() || closing));
-  }
-}
 
 // --- the recovery window -----------------------------------------------------------------------
 
@@ -226,101 +198,6 @@ inline void CowLoad::settle_revert_in_doubt() {
   if (!world_.volume->revert_status().under_way) return;
   shows(*target->second.image, reverting_left_alone_);
   doom_newer(target->second.order);
-}
-
-// --- the diff area -----------------------------------------------------------------------------
-
-inline void CowLoad::change_maximum() {
-  if (stage_ != Stage::none || syncs_fail_) return;
-  const std::uint64_t segments =
-      options_.segments_least + prng_.below(options_.segments_most - options_.segments_least + 1);
-  world_.area->size_bytes_max = world_.diff_bytes(options_.segments_most);
-  count(CowAction::resize);
-  Result<cow::MaximumChange> changed = [&] {
-    const SimMachine::Inline waits(world_.machine);
-    return world_.volume->set_diff_maximum(world_.diff_bytes(segments));
-  }();
-  if (!changed) {
-    INFO(changed.error().to_string());
-    const Errc why = changed.error().code;
-    const bool reverting = world_.volume->revert_status().under_way;
-    REQUIRE((!world_.machine.powered() || why == Errc::access_denied ||
-             (reverting && why == Errc::revert_in_progress)));
-    gone_by_maximum_ = true;
-    return;
-  }
-  forget_evicted_by(changed->deleted);
-}
-
-// They are the oldest of those that are not lost.
-inline void CowLoad::forget_evicted_by(const std::vector<SnapshotId>& deleted) {
-  for (const SnapshotId& id : deleted) {
-    const auto gone = known.find(id);
-    if (gone == known.end()) continue;  // In doubt, or evicted at the same time.
-    for (const auto& [other, snapshot] : known) {
-      if (other == id || is_lost(other) || snapshot.order > gone->second.order) continue;
-      REQUIRE_FALSE(world_.volume->find(other).has_value());
-    }
-    known.erase(gone);
-  }
-}
-
-inline void CowLoad::move_area() {
-  if (stage_ == Stage::held) return;
-  SimDisk& target = *options_.spare;
-  target.size_bytes_max = world_.area->size_bytes_max;
-  // A move begins by waiting for the writes that are in flight: nobody would complete them.
-  world_.machine.run_until_idle();
-  moving_ = true;
-  const Result<cow::MigrateReport> moved = [&] {
-    const SimMachine::Inline waits(world_.machine);
-    cow::MigrateOptions options;
-    options.hold_max = std::chrono::seconds(30);
-    options.to_path = "/target";
-    return world_.volume->migrate(target, options, [this](const cow::MigrateProgress& progress) {
-      const SimMachine::Queueing load_is_queued(world_.machine);
-      for (int i = 0; i < 3; ++i) act();
-      // Nothing new meanwhile: a swarm of flushes would keep writes held for ever.
-      while (holding() && world_.machine.powered()) {
-        act(CowAction::step);
-        if (holding()) advance_snapshot();
-      }
-      // Nothing may be in flight at the switch: nobody would complete it.
-      if (progress.bytes_copied >= progress.bytes_total) world_.machine.run_until_idle();
-      return true;
-    });
-  }();
-  moving_ = false;
-  INFO((moved ? std::string() : moved.error().to_string()));
-  REQUIRE((moved || !world_.machine.powered()));
-  if (!moved) return;
-  count(CowAction::move);
-  REQUIRE(moved->settled);
-  REQUIRE(moved->source_left);
-  options_.spare = std::exchange(world_.area, &target);
-}
-
-// --- retention ---------------------------------------------------------------------------------
-
-inline void CowLoad::retain_one() {
-  constexpr std::int64_t kSecond = 10'000'000;
-  if (prng_.chance(1, 2)) {
-    world_.clock.advance(std::chrono::seconds(prng_.below(120)));
-    return;
-  }
-  const auto id = created_persistent();
-  if (!id) return;
-  Known& snapshot = known.at(*id);
-  const std::int64_t until =
-      world_.clock.wall_filetime() + static_cast<std::int64_t>(1 + prng_.below(240)) * kSecond;
-  const SimMachine::Inline waits(world_.machine);
-  const Status locked = world_.volume->retain(*id, until);
-  if (!locked) {
-    REQUIRE((!world_.machine.powered() || until < snapshot.locked_until));
-    return;
-  }
-  count(CowAction::retain);
-  snapshot.locked_until = until;
 }
 
 }  // namespace umbra::test

@@ -283,12 +283,17 @@ class CowWorld {
     for (const auto& [id, image] : images) check_snapshot(id);
   }
   static void check_same(const Image& seen, const Image& wanted, const char* what) {
-    if (seen == wanted) return;
+    if (const std::string wrong = difference(seen, wanted, what); !wrong.empty()) FAIL(wrong);
+  }
+  /// The first sector that is not as wanted, in words. Empty: there is none.
+  [[nodiscard]] static std::string difference(std::span<const std::byte> seen,
+                                              std::span<const std::byte> wanted, const char* what) {
     for (std::uint64_t at = 0; at < wanted.size(); at += kSector) {
       if (std::memcmp(seen.data() + at, wanted.data() + at, kSector) == 0) continue;
-      FAIL(what << " at " << at << ": is " << sector_text(seen.data() + at) << ", should be "
-                << sector_text(wanted.data() + at));
+      return what + (" at " + std::to_string(at)) + ": is " + sector_text(seen.data() + at) +
+             ", should be " + sector_text(wanted.data() + at);
     }
+    return {};
   }
 
   CowWorldOptions options;
@@ -296,7 +301,8 @@ class CowWorld {
   SimExecutor executor;
   SimDisk origin;
   SimDisk diff;
-  SimDisk* area = &diff;  // What is opened; another one after a move.
+  SimDisk spare{machine, 0};  // For moves.
+  SimDisk* area = &diff;      // What is opened; another one after a move.
   VolumeId volume_id = VolumeId::random();
   Guid boot_id;
   ManualClock clock;
