@@ -134,11 +134,14 @@ struct Story {
       run.watch.create();
     }
     write(20);
+    // For an auto-release one nothing was flushed yet: a checkpoint of it has to.
+    write(30);
+    take(false);
   }
-  void take() {
-    const SnapshotId id = run.world.take(true);
+  void take(bool persistent = true) {
+    const SnapshotId id = run.world.take(persistent);
     run.world.machine.run_until_idle();
-    run.load.known[id] = {std::make_shared<const Image>(run.world.images.at(id)), true, true};
+    run.load.known[id] = {std::make_shared<const Image>(run.world.images.at(id)), persistent, true};
   }
   /// Acknowledged, or still waiting when everything stands still: the power is off.
   void write(std::uint64_t chunk) {

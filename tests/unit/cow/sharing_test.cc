@@ -3,6 +3,8 @@
 // Old content that is shared with the origin instead of copied: what is written to the diff area,
 // in which order, the checksums that come later, and the host that has no space for what sharing
 // promises.
+#include <optional>
+
 #include "provider/cow/check.h"
 #include "provider/format/diff_area.h"
 #include "tests/support/cow_load.h"
@@ -57,6 +59,14 @@ void check_everywhere(CowWorld& world) {
   world.check_all();
   world.reopen();
   world.check_all();
+}
+
+// One of the two places of the first segment's index.
+void spoil_index(CowWorld& world, std::uint32_t place) {
+  const format::Layout layout = format::Layout::of(kChunk, 512);
+  const auto at = static_cast<std::ptrdiff_t>(layout.unit_offset(0, 0, place));
+  std::fill_n(world.diff.bytes().begin() + at, layout.index_bytes, std::byte{0x77});
+  world.diff.settle();
 }
 
 void take_checksums(CowWorld& world) {
@@ -202,14 +212,21 @@ TEST_CASE("checksums wait for the end of a hold, and of what is being copied", "
 }
 
 TEST_CASE("a power cut while checksums are written loses neither records nor data", "[cow]") {
-  for (const bool power : {true, false}) {
+  const auto [power, spoiled] = GENERATE(table<bool, std::optional<std::uint32_t>>(
+      {{true, std::nullopt}, {false, std::nullopt}, {true, 0U}, {true, 1U}}));
+  const std::uint64_t rounds = long_run() ? 8 : 2;
+  for (std::uint64_t round = 0; round < rounds; ++round) {
     for (std::uint64_t cut = 0;; ++cut) {
-      INFO("cut " << cut << (power ? ", power" : ", kill"));
-      CowWorld world(9 + cut, sharing());
+      INFO("cut " << cut << (power ? ", power" : ", kill") << ", round " << round
+                  << (spoiled ? ", one place is damaged" : ""));
+      CowWorld world(seed() + 100 * round + cut, sharing());
       world.open();
       (void)world.take(true);
       for (std::uint64_t at = 0; at < 12; at += 3) REQUIRE(world.write(at * kChunk, kChunk) == 0);
+      // A group of more than one unit, which can be torn.
+      REQUIRE(world.write(16 * kChunk, 40 * kChunk) == 0);
       REQUIRE(world.run(block::Op::flush) == 0);
+      if (spoiled) spoil_index(world, *spoiled);
       world.machine.cut_at(world.machine.operations() + cut);
       take_checksums(world);
       const bool was_cut = !world.machine.powered();
@@ -269,6 +286,24 @@ TEST_CASE("without enough that is ready, chunks are copied", "[cow]") {
   world.overwrite(16, 24);  // A look says that nothing is shared any more.
   CHECK(world.volume->statistics().chunks_shared >= shared);
   CHECK(world.volume->statistics().snapshots_lost == 0);
+  world.check_all();
+}
+
+TEST_CASE("no more is shared than lies ready, so that a full host costs no snapshot", "[cow]") {
+  SpaceWorld world(roomy(3, 3));
+  world.open();
+  (void)world.take(true);
+  // One segment is shared and one promised to it; what the third one takes is copied.
+  world.overwrite(0, 32);
+  CHECK(world.volume->statistics().chunks_shared == 16);
+  CHECK(world.volume->statistics().chunks_preserved == 32);
+  world.machine.host_free_bytes = 0;
+  for (std::uint64_t chunk = 0; chunk < 32; ++chunk) {
+    REQUIRE(world.write_posted(world.volume->live(), world.twin, chunk * kSpaceChunk,
+                               kSpaceChunk) == 0);
+  }
+  CHECK(world.volume->statistics().snapshots_lost == 0);
+  CHECK(world.volume->statistics().snapshots_evicted == 0);
   world.check_all();
 }
 
@@ -367,6 +402,9 @@ TEST_CASE("what is shared in free segments is given back before they are used ag
   CHECK(world.volume->statistics().snapshots_lost == 0);
   // The segment that records go to next is kept.
   CHECK(world.volume->statistics().shared_bytes <= kSpaceSegmentChunks * kSpaceChunk);
+  // And so says the host.
+  CHECK(world.diff.shared_bytes(0, world.diff.geometry().size_bytes) <=
+        kSpaceSegmentChunks * kSpaceChunk);
   world.overwrite(0, 24);
   world.check_all();
 }
