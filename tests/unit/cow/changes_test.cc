@@ -365,7 +365,7 @@ TEST_CASE("under any load no change is missed, between snapshots or since a chec
   CowLoad load(world, seed() + 1, load_options);
   ChangeWatch watch(world, load, seed() + 2);
   world.open();
-  const int rounds = long_run() ? 600 : 40;
+  const int rounds = long_run() ? 600 : 10;
   for (int round = 0; round < rounds; ++round) {
     for (int i = 0; i < 400; ++i) {
       load.act();

@@ -105,7 +105,7 @@ struct Twice {
 }
 
 void spoil_metadata(Damaged& area) {
-  std::uint64_t step = long_run() ? 1 : 701;
+  std::uint64_t step = long_run() ? 1 : 1201;
   for (const Twice& each : metadata_of(area.layout)) {
     for (std::uint64_t i = seed() % step; i < each.size; i += step) {
       INFO("byte " << i << " at " << each.at << ", then at " << each.other);

@@ -369,7 +369,7 @@ TEST_CASE("every order of completions of two writers, a reader and a commit is r
       choices.pop_back();
     }
     if (!choices.empty()) ++choices.back().first;
-  } while (!choices.empty() && runs < (long_run() ? 1'000'000U : 20'000U));
+  } while (!choices.empty() && runs < (long_run() ? 1'000'000U : 10'000U));
   INFO(runs << " orders");
   CHECK(runs > 100);
 }
