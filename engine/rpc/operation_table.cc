@@ -86,7 +86,12 @@ class OperationTable::Impl {
     const std::lock_guard lock(mutex_);
     const EntryPtr entry = find(id);
     if (entry == nullptr) return not_found(id);
-    if (is_running(*entry)) entry->info.cancelling = true;
+    if (!is_running(*entry)) return entry->info;
+    if (!entry->instead.empty()) {
+      return fail(Errc::bad_state,
+                  "operation " + id.to_string() + " cannot be cancelled: " + entry->instead);
+    }
+    entry->info.cancelling = true;
     return entry->info;
   }
 
@@ -99,7 +104,8 @@ class OperationTable::Impl {
  private:
   struct Entry {
     OperationInfo info;
-    std::thread thread;  // Set by start(), joined by whoever takes the entry out.
+    std::string instead;  // Of cancelling it, past its point of no return; empty before.
+    std::thread thread;   // Set by start(), joined by whoever takes the entry out.
   };
   using EntryPtr = std::shared_ptr<Entry>;  // The table's and the running thread's.
 
@@ -120,6 +126,12 @@ class OperationTable::Impl {
       const std::lock_guard lock(impl_.mutex_);
       if (entry_.info.facts.size() >= kOperationFactsMax) return;
       entry_.info.facts.push_back({std::move(name), std::move(value)});
+    }
+    bool point_of_no_return(std::string instead) override {
+      const std::lock_guard lock(impl_.mutex_);
+      if (entry_.info.cancelling) return false;
+      entry_.instead = std::move(instead);
+      return true;
     }
 
    private:

@@ -56,7 +56,7 @@ class OperationTable {
   [[nodiscard]] std::vector<OperationInfo> list() const;
 
   /// Asks it to stop; its progress() answers false from now on. One that has ended stays as it is.
-  /// Errors: object_not_found.
+  /// Errors: object_not_found; bad_state (it is past its point of no return: says what to do).
   [[nodiscard]] Result<OperationInfo> cancel(const OperationId& id);
 
   /// As long as it lives, `ended` is called for every operation that ends, from the operation's

@@ -22,6 +22,9 @@ namespace umbra::contract {
 namespace {
 
 constexpr std::chrono::milliseconds kLook{100};  // Between two looks at how far it is.
+constexpr const char* kInsteadOfCancelling =
+    "the volume shows the copy already, and goes on to be copied back; `umbra query revert` says "
+    "how far it is, and if it stops, `umbra revert abandon` gives it up";
 
 std::vector<cow::SnapshotRecord> younger_than(const cow::SnapshotRecord& target,
                                               std::vector<cow::SnapshotRecord> records) {
@@ -164,6 +167,9 @@ Status SystemProvider::Management::revert_to_snapshot(const SnapshotId& snapshot
   if (!copy) return fail(copy.error());
   {
     const Turn turn = provider_.take_turn({copy->entry});
+    if (!monitor.point_of_no_return(kInsteadOfCancelling)) {
+      return fail(Errc::async_cancelled, "the volume is as it was");
+    }
     if (Status begun = begin_revert(copy->entry, copy->record, force_dismount); !begun) {
       return begun;
     }
@@ -218,6 +224,7 @@ Status SystemProvider::Management::abandon_revert(const VolumeRef& volume) {
 // The volume is looked at under the mutex only, so that it may be detached meanwhile.
 Status SystemProvider::wait_for_revert(const VolumeId& volume, OperationMonitor& monitor) {
   monitor.say("copying back what has changed");
+  (void)monitor.point_of_no_return(kInsteadOfCancelling);  // Gone on with by a start, too.
   std::string name;
   SnapshotId target;
   while (true) {
@@ -246,7 +253,7 @@ Status SystemProvider::wait_for_revert(const VolumeId& volume, OperationMonitor&
                                       "; remove the cause, then detach and attach the volume to "
                                       "go on, or give it up (umbra revert abandon)");
     }
-    // Whoever would have it cancelled is not listened to, as in VSS.
+    // Nobody can have it cancelled, as in VSS.
     (void)monitor.progress(status.bytes_done, status.bytes_total);
     std::unique_lock lock(mutex_);
     if (changed_.wait_for(lock, kLook, [this] { return stopping_; })) {

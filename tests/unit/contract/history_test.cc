@@ -31,7 +31,13 @@ class Meanwhile final : public OperationMonitor {
   void fact(std::string name, std::string value) override {
     facts.push_back({std::move(name), std::move(value)});
   }
+  bool point_of_no_return(std::string instead) override {
+    told_instead = std::move(instead);
+    return !cancelled;
+  }
   std::function<void()> then;
+  bool cancelled = false;  // Before it could begin.
+  std::string told_instead;
   std::vector<std::pair<std::uint64_t, std::uint64_t>> seen;
   std::vector<OperationFact> facts;
 };
@@ -151,6 +157,7 @@ TEST_CASE("a revert claims the volume, begins, and is waited for",
         std::vector<std::pair<std::uint64_t, std::uint64_t>>{{0, 100}, {60, 100}});
   REQUIRE(world.monitor.facts.size() == 1);
   CHECK(world.monitor.facts[0].name == "started");
+  CHECK(world.monitor.told_instead.find("umbra query revert") != std::string::npos);
   CHECK_FALSE(world.surfaces.has(younger));
   CHECK(world.surfaces.has(target));
   // Nobody could mount it in between, and nobody keeps it.
@@ -197,6 +204,16 @@ TEST_CASE("a revert is refused while anything would be lost by surprise",
   description.host_devices = {7, kDevice};
   REQUIRE(world.provider->add_volume(upper.open(), std::move(description)));
   CHECK(world.refused(target).code == Errc::volume_in_use);
+  CHECK_FALSE(world.events.contains("db.begin_revert"));
+}
+
+TEST_CASE("a revert that was cancelled before it began does not begin", "[contract]") {
+  World world;
+  const auto target = world.take();
+  const auto younger = world.take();
+  world.monitor.cancelled = true;
+  CHECK(world.refused(target).code == Errc::async_cancelled);
+  CHECK(world.surfaces.has(younger));
   CHECK_FALSE(world.events.contains("db.begin_revert"));
 }
 

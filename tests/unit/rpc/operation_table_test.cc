@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "engine/rpc/operation_table.h"
 
+#include <atomic>
 #include <condition_variable>
 #include <mutex>
 
@@ -112,6 +113,48 @@ TEST_CASE("a failed operation keeps its error") {
   });
   CHECK(info.status == Errc::insufficient_storage);
   CHECK(info.context == "copies need more");
+}
+
+TEST_CASE("past its point of no return an operation is not cancelled, and it is said what to do") {
+  World world;
+  Door begun;
+  Door go_on;
+  std::atomic<bool> may_go_on = false;
+  const auto id = world.table.start("revert", "data", [&](OperationMonitor& monitor) -> Status {
+    may_go_on = monitor.point_of_no_return("wait for it");
+    begun.open();
+    go_on.wait();
+    if (!monitor.progress(1, 1)) return fail(Errc::async_cancelled, "");
+    return {};
+  });
+  REQUIRE(id);
+  begun.wait();
+  const auto asked = world.table.cancel(*id);
+  REQUIRE_FALSE(asked);
+  CHECK(asked.error().code == Errc::bad_state);
+  CHECK(asked.error().context.find("wait for it") != std::string::npos);
+  CHECK_FALSE(world.table.query(*id)->cancelling);
+  go_on.open();
+  world.ends.wait_for(1);
+  CHECK(may_go_on);
+  CHECK(world.table.query(*id)->status == Errc::async_finished);
+  CHECK(world.table.cancel(*id));  // It has ended.
+}
+
+TEST_CASE("an operation that was cancelled before its point of no return does not pass it") {
+  World world;
+  Door cancelled;
+  std::atomic<bool> passed = true;
+  const auto id = world.table.start("revert", "data", [&](OperationMonitor& monitor) -> Status {
+    cancelled.wait();
+    passed = monitor.point_of_no_return("wait for it");
+    return fail(Errc::async_cancelled, "");
+  });
+  REQUIRE(id);
+  REQUIRE(world.table.cancel(*id));
+  cancelled.open();
+  world.ends.wait_for(1);
+  CHECK_FALSE(passed);
 }
 
 TEST_CASE("a cancelled operation hears of it and stays cancelled",

@@ -132,6 +132,9 @@ class OperationMonitor {
   /// Something that came of it, for programs, e.g. ("deleted_snapshot", id). Kept in order, at most
   /// kOperationFactsMax.
   virtual void fact(std::string name, std::string value) = 0;
+  /// From here on nobody can cancel it; who tries is refused, with `instead` as what to do. False:
+  /// somebody has asked before: it has to answer async_cancelled now.
+  [[nodiscard]] virtual bool point_of_no_return(std::string /*instead*/) { return true; }
 };
 
 struct OperationFact {
@@ -260,13 +263,14 @@ class DiffAreaManagement {
 
   /// RevertToSnapshot: the live volume becomes what a persistent copy shows, and all copies that
   /// are younger are deleted. Says the fact "started" once nobody sees the former content any more,
-  /// and returns when everything is copied back; goes on over restarts, and cannot be cancelled or
-  /// undone. `force_dismount`: unmounts the volume and disconnects whoever has it open, and takes
-  /// younger copies from their users. Errors before it has started, when nothing has changed:
-  /// object_not_found; unsupported_context (not persistent); snapshot_lost; volume_in_use (says who
-  /// has it); access_denied (a younger copy is under a retention lock); snapshot_set_in_progress;
-  /// revert_in_progress; bad_state (offline to protect its copies). After: io_error (it has
-  /// stopped, see abandon_revert()); revert_volume_lost (detached; it goes on when attached again).
+  /// and returns when everything is copied back; goes on over restarts, and once begun cannot be
+  /// cancelled (cancel_operation answers bad_state) or undone. `force_dismount`: unmounts the
+  /// volume and disconnects whoever has it open, and takes younger copies from their users. Errors
+  /// before it has started, when nothing has changed: object_not_found; unsupported_context (not
+  /// persistent); snapshot_lost; volume_in_use (says who has it); access_denied (a younger copy is
+  /// under a retention lock); snapshot_set_in_progress; revert_in_progress; bad_state (offline to
+  /// protect its copies). After: io_error (it has stopped, see abandon_revert());
+  /// revert_volume_lost (detached; it goes on when attached again).
   [[nodiscard]] virtual Status revert_to_snapshot(const SnapshotId& snapshot, bool force_dismount,
                                                   OperationMonitor& monitor);
 
