@@ -43,6 +43,9 @@ class SystemProvider::Management final : public DiffAreaManagement {
   [[nodiscard]] Status migrate_diff_areas(const DiffAreaRef& area,
                                           const std::string& new_diff_volume,
                                           OperationMonitor& monitor) override;
+  // unused.cc
+  [[nodiscard]] Status delete_unused_diff_areas(const std::string& diff_volume,
+                                                OperationMonitor& monitor) override;
   // protection.cc
   [[nodiscard]] Status set_volume_protect_level(const VolumeRef& volume,
                                                 ProtectionLevel level) override;
@@ -73,6 +76,7 @@ class SystemProvider::Management final : public DiffAreaManagement {
   [[nodiscard]] Status delete_checkpoint(const CheckpointId& checkpoint) override;
 
  private:
+  [[nodiscard]] bool has_unused_area(const Entry& entry) const;  // unused.cc
   [[nodiscard]] Status check_no_set(const EntryPtr& entry) const;
   [[nodiscard]] Status check_nothing_on(const Entry& entry) const;
   [[nodiscard]] Status begin_revert(const EntryPtr& entry, const cow::SnapshotRecord& target,

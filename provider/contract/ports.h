@@ -110,6 +110,19 @@ class DiffAreas {
   /// io_error.
   [[nodiscard]] virtual Result<Moved> move(const VolumeId& volume, const std::string& to,
                                            const Progress& progress) = 0;
+  struct Unused {
+    VolumeId volume;
+    std::string name;
+    std::string diff_area_path;
+  };
+  /// Of volumes that are known here and have gone. Blocks shortly.
+  [[nodiscard]] virtual std::vector<Unused> unused() const = 0;
+  /// Deletes one of these with its copies; `who` for the audit. Durable. Errors: object_not_found
+  /// (it has not gone); access_denied (a copy is under retention lock: says which and until when);
+  /// volume_attached (somebody has it open); diff_area_corrupt (whether one is locked is not
+  /// known); diff_area_foreign, diff_area_version, diff_area_wrong_origin (not the volume's);
+  /// io_error.
+  [[nodiscard]] virtual Status discard_unused(const VolumeId& volume, const std::string& who) = 0;
 };
 
 struct Surfaced {

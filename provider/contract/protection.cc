@@ -41,11 +41,12 @@ Result<VolumeProtectionInfo> SystemProvider::Management::get_volume_protect_leve
     const VolumeRef& volume) {
   const auto entry = find({volume, {}});
   if (!entry) return fail(entry.error());
+  VolumeProtectionInfo info;
+  info.has_unused_diff_area = has_unused_area(**entry);
   const std::lock_guard lock(provider_.mutex_);
   const auto store = (*entry)->store();
   if (!store) return fail(store.error());
   const cow::Protection protection = (*store)->protection();
-  VolumeProtectionInfo info;
   info.level = static_cast<ProtectionLevel>(protection.level);
   info.fault = static_cast<ProtectionFault>(protection.fault);
   info.fault_filetime = protection.fault_filetime;

@@ -5,6 +5,7 @@
 
 #include "provider/cow/blobs.h"
 #include "provider/cow/checker.h"
+#include "provider/cow/contents.h"
 #include "provider/format/crc32c.h"
 
 namespace umbra::cow {
@@ -219,6 +220,11 @@ void Checker::take_slot(format::SnapshotSlot slot, std::uint64_t offset_bytes) {
     return;
   }
   ++report_.snapshots;
+  if (slot.retain_until_filetime >
+      std::max(options_.now_filetime, superblock_.settings.highest_filetime)) {
+    report_.snapshots_locked.push_back(slot.id);
+    report_.locks.push_back(locked_text(slot.id, slot.retain_until_filetime));
+  }
   if (slot.lost) {
     ++report_.snapshots_lost;
   } else if (slot.state == SlotState::prepared) {

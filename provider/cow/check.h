@@ -50,6 +50,7 @@ struct Finding {
 struct CheckOptions {
   bool repair = false;
   bool data = false;
+  std::int64_t now_filetime = 0;  // For retention locks; a volume's own highest time counts too.
   Guid boot_id;  // Of the running machine: tells a killed process from a power cut.
   /// Called before every read of preserved data: how much has been read, of how much. False: stop.
   /// Whoever wants a rate limit waits in it. Empty: nobody looks.
@@ -72,6 +73,9 @@ struct CheckReport {
   std::uint64_t damaged = 0;
   std::vector<Finding> findings;
   std::vector<SnapshotId> snapshots_damaged;  // Of all findings, each once.
+  /// Under retention lock: a repair costs none of them, and the area is not to be overwritten.
+  std::vector<SnapshotId> snapshots_locked;
+  std::vector<std::string> locks;  // The same, in words.
 
   void add(Finding finding);
 };

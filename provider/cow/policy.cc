@@ -15,35 +15,15 @@
 // in the superblock: setting the clock back does not help. Whoever can write the diff area's device
 // itself, or set the clock forward, is beyond its reach.
 #include <algorithm>
-#include <array>
-#include <chrono>
-#include <cstdio>
 
 #include "engine/platform/assert.h"
+#include "provider/cow/contents.h"
 #include "provider/cow/core.h"
 
 namespace umbra::cow {
 namespace {
 
 constexpr std::int64_t kTicksPerSecond = 10'000'000;
-
-// "2027-01-31T23:59:59Z"
-std::string time_text(std::int64_t filetime) {
-  using std::chrono::days;
-  using std::chrono::seconds;
-  constexpr std::int64_t kUnixEpochSeconds = 11'644'473'600;
-  const std::chrono::sys_seconds at{seconds(filetime / kTicksPerSecond - kUnixEpochSeconds)};
-  const auto day = std::chrono::floor<days>(at);
-  const std::chrono::year_month_day date(day);
-  const std::chrono::hh_mm_ss<seconds> time(at - day);
-  std::array<char, 64> text{};
-  (void)std::snprintf(text.data(), text.size(), "%04d-%02u-%02uT%02d:%02d:%02dZ",
-                      static_cast<int>(date.year()), static_cast<unsigned>(date.month()),
-                      static_cast<unsigned>(date.day()), static_cast<int>(time.hours().count()),
-                      static_cast<int>(time.minutes().count()),
-                      static_cast<int>(time.seconds().count()));
-  return text.data();
-}
 
 }  // namespace
 
@@ -216,9 +196,7 @@ Status Volume::Impl::refuse_if_retained(std::uint64_t above_epoch,
        it != snapshots_.end() && it->first <= up_to_epoch; ++it) {
     const format::SnapshotSlot& slot = it->second->slot;
     if (!is_retained(slot)) continue;
-    return fail(Errc::access_denied, "snapshot " + slot.id.to_string() +
-                                         " is under retention lock until " +
-                                         time_text(slot.retain_until_filetime) +
+    return fail(Errc::access_denied, locked_text(slot.id, slot.retain_until_filetime) +
                                          "; nothing that could cost it is done before");
   }
   return {};

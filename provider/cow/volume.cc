@@ -79,20 +79,6 @@ Status format_diff_area(const block::Device& origin, block::ResizableDevice& dif
   return flush(diff);
 }
 
-Result<DiffAreaDescription> inspect_diff_area(block::Device& diff) {
-  const auto superblock = read_superblock(diff);
-  if (!superblock) return fail(superblock.error());
-  DiffAreaDescription description;
-  description.volume_id = superblock->volume_id;
-  description.origin_bytes = superblock->origin_bytes;
-  description.chunk_bytes = superblock->chunk_bytes;
-  description.diff_bytes_max = superblock->diff_bytes_max;
-  description.clean = superblock->clean;
-  if (superblock->move.state == format::MoveState::moved)
-    description.moved_to = superblock->move.path;
-  return description;
-}
-
 Result<std::unique_ptr<Volume>> Volume::open(block::Device& origin, block::ResizableDevice& diff,
                                              const OpenOptions& options) {
   const auto superblock = read_superblock(diff);

@@ -21,6 +21,7 @@
 #include <sstream>
 #include <string>
 
+#include "engine/platform/clock.h"
 #include "engine/platform/file_device.h"
 #include "provider/cow/check.h"
 #include "provider/daemon/system_view_linux.h"
@@ -131,6 +132,7 @@ void print_json(const CheckReport& report) {
                                    {"repaired", report.repaired},
                                    {"damaged", report.damaged},
                                    {"snapshots_damaged", names_of(report.snapshots_damaged)},
+                                   {"snapshots_locked", names_of(report.snapshots_locked)},
                                    {"findings", std::move(findings)}};
   print(boost::json::serialize(object) + "\n");
 }
@@ -148,6 +150,7 @@ void print_text(const CheckReport& report) {
   for (const SnapshotId& id : report.snapshots_damaged) {
     text << "snapshot " << id.to_string() << " is damaged\n";
   }
+  for (const std::string& lock : report.locks) text << lock << "\n";
   text << outcome_of(report) << ": " << report.snapshots << " snapshots (" << report.snapshots_lost
        << " lost before), " << report.records << " records, " << report.chunks_verified
        << " chunks of data verified";
@@ -170,6 +173,7 @@ int run(const Arguments& arguments) {
   cow::CheckOptions options;
   options.repair = arguments.repair;
   options.data = arguments.data;
+  options.now_filetime = system_clock().wall_filetime();
   if (const auto boot = cowd::read_boot_id()) options.boot_id = *boot;
   options.progress = [&](std::uint64_t done, std::uint64_t) { return pace.go_on(done); };
   const auto report = cow::check(**device, options);

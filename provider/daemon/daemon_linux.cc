@@ -72,6 +72,16 @@ class ManagedDiffAreas final : public contract::DiffAreas {
     return Moved{std::move(moved->diff_area_path), std::move(moved->host_devices),
                  moved->bytes_copied, moved->bytes_damaged, std::move(moved->kept)};
   }
+  std::vector<Unused> unused() const override {
+    std::vector<Unused> all;
+    for (auto& area : volumes_->unused()) {
+      all.push_back({area.volume_id, std::move(area.name), std::move(area.diff_area_path)});
+    }
+    return all;
+  }
+  Status discard_unused(const VolumeId& volume, const std::string& who) override {
+    return volumes_->discard_unused(volume, who);
+  }
 
  private:
   const std::unique_ptr<VolumeManager>& volumes_;

@@ -6,6 +6,8 @@
 #include <filesystem>
 #include <mutex>
 
+#include "engine/platform/clock.h"
+#include "provider/cow/contents.h"
 #include "provider/daemon/host_space_posix.h"
 #include "provider/daemon/patience.h"
 #include "provider/format/diff_area.h"
@@ -119,6 +121,19 @@ Result<DiffArea> open_diff_area(const OpenStore& request, const FileStoresOption
   return area;
 }
 
+// What cannot be read as a diff area has no locks that anybody could know of.
+Status check_no_lock(FileDevice& diff) {
+  const auto contents = cow::read_contents(diff);
+  if (!contents) {
+    return contents.error().code == Errc::io_error ? Status(fail(contents.error())) : Status{};
+  }
+  const Status free = cow::check_retention(*contents, system_clock().wall_filetime());
+  if (free) return {};
+  return fail(free.error().code,
+              "the diff area " + diff.path() + ": " + free.error().context +
+                  "; attach its volume without force, or name another diff area");
+}
+
 // Makes the diff area if it may and must. True if it did.
 Result<bool> format_if_needed(const OpenStore& request, const FileDevice& origin,
                               FileDevice& diff) {
@@ -130,6 +145,9 @@ Result<bool> format_if_needed(const OpenStore& request, const FileDevice& origin
     // Nothing at all on a block device is fine; formatting looks closer and refuses the rest.
     const bool nothing_of_ours = description.error().code == Errc::diff_area_foreign;
     if (!nothing_of_ours || !diff.identity().block_device) return fail(description.error());
+  }
+  if (!empty) {
+    if (const Status may_go = check_no_lock(diff); !may_go) return fail(may_go.error());
   }
   cow::FormatOptions options;
   options.volume_id = VolumeId::random();
@@ -217,6 +235,27 @@ Result<OpenedStore> open_parts(const OpenStore& request, const FileStoresOptions
   return opened;
 }
 
+// --- taking it away -----------------------------------------------------------------------------
+
+// One that was seen by nobody has no line.
+void tell_of_discarded(const DiscardArea& request, const cow::AreaContents& contents,
+                       std::int64_t now, cow::EventSink* events) {
+  if (events == nullptr || !contents.in_force) return;
+  for (const cow::SnapshotRecord& record : contents.snapshots) {
+    if (record.stage != cow::Stage::created) continue;
+    cow::Event event;
+    event.kind = cow::EventKind::snapshot_deleted;
+    event.volume = request.volume_id;
+    event.snapshot = record.id;
+    event.set = record.set_id;
+    event.removal = cow::Removal::requested;
+    event.who = request.who;
+    event.time_filetime = now;
+    event.text = "its volume has gone, and its diff area was deleted";
+    events->on_event(event);
+  }
+}
+
 // --- moving it ----------------------------------------------------------------------------------
 
 Result<MovedDiffArea> FileStore::move_diff_area(const MoveDiffArea& request) {
@@ -282,6 +321,38 @@ Status FileStores::remove_area(const std::string& path) {
   }
   if (fs::remove(file, error) || !error) return {};
   return fail(Errc::io_error, path + ": " + error.message());
+}
+
+Status FileStores::discard_area(const DiscardArea& request) {
+  std::error_code error;
+  const fs::path file(request.path);
+  if (!fs::exists(file, error)) {
+    return error ? Status(fail(Errc::io_error, request.path + ": " + error.message())) : Status{};
+  }
+  const auto device = open_with_engine(request.path, {}, Duration::zero(), options_);
+  if (!device) return fail(device.error());
+  const auto contents = cow::read_contents(**device);
+  if (!contents) return fail(contents.error(), request.path);
+  if (contents->description.volume_id != request.volume_id) {
+    return fail(Errc::diff_area_wrong_origin,
+                request.path + " belongs to volume " + contents->description.volume_id.to_string());
+  }
+  const std::int64_t now = system_clock().wall_filetime();
+  if (Status free = cow::check_retention(*contents, now); !free) return free;
+  if (contents->in_force && contents->unknown_slots > 0) {
+    return fail(Errc::diff_area_corrupt,
+                request.path +
+                    ": places of its snapshot table are damaged, and whether a copy is "
+                    "under retention lock is not known; remove it by hand");
+  }
+  if (Status erased = cow::erase_diff_area(**device); !erased) return erased;
+  tell_of_discarded(request, *contents, now, options_.events);
+  if (!(*device)->identity().block_device && !fs::remove(file, error) && error) {
+    const Logger log(options_.log != nullptr ? *options_.log : null_log(), "stores");
+    log.warning("a file that is no diff area any more could not be removed; remove it by hand",
+                {{"path", request.path}, {"reason", error.message()}});
+  }
+  return {};
 }
 
 Result<OpenedStore> FileStores::open(const OpenStore& request) {

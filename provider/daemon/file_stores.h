@@ -37,6 +37,7 @@ class FileStores final : public Stores {
   [[nodiscard]] Result<OpenedStore> open(const OpenStore& request) override;
   [[nodiscard]] Result<cow::MoveSide> settle(const SettleMove& request) override;
   [[nodiscard]] Status remove_area(const std::string& path) override;
+  [[nodiscard]] Status discard_area(const DiscardArea& request) override;
 
  private:
   FileStoresOptions options_;

@@ -77,6 +77,13 @@ struct SettleMove {
   std::chrono::milliseconds lock_patience{0};
 };
 
+/// A diff area whose volume has gone.
+struct DiscardArea {
+  std::string path;
+  VolumeId volume_id;
+  std::string who;  // For the audit.
+};
+
 /// An open origin with its open diff area.
 class Store {
  public:
@@ -139,6 +146,12 @@ class Stores {
   /// come to its end. A missing one is no error; a block device is left as it is. Errors: bad_state
   /// (it is in force, or no diff area and not empty); those of open_file_device(); io_error.
   [[nodiscard]] virtual Status remove_area(const std::string& path) = 0;
+  /// Takes away a diff area that nobody has open, with its copies, each of which is told as
+  /// deleted: a file is removed, a block device is no diff area afterwards. A missing one is no
+  /// error. Errors: access_denied (a copy is under retention lock); diff_area_wrong_origin (another
+  /// volume's); diff_area_corrupt (it cannot be told whether one is); those of open_file_device()
+  /// and cow::read_contents(); io_error. On failure it is as before, but for io_error.
+  [[nodiscard]] virtual Status discard_area(const DiscardArea& request) = 0;
 };
 
 /// How a live volume can be reached.

@@ -87,6 +87,20 @@ class VolumeManager {
   [[nodiscard]] Result<Moved> move_diff_area(const VolumeId& id, const std::string& to,
                                              const MoveProgress& progress);
 
+  struct Unused {
+    VolumeId volume_id;
+    std::string name;
+    std::string diff_area_path;
+  };
+  /// Recorded volumes that are not attached since there is nothing where their origin was. One that
+  /// lies on another attached volume is none: that may only not be mounted yet. Nor is one whose
+  /// last move is not settled. By order of attaching. Blocks for the file system.
+  [[nodiscard]] std::vector<Unused> unused() const;
+  /// Deletes the diff area of one of these, with its copies, and forgets the volume. Errors:
+  /// object_not_found (no such volume, or it has not gone); those of Stores::discard_area();
+  /// io_error (the record could not be removed: repeat it).
+  [[nodiscard]] Status discard_unused(const VolumeId& id, const std::string& who);
+
   /// Attaches what is recorded, once, at start; hosts first. A volume that fails is logged and kept
   /// as above, and so are those that lie on it.
   /// Errors: io_error (the records cannot be listed).
@@ -132,6 +146,8 @@ class VolumeManager {
   void give_up_move(const Volume& volume);
   [[nodiscard]] Status settle(VolumeConfig& config);
   [[nodiscard]] std::string remove_area(const std::string& path);
+  // volume_unused.cc
+  [[nodiscard]] bool has_gone(const Volume& volume) const;
   void tell_if_complete();
   void put(VolumePtr volume, const Volume* instead_of);
   void drop(const Volume& volume);

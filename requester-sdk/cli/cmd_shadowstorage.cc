@@ -191,6 +191,33 @@ ExitCode move_shadowstorage(Service& service, Output& output, const ShadowStorag
   return ExitCode::done;
 }
 
+// Some may stay, above all those with a copy under retention lock: the others are gone all the
+// same.
+ExitCode delete_unused_storage(Service& service, Output& output, const UnusedStorage& arguments) {
+  const std::string on = std::filesystem::absolute(arguments.diff_volume).string();
+  const auto begun = service.delete_unused(on);
+  if (!begun) return output.error(begun.error());
+  const auto ended = wait_for_end(service, output, *begun, arguments.time_limit);
+  if (!ended) return output.error(ended.error());
+  std::vector<std::string> deleted;
+  std::vector<std::string> kept;
+  for (const auto& fact : ended->facts) {
+    if (fact.name == "deleted_diff_area") deleted.push_back(fact.value);
+    if (fact.name == "kept_diff_area") kept.push_back(fact.value);
+  }
+  const bool done = ended->status == Errc::async_finished;
+  if (!done && deleted.empty()) {
+    return output.error({ended->status, "unused diff areas on " + on + ": " + ended->context});
+  }
+  output.object({{"operation_id", begun->to_string()},
+                 {"deleted", names_to_json(deleted)},
+                 {"kept", names_to_json(kept)}});
+  output.line(std::to_string(deleted.size()) + " unused diff areas were deleted");
+  for (const auto& path : deleted) output.line("  deleted  " + shown(path));
+  for (const auto& text : kept) output.line("  kept  " + shown(text));
+  return done ? ExitCode::done : ExitCode::in_part;
+}
+
 ExitCode list_supported_volumes(Service& service, Output& output) {
   const auto volumes = service.supported_volumes(context::kAppRollback);
   if (!volumes) return output.error(volumes.error());

@@ -166,6 +166,11 @@ ExitCode add_shadowstorage(Service& service, Output& output, const ShadowStorage
 ExitCode resize_shadowstorage(Service& service, Output& output, const ShadowStorage& arguments);
 ExitCode delete_shadowstorage(Service& service, Output& output, const ShadowStorage& arguments);
 ExitCode move_shadowstorage(Service& service, Output& output, const ShadowStorage& arguments);
+struct UnusedStorage {
+  std::string diff_volume;  // --on.
+  std::chrono::milliseconds time_limit{3'600'000};
+};
+ExitCode delete_unused_storage(Service& service, Output& output, const UnusedStorage& arguments);
 ExitCode list_supported_volumes(Service& service, Output& output);
 
 // cmd_protection.cc

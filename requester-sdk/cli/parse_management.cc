@@ -53,6 +53,16 @@ CLI::App* add_storage(Parser& parser, CLI::App& parent, const char* text,
   return app;
 }
 
+void add_unused_command(Parser& parser) {
+  auto arguments = std::make_shared<UnusedStorage>();
+  CLI::App* app = add(*parser.app.get_subcommand("delete"), "unusedstorage",
+                      "Delete diff areas whose volume has gone, with their copies");
+  app->add_option("--on", arguments->diff_volume, "What they lie on: any path there")->required();
+  add_parsed(app, "--timeout", arguments->time_limit, parse_duration,
+             "Wait no longer than this; it goes on (1h)");
+  carry_out(parser, app, arguments, &delete_unused_storage);
+}
+
 void add_storage_commands(Parser& parser) {
   CLI::App* list = parser.app.get_subcommand("list");
   add_storage(parser, *list, "Diff areas: what copies take and may take", &list_shadowstorage,
@@ -64,6 +74,7 @@ void add_storage_commands(Parser& parser) {
   });
   add_storage(parser, *parser.app.get_subcommand("delete"),
               "Forget the maximum of a volume without copies", &delete_shadowstorage, false);
+  add_unused_command(parser);
   CLI::App* adding = add(parser.app, "add", "Decide what copies may take");
   adding->require_subcommand(1);
   add_storage(parser, *adding, "Set the maximum of a volume without copies", &add_shadowstorage,

@@ -50,6 +50,7 @@ class Service {
                                                            bool is_volatile) = 0;
   [[nodiscard]] virtual Result<OperationId> move_area(const DiffAreaRef& area,
                                                       const std::string& to) = 0;
+  [[nodiscard]] virtual Result<OperationId> delete_unused(const std::string& diff_volume) = 0;
   [[nodiscard]] virtual Result<VolumeProtectionInfo> protection(const VolumeRef& volume) = 0;
   [[nodiscard]] virtual Status set_protection(const VolumeRef& volume, ProtectionLevel level) = 0;
   [[nodiscard]] virtual Result<OperationId> clear_fault(const VolumeRef& volume) = 0;

@@ -138,6 +138,9 @@ class SdkService final : public Service {
   Status set_protection(const VolumeRef& volume, ProtectionLevel level) override {
     return manage(true, [&](Management m) { return m.set_volume_protect_level(volume, level); });
   }
+  Result<OperationId> delete_unused(const std::string& diff_volume) override {
+    return manage(true, [&](Management m) { return m.delete_unused_diff_areas(diff_volume); });
+  }
   Result<OperationId> clear_fault(const VolumeRef& volume) override {
     return manage(true, [&](Management m) { return m.clear_volume_protect_fault(volume); });
   }

@@ -2,6 +2,7 @@
 """Protection level "snapshot" through the real programs: the copies stay, the volume goes offline until
 somebody clears the fault; and the audit says who had a copy deleted."""
 
+import json
 import os
 import re
 import signal
@@ -88,7 +89,61 @@ def full_at_level_snapshot(world):
     world.umbra("detach", "db")
 
 
-CASES = {case.__name__: case for case in (full_at_level_snapshot,)}
+def refused(world, status, *arguments):
+    done = world.umbra_raw(*arguments, "--json", check=False)
+    expect(done.returncode == status, f"status {done.returncode}: {done.stdout} {done.stderr}")
+    return json.loads(done.stderr)["error"]["context"]
+
+
+# vss: IVssDifferentialSoftwareSnapshotMgmt3.DeleteUnusedDiffAreas
+def locked_and_unused(world):
+    """Diff areas of volumes that have gone are deleted, but for one with a locked copy; neither is that one overwritten."""
+    umbrad = world.start_umbrad()
+    guardian = world.start_cowd("--retention-longest", "7200")
+    copies = {}
+    for name in ("locked", "plain"):
+        world.attach(name, 48, "--expose", "nbd")
+        made = world.umbra("create", "shadow", name, "--context", "nas-rollback")
+        copies[name] = made["snapshots"][0]["snapshot_id"]
+    until = world.umbra("retain", copies["locked"], "--for", "1h")["until"]
+    place = os.path.dirname(world.path("x"))
+    expect(world.umbra("delete", "unusedstorage", "--on", place)["deleted"] == [], "nothing has gone")
+    world.stop(guardian)
+    world.stop(umbrad)
+    checked = run_command(world.binary("umbra-check"), world.path("locked.diff"), "--json").stdout
+    expect(json.loads(checked)["snapshots_locked"] == [copies["locked"]], checked)
+
+    for name in copies:
+        os.rename(world.path(f"{name}.img"), world.path(f"{name}.away"))
+    world.start_umbrad()
+    world.start_cowd("--retention-longest", "7200")
+    wait_until(world.provider_connected, "umbra-cowd is registered again")
+    done = world.umbra_raw("delete", "unusedstorage", "--on", place, "--json", check=False)
+    expect(done.returncode == 3, f"status {done.returncode}: {done.stdout} {done.stderr}")
+    answer = json.loads(done.stdout)
+    expect(answer["deleted"] == [world.path("plain.diff")], f"{answer}")
+    (kept,) = answer["kept"]
+    expect(world.path("locked.diff") in kept and copies["locked"] in kept and until[:10] in kept, kept)
+    expect(not os.path.exists(world.path("plain.diff")), "the file is there")
+    expect(os.path.exists(world.path("locked.diff")), "the file has gone")
+    lines = open(os.path.join(world.state_dir, "audit.log"), encoding="utf-8").read().splitlines()
+    (line,) = [one for one in lines if "snapshot_deleted" in one]
+    expect(copies["plain"] in line and "reason=requested" in line and "umbra" in line.split("who=")[1], line)
+    (left,) = world.umbra("list", "volumes")["volumes"]
+    expect(left["name"] == "locked" and "not attached" in left["state"], f"{left}")
+    expect(refused(world, 12, "delete", "unusedstorage", "--on", place) != "", "it went")
+
+    os.rename(world.path("locked.away"), world.path("locked.img"))
+    attach = ["attach", world.path("locked.img"), "--diff", world.path("locked.diff"), "--name", "locked",
+              "--expose", "nbd"]  # fmt: skip
+    context = refused(world, 12, *attach, "--force")
+    expect(copies["locked"] in context and "without force" in context, context)
+    world.umbra(*attach)
+    (left,) = world.umbra("list", "shadows")["snapshots"]
+    expect(left["snapshot_id"] == copies["locked"], f"{left}")
+
+
+CASES = {case.__name__: case for case in (full_at_level_snapshot, locked_and_unused)}
 
 if __name__ == "__main__":
     sys.exit(harness.run(CASES))

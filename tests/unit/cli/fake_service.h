@@ -129,6 +129,9 @@ class FakeService final : public Service {
     return answer("move " + area.volume.name + " " + area.diff_volume + " " + to,
                   OperationId{kOne});
   }
+  Result<OperationId> delete_unused(const std::string& diff_volume) override {
+    return answer("delete unused " + diff_volume, OperationId{kOne});
+  }
   Result<VolumeProtectionInfo> protection(const VolumeRef& volume) override {
     return answer("protection " + volume.name, state_.protection);
   }

@@ -109,6 +109,32 @@ TEST_CASE("a diff area is moved, and what is left of the former one is named", "
   CHECK(umbra(state, {"move", "shadowstorage", "--for", "db"}).status == 2);
 }
 
+TEST_CASE("unused diff areas are deleted, and what stays is named", "[cli]") {
+  auto state = without_error();
+  auto ended = operation(Errc::async_finished);
+  ended.facts = {{"deleted_diff_area", "/var/a.diff"}};
+  state.operations = {ended};
+  const auto all = umbra(state, {"delete", "unusedstorage", "--on", "/var"});
+  CHECK(all.status == 0);
+  CHECK(all.out.find("/var/a.diff") != std::string::npos);
+  CHECK(state.calls.front() == "delete unused /var");
+  ended.status = Errc::access_denied;
+  ended.context = "1 of 2 stay";
+  ended.facts.push_back({"kept_diff_area", "/var/b.diff: locked"});
+  state.operations = {ended};
+  const auto some = umbra(state, {"delete", "unusedstorage", "--on", "/var", "--json"});
+  CHECK(some.status == 3);
+  const auto object = boost::json::parse(some.out);
+  CHECK(object.at("deleted").as_array().size() == 1);
+  CHECK(object.at("kept").at(0).as_string() == "/var/b.diff: locked");
+  ended.facts.erase(ended.facts.begin());
+  state.operations = {ended};
+  const auto none = umbra(state, {"delete", "unusedstorage", "--on", "/var"});
+  CHECK(none.status == 12);
+  CHECK(none.err.find("1 of 2 stay") != std::string::npos);
+  CHECK(umbra(state, {"delete", "unusedstorage"}).status == 2);
+}
+
 TEST_CASE("without a maximum there is none, and deleting the association says so", "[cli]") {
   auto state = one_area();
   state.operations = {operation(Errc::async_finished)};

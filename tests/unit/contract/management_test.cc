@@ -57,7 +57,20 @@ class FakeDiffAreas final : public DiffAreas {
     if (to == "/full") return fail(Errc::insufficient_storage, "too small");
     return Moved{to, {0x801}, 2, 7, "/var/db.diff: busy"};
   }
+  std::vector<Unused> unused() const override { return gone; }
+  Status discard_unused(const VolumeId& volume, const std::string& who) override {
+    asked.push_back(who);
+    for (auto it = gone.begin(); it != gone.end(); ++it) {
+      if (it->volume != volume) continue;
+      if (it->name == "locked") return fail(Errc::access_denied, "locked until then");
+      gone.erase(it);
+      return {};
+    }
+    return fail(Errc::object_not_found, "it has not gone");
+  }
   VolumeId moved;
+  std::vector<Unused> gone;
+  std::vector<std::string> asked;
 };
 
 struct World {
@@ -464,3 +477,29 @@ TEST_CASE("one client-accessible copy more than may be costs the oldest, mounted
 }
 
 }  // namespace
+
+TEST_CASE("diff areas whose volume has gone are deleted, but for those with a locked copy",
+          "[contract][vss:IVssDifferentialSoftwareSnapshotMgmt3.DeleteUnusedDiffAreas]") {
+  World world;
+  auto& management = world.management();
+  REQUIRE(management.delete_unused_diff_areas("/var", world.monitor));
+  CHECK(world.monitor.facts.empty());
+  const auto here = VolumeId::random();
+  const auto elsewhere = VolumeId::random();
+  world.movers.gone = {{VolumeId::random(), "locked", "/var/locked.diff"},
+                       {here, "here", "/var/here.diff"},
+                       {elsewhere, "elsewhere", "/home/other.diff"}};
+  const Status deleted = management.delete_unused_diff_areas("/var/any", world.monitor);
+  REQUIRE_FALSE(deleted);
+  CHECK(deleted.error().code == Errc::access_denied);
+  CHECK(deleted.error().context.find("1 of 2") != std::string::npos);
+  CHECK(deleted.error().context.find("locked until then") != std::string::npos);
+  REQUIRE(world.monitor.facts.size() == 2);
+  CHECK(world.monitor.facts[0].name == "kept_diff_area");
+  CHECK(world.monitor.facts[0].value.starts_with("/var/locked.diff: "));
+  CHECK(world.monitor.facts[1].name == "deleted_diff_area");
+  CHECK(world.monitor.facts[1].value == "/var/here.diff");
+  REQUIRE(world.movers.gone.size() == 2);
+  CHECK(world.movers.gone[1].volume == elsewhere);
+  CHECK(world.movers.asked.size() == 2);
+}

@@ -6,6 +6,7 @@
 // check() says is held against what a volume that opens the same bytes serves.
 #include "provider/cow/check.h"
 
+#include "provider/cow/contents.h"
 #include "provider/format/diff_area.h"
 #include "tests/support/cow_world.h"
 #include "tests/support/seed.h"
@@ -288,4 +289,65 @@ TEST_CASE("scrub of an attached volume mends the index and names what damaged da
   CHECK_FALSE(stopped->complete);
   REQUIRE(area.world.volume->close());
   CHECK(area.world.volume->scrub({}).error().code == Errc::bad_state);
+}
+
+TEST_CASE("a repair leaves retention locks as they are, and names them", "[cow]") {
+  Area area(true);
+  CowWorld& world = area.world;
+  world.open();
+  const auto records = world.volume->list();
+  REQUIRE_FALSE(records.empty());
+  const SnapshotId id = records.front().id;
+  const std::int64_t until = world.clock.wall_filetime() + 36'000'000'000;
+  REQUIRE(world.volume->set_retention({.longest_seconds = 7200, .reserve_bytes = 0}));
+  REQUIRE(world.volume->retain(id, until));
+  REQUIRE(world.volume->close());
+  world.volume.reset();
+  area.pristine = world.diff.bytes();
+  constexpr std::uint64_t kSlots = 8;
+  int repaired = 0;
+  for (std::uint64_t i = 0; i < kSlots * 2; ++i) {
+    area.restore();
+    area.flip(format::kTableOffset + i * format::kBlockBytes + 130);
+    const SimMachine::Inline waits(world.machine);
+    cow::CheckOptions options;
+    options.repair = true;
+    options.now_filetime = world.clock.wall_filetime();
+    const auto report = cow::check(world.diff, options);
+    REQUIRE(report);
+    repaired += static_cast<int>(report->repaired);
+    CHECK(report->snapshots_locked == std::vector{id});
+    REQUIRE(report->locks.size() == 1);
+    CHECK(report->locks.front().find("under retention lock until ") != std::string::npos);
+    const auto contents = cow::read_contents(world.diff);
+    REQUIRE(contents);
+    CHECK(contents->unknown_slots == 0);
+    CHECK(contents->snapshots.size() == records.size());
+    const Status kept = cow::check_retention(*contents, options.now_filetime);
+    REQUIRE_FALSE(kept);
+    CHECK(kept.error().code == Errc::access_denied);
+    CHECK(kept.error().context == report->locks.front());
+    CHECK(cow::check_retention(*contents, until));
+  }
+  CHECK(repaired > 4);
+}
+
+TEST_CASE("what a diff area holds is read without opening it", "[cow]") {
+  Area area(false);
+  const SimMachine::Inline waits(area.world.machine);
+  const auto contents = cow::read_contents(area.world.diff);
+  REQUIRE(contents);
+  CHECK(contents->in_force);
+  CHECK(contents->description.volume_id == area.world.volume_id);
+  REQUIRE(contents->snapshots.size() == area.world.images.size());
+  for (const auto& record : contents->snapshots) CHECK(area.world.images.count(record.id) == 1);
+  CHECK(area.world.diff.bytes() == area.pristine);
+  // Damaged in both places: nobody knows what it held.
+  area.flip(format::kTableOffset + 130);
+  area.flip(format::kTableOffset + format::kBlockBytes + 130);
+  CHECK(cow::read_contents(area.world.diff)->unknown_slots == 1);
+  REQUIRE(cow::erase_diff_area(area.world.diff));
+  const auto erased = cow::read_contents(area.world.diff);
+  REQUIRE_FALSE(erased);
+  CHECK(erased.error().code == Errc::diff_area_foreign);
 }

@@ -218,3 +218,99 @@ TEST_CASE("a lock of a dying process is waited for", "[cowd]") {
   dying->reset();
   CHECK_FALSE(bench.open(wanted).formatted);
 }
+
+namespace {
+
+constexpr std::int64_t kHour = 36'000'000'000;  // Of FILETIME.
+
+// Two copies, one of them under retention lock until then (0: it is not); the store is closed.
+struct Copies : Bench {
+  explicit Copies(std::int64_t until) {
+    const OpenedStore opened = open(request());
+    const auto volume = volume_of(*opened.store);
+    for (const SnapshotId& id : {plain, locked}) {
+      REQUIRE(volume->prepare({id, SnapshotSetId::random(), {}, 0, true}));
+      volume->hold();
+      REQUIRE(volume->drain(std::chrono::seconds(10)));
+      volume->commit(id, system_clock().wall_filetime());
+      volume->release();
+      REQUIRE(volume->post_commit(id, {id}));
+      REQUIRE(volume->confirm(id));
+    }
+    REQUIRE(volume->set_retention({.longest_seconds = 24 * 3600, .reserve_bytes = 0}));
+    if (until != 0) REQUIRE(volume->retain(locked, until));
+    area = opened.store->id();
+    REQUIRE(opened.store->close());
+  }
+  SnapshotId plain = SnapshotId::random();
+  SnapshotId locked = SnapshotId::random();
+  VolumeId area;
+};
+
+class Told final : public cow::EventSink {
+ public:
+  void on_event(const cow::Event& event) noexcept override { events.push_back(event); }
+  std::vector<cow::Event> events;
+};
+
+}  // namespace
+
+TEST_CASE("force does not overwrite a diff area with a copy under retention lock", "[cowd]") {
+  Copies bench(system_clock().wall_filetime() + kHour);
+  OpenStore wanted = bench.request();
+  wanted.force = true;
+  const Error error = bench.refused(wanted);
+  CHECK(error.code == Errc::access_denied);
+  CHECK(error.context.find(bench.locked.to_string()) != std::string::npos);
+  CHECK(error.context.find("under retention lock until 20") != std::string::npos);
+  CHECK(error.context.find("another diff area") != std::string::npos);
+  // Neither does a byte behind it, which is cut off for a forced attach.
+  std::ofstream(bench.top / "diff", std::ios::app) << "x";
+  CHECK(bench.refused(wanted).code == Errc::access_denied);
+  wanted.force = false;
+  CHECK_FALSE(bench.open(wanted).formatted);
+}
+
+TEST_CASE("a diff area whose volume has gone is deleted, and each copy told", "[cowd]") {
+  Copies bench(0);
+  Told told;
+  FileStores stores({.boot_id = Guid::random(), .events = &told});
+  const DiscardArea wanted{bench.top / "diff", bench.area, "uid 0"};
+  {
+    const OpenedStore opened = bench.open(bench.request());
+    CHECK(stores.discard_area(wanted).error().code == Errc::volume_attached);
+    REQUIRE(opened.store->close());
+  }
+  REQUIRE(stores.discard_area(wanted));
+  CHECK_FALSE(fs::exists(bench.top / "diff"));
+  REQUIRE(told.events.size() == 2);
+  for (const cow::Event& event : told.events) {
+    CHECK(event.kind == cow::EventKind::snapshot_deleted);
+    CHECK(event.removal == cow::Removal::requested);
+    CHECK(event.who == "uid 0");
+    CHECK(event.volume == bench.area);
+  }
+  CHECK(told.events[0].snapshot == bench.plain);
+  CHECK(told.events[1].snapshot == bench.locked);
+}
+
+TEST_CASE("only the volume's own diff area is deleted, and none with a locked copy", "[cowd]") {
+  Copies bench(system_clock().wall_filetime() + kHour);
+  Told told;
+  FileStores stores({.boot_id = Guid::random(), .events = &told});
+  DiscardArea wanted{bench.top / "diff", bench.area, "uid 0"};
+  const Status locked = stores.discard_area(wanted);
+  REQUIRE_FALSE(locked);
+  CHECK(locked.error().code == Errc::access_denied);
+  CHECK(locked.error().context.find(bench.locked.to_string()) != std::string::npos);
+  wanted.volume_id = VolumeId::random();
+  CHECK(stores.discard_area(wanted).error().code == Errc::diff_area_wrong_origin);
+  wanted.path = bench.top / "nothing";
+  CHECK(stores.discard_area(wanted));  // It has gone already.
+  bench.write("text", std::string(8192, 'x'));
+  wanted.path = bench.top / "text";
+  CHECK(stores.discard_area(wanted).error().code == Errc::diff_area_foreign);
+  CHECK(told.events.empty());
+  CHECK(fs::exists(bench.top / "diff"));
+  CHECK(fs::exists(bench.top / "text"));
+}

@@ -506,3 +506,59 @@ TEST_CASE("close closes every store and keeps every record", "[cowd]") {
   CHECK(bench.world.recorded.size() == 2);
   CHECK(bench.manager.list().empty());
 }
+
+TEST_CASE("the diff area of a volume that has gone is deleted, then its record", "[cowd]") {
+  Bench bench;
+  const auto attached = bench.manager.attach(Bench::request());
+  const auto other = bench.manager.attach(Bench::request("/srv/other.img", "/var/other.diff"));
+  REQUIRE(attached);
+  REQUIRE(other);
+  const VolumeId id = attached->volume.volume_id;
+  CHECK(bench.manager.unused().empty());
+  CHECK(bench.manager.discard_unused(id, "me").error().code == Errc::object_not_found);
+  bench.restart();
+  bench.world.failing = "open";  // Something else is wrong with the other one.
+  bench.world.paths.erase("/srv/data.img");
+  REQUIRE(bench.next->reattach());
+  bench.world.failing.clear();
+  const auto unused = bench.next->unused();
+  REQUIRE(unused.size() == 1);
+  CHECK(unused[0].volume_id == id);
+  CHECK(unused[0].diff_area_path == "/var/data.diff");
+  const auto refused = bench.next->discard_unused(other->volume.volume_id, "me");
+  REQUIRE_FALSE(refused);
+  CHECK(refused.error().code == Errc::object_not_found);
+
+  bench.world.locked = true;
+  const auto locked = bench.next->discard_unused(id, "me");
+  REQUIRE_FALSE(locked);
+  CHECK(locked.error().code == Errc::access_denied);
+  CHECK(bench.world.recorded.count(id) == 1);
+  CHECK(bench.next->unused().size() == 1);
+  bench.world.locked = false;
+
+  bench.world.steps.clear();
+  bench.world.failing = "forget";
+  CHECK(bench.next->discard_unused(id, "me").error().code == Errc::io_error);
+  CHECK(bench.next->unused().size() == 1);  // It can be repeated.
+  CHECK(bench.world.steps == std::vector<std::string>{"discard /var/data.diff for me", "forget"});
+  bench.world.failing.clear();
+  bench.world.diff_areas["/var/data.diff"] = id;  // The double's own check.
+  REQUIRE(bench.next->discard_unused(id, "me"));
+  CHECK(bench.world.recorded.count(id) == 0);
+  CHECK(bench.next->unused().empty());
+  CHECK(bench.next->list().size() == 1);
+}
+
+TEST_CASE("a volume whose origin lies on another one has not gone if it is not there", "[cowd]") {
+  Bench bench;
+  REQUIRE(bench.manager.attach(Bench::request()));
+  const std::uint64_t device = bench.manager.list().front().device;
+  bench.world.paths["/srv/other.img"].stands_on.push_back(device);
+  REQUIRE(bench.manager.attach(Bench::request("/srv/other.img", "/var/other.diff")));
+  bench.restart();
+  bench.world.paths.erase("/srv/other.img");  // Not mounted yet.
+  REQUIRE(bench.next->reattach());
+  CHECK(bench.next->not_attached().size() == 1);
+  CHECK(bench.next->unused().empty());
+}

@@ -169,6 +169,15 @@ class Doubles final : public Host,
   std::string why_no_block_device() const override { return world_.why_no_block_device; }
   Result<Exposed> expose(const VolumeId& volume, const std::string& name,
                          std::shared_ptr<block::Device>, bool block_device) override {
+  Status discard_area(const DiscardArea& request) override {
+    if (!world_.step("discard " + request.path + " for " + request.who)) return failure("discard");
+    if (world_.locked) return fail(Errc::access_denied, "a copy is locked");
+    CHECK(world_.diff_areas[request.path] == request.volume_id);
+    world_.paths.erase(request.path);
+    world_.diff_areas.erase(request.path);
+    return {};
+  }
+
     if (!world_.step("expose")) return failure("expose");
     Exposed exposed;
     exposed.nbd_uri = "nbd+unix:///" + name;

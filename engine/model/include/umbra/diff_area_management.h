@@ -247,8 +247,11 @@ class DiffAreaManagement {
   [[nodiscard]] virtual Status clear_volume_protect_fault(const VolumeRef& volume,
                                                           OperationMonitor& monitor);
 
-  /// DeleteUnusedDiffAreas: removes diff areas on `diff_volume` whose volume has gone (facts
-  /// "deleted_diff_area"). Errors: object_not_found; not_implemented.
+  /// DeleteUnusedDiffAreas: removes diff areas on `diff_volume` whose volume has gone, with their
+  /// copies (facts "deleted_diff_area": its path). One that cannot go stays, and the others go all
+  /// the same (facts "kept_diff_area": path and reason). None is no error. Errors: object_not_found
+  /// (nothing is there); those of the first that stays: access_denied (a copy is under retention
+  /// lock), volume_attached, diff_area_corrupt, io_error; async_cancelled; not_implemented.
   [[nodiscard]] virtual Status delete_unused_diff_areas(const std::string& diff_volume,
                                                         OperationMonitor& monitor);
 

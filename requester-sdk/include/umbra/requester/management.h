@@ -77,6 +77,7 @@ class UMBRA_REQUESTER_EXPORT Management {
   [[nodiscard]] Status set_volume_protect_level(const VolumeRef& volume, ProtectionLevel level);
   [[nodiscard]] Result<VolumeProtectionInfo> get_volume_protect_level(const VolumeRef& volume);
   [[nodiscard]] Result<OperationId> clear_volume_protect_fault(const VolumeRef& volume);
+  /// Begins it; its facts say what was deleted, and what stays and why.
   [[nodiscard]] Result<OperationId> delete_unused_diff_areas(const std::string& diff_volume);
   [[nodiscard]] Result<SnapshotDelta> query_snapshot_delta_bitmap(const SnapshotId& older,
                                                                   const SnapshotId& younger,
