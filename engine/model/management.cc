@@ -17,6 +17,10 @@ Status DiffAreaManagement::migrate_diff_areas(const DiffAreaRef&, const std::str
                                               OperationMonitor&) {
   return not_offered("migrate_diff_areas");
 }
+Status DiffAreaManagement::move_diff_area(const DiffAreaMove& move, OperationMonitor& monitor) {
+  if (move.bytes_per_second != 0) return not_offered("move_diff_area with a rate limit");
+  return migrate_diff_areas(move.area, move.new_diff_volume, monitor);
+}
 Status DiffAreaManagement::set_snapshot_priority(const SnapshotId&, std::uint8_t) {
   return not_offered("set_snapshot_priority");
 }

@@ -32,6 +32,7 @@ void members(V& v, Ref<V, ManagementDiffArea> m) {
   v("provider_id", m.provider_id), v("volume", m.volume), v("diff_volume", path(m.diff_volume));
   v("maximum_bytes", decimal(m.maximum_bytes)), v("is_volatile", m.is_volatile);
   v("new_diff_volume", path(m.new_diff_volume));
+  v("bytes_per_second", decimal(m.bytes_per_second));
 }
 template <class V>
 void members(V& v, Ref<V, SetProtectLevel> m) {

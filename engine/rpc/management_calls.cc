@@ -96,12 +96,14 @@ Result<Json> areas_for_snapshot(const Served& at, const ManagementSnapshot& requ
   return reply<DiffAreaList>(at.management.query_diff_areas_for_snapshot(request.snapshot_id));
 }
 Result<Json> migrate(const Served& at, const ManagementDiffArea& request) {
-  return started(at.operations.start(
-      kMigration, subject_of(request.volume),
-      [&management = at.management, request](OperationMonitor& monitor) {
-        return management.migrate_diff_areas({request.volume, request.diff_volume},
-                                             request.new_diff_volume, monitor);
-      }));
+  return started(
+      at.operations.start(kMigration, subject_of(request.volume),
+                          [&management = at.management, request](OperationMonitor& monitor) {
+                            return management.move_diff_area({{request.volume, request.diff_volume},
+                                                              request.new_diff_volume,
+                                                              request.bytes_per_second},
+                                                             monitor);
+                          }));
 }
 // QueryMigrationStatus: the operation is the IVssAsync.
 Result<Json> migration_status(const Served& at, const ManagementVolume& request) {

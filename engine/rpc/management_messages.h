@@ -48,7 +48,7 @@ struct ManagementSnapshot {
   std::int64_t until_filetime = 0;
 };
 // add_diff_area {maximum_bytes}, change_diff_area_maximum_size {maximum_bytes, is_volatile} (long),
-// migrate_diff_areas {new_diff_volume} (long)
+// migrate_diff_areas {new_diff_volume, bytes_per_second} (long)
 struct ManagementDiffArea {
   ProviderId provider_id;
   VolumeRef volume;
@@ -56,6 +56,7 @@ struct ManagementDiffArea {
   std::int64_t maximum_bytes = kAssocNoMaxSpace;
   bool is_volatile = false;
   std::string new_diff_volume;
+  std::uint64_t bytes_per_second = 0;  // migrate_diff_areas: at most; 0: as fast as it goes.
 };
 struct SetProtectLevel {  // set_volume_protect_level
   ProviderId provider_id;

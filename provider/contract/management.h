@@ -43,6 +43,7 @@ class SystemProvider::Management final : public DiffAreaManagement {
   [[nodiscard]] Status migrate_diff_areas(const DiffAreaRef& area,
                                           const std::string& new_diff_volume,
                                           OperationMonitor& monitor) override;
+  [[nodiscard]] Status move_diff_area(const DiffAreaMove& move, OperationMonitor& monitor) override;
   // unused.cc
   [[nodiscard]] Status delete_unused_diff_areas(const std::string& diff_volume,
                                                 OperationMonitor& monitor) override;

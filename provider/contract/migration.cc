@@ -9,7 +9,12 @@ namespace umbra::contract {
 Status SystemProvider::Management::migrate_diff_areas(const DiffAreaRef& area,
                                                       const std::string& new_diff_volume,
                                                       OperationMonitor& monitor) {
-  const auto entry = find(area);
+  return move_diff_area({area, new_diff_volume, 0}, monitor);
+}
+
+Status SystemProvider::Management::move_diff_area(const DiffAreaMove& move,
+                                                  OperationMonitor& monitor) {
+  const auto entry = find(move.area);
   if (!entry) return fail(entry.error());
   if (provider_.options_.diff_areas == nullptr) {
     return fail(Errc::not_implemented, "diff areas cannot be moved here");
@@ -18,7 +23,7 @@ Status SystemProvider::Management::migrate_diff_areas(const DiffAreaRef& area,
   monitor.fact("volume_id", (*entry)->id.to_string());
   monitor.say("copying the diff area");
   const auto moved = provider_.options_.diff_areas->move(
-      (*entry)->id, new_diff_volume,
+      (*entry)->id, move.new_diff_volume, move.bytes_per_second,
       [&](std::uint64_t done, std::uint64_t total) { return monitor.progress(done, total); });
   if (!moved) return fail(moved.error(), name);
   {

@@ -103,12 +103,14 @@ class DiffAreas {
   /// False: stop.
   using Progress = std::function<bool(std::uint64_t done_bytes, std::uint64_t total_bytes)>;
   /// Moves a volume's diff area while it is in use, durably; what a restart finds is one of both,
-  /// whole. Blocks for as long as copying takes. On failure everything is as before. Errors:
+  /// whole. Copies at most so many bytes a second (0: no bound), and what is written meanwhile on
+  /// top. Blocks for as long as copying takes. On failure everything is as before. Errors:
   /// object_not_found; bad_state (being moved already); invalid_argument, object_already_exists,
   /// diff_area_foreign, volume_not_supported, volume_attached, volume_in_use (of the new place);
   /// insufficient_storage; access_denied (retention lock); limit_reached; async_cancelled;
   /// io_error.
   [[nodiscard]] virtual Result<Moved> move(const VolumeId& volume, const std::string& to,
+                                           std::uint64_t bytes_per_second,
                                            const Progress& progress) = 0;
   struct Unused {
     VolumeId volume;

@@ -36,6 +36,7 @@ static_assert(format::kTableOffset % MovableDevice::kPartBytes == 0,
 constexpr std::uint64_t kRestBytesMin = 1U << 20U;  // So much may always be left for the switch.
 constexpr std::uint32_t kPassesMax = 64;
 constexpr Duration kHoldWaitMax = std::chrono::seconds(30);  // More than a lease.
+constexpr Duration kPaceSlice = std::chrono::milliseconds(100);
 constexpr Duration kSourceWaitMax = std::chrono::seconds(30);
 /// Room to grow in while the area is moved.
 constexpr std::uint64_t kGrowthBytesMin = std::uint64_t{64} << 30U;
@@ -303,7 +304,7 @@ class Volume::Impl::Mover {
       if (Status written = step([&] { return write_piece(begin + at, bytes); }); !written) {
         return written;
       }
-      pace();
+      if (Status due = pace(); !due) return due;
     }
     return {};
   }
@@ -390,18 +391,25 @@ class Volume::Impl::Mover {
                      {{"volume", impl_.id().to_string()}, {"segment", segment}, {"bytes", bytes}});
   }
 
-  // Waits until the bytes so far are due.
-  void pace() {
-    if (options_.bytes_per_second_max == 0) return;
-    const double due = static_cast<double>(report_.done.bytes_copied) /
-                       static_cast<double>(options_.bytes_per_second_max);
+  // Waits until the bytes so far are due, and asks now and then whether it is to be given up.
+  [[nodiscard]] Status pace() {
+    if (options_.bytes_per_second_max == 0) return {};
+    constexpr double kDueSecondsMax = 1e9;  // What a Duration holds.
+    const double due =
+        std::min(kDueSecondsMax, static_cast<double>(report_.done.bytes_copied) /
+                                     static_cast<double>(options_.bytes_per_second_max));
     const TimePoint until =
         begun_ + std::chrono::duration_cast<Duration>(std::chrono::duration<double>(due));
-    std::unique_lock lock(impl_.mutex_);
-    const Duration rest = until - system_clock().now();
-    if (rest <= Duration::zero()) return;
-    (void)impl_.idle_.wait_for(
-        lock, rest, [&] { return impl_.closed_.load() || system_clock().now() >= until; });
+    for (;;) {
+      {
+        std::unique_lock lock(impl_.mutex_);
+        const Duration rest = until - system_clock().now();
+        if (rest <= Duration::zero() || impl_.closed_.load()) return {};
+        (void)impl_.idle_.wait_for(lock, std::min(rest, kPaceSlice),
+                                   [&] { return impl_.closed_.load(); });
+      }
+      if (Status go = go_on(); !go) return go;
+    }
   }
 
   // --- the switch --------------------------------------------------------------------------------

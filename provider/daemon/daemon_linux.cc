@@ -65,9 +65,9 @@ class ManagedDiffAreas final : public contract::DiffAreas {
  public:
   explicit ManagedDiffAreas(const std::unique_ptr<VolumeManager>& volumes) : volumes_(volumes) {}
 
-  Result<Moved> move(const VolumeId& volume, const std::string& to,
+  Result<Moved> move(const VolumeId& volume, const std::string& to, std::uint64_t bytes_per_second,
                      const Progress& progress) override {
-    auto moved = volumes_->move_diff_area(volume, to, progress);
+    auto moved = volumes_->move_diff_area(volume, to, progress, bytes_per_second);
     if (!moved) return fail(moved.error());
     return Moved{std::move(moved->diff_area_path), std::move(moved->host_devices),
                  moved->bytes_copied, moved->bytes_damaged, std::move(moved->kept)};

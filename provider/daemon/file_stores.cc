@@ -273,6 +273,7 @@ Result<MovedDiffArea> FileStore::move_diff_area(const MoveDiffArea& request) {
   move.from_path = from;
   move.to_path = request.path;
   move.host_space = host_space.get();
+  move.bytes_per_second_max = request.bytes_per_second;
   const auto report = parts_->volume->migrate(**target, move, request.on_progress);
   if (!report) {
     std::error_code ignored;

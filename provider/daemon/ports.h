@@ -55,9 +55,10 @@ class Host {
 };
 
 struct MoveDiffArea {
-  std::string path;    // A file or block device.
-  bool makes = false;  // The file is not there yet.
-  bool apart = false;  // Lies on a volume of ours.
+  std::string path;                    // A file or block device.
+  bool makes = false;                  // The file is not there yet.
+  bool apart = false;                  // Lies on a volume of ours.
+  std::uint64_t bytes_per_second = 0;  // At most, but for what is written meanwhile; 0: no bound.
   /// False: give up.
   std::function<bool(const cow::MigrateProgress&)> on_progress;
 };

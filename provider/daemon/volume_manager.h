@@ -85,7 +85,8 @@ class VolumeManager {
   /// Store::move_diff_area() and ConfigStore::save().
   using MoveProgress = std::function<bool(std::uint64_t done, std::uint64_t total)>;
   [[nodiscard]] Result<Moved> move_diff_area(const VolumeId& id, const std::string& to,
-                                             const MoveProgress& progress);
+                                             const MoveProgress& progress,
+                                             std::uint64_t bytes_per_second = 0);
 
   struct Unused {
     VolumeId volume_id;

@@ -101,7 +101,8 @@ Result<VolumeManager::VolumePtr> VolumeManager::begin_move(const VolumeId& id,
 
 Result<VolumeManager::Moved> VolumeManager::move_diff_area(const VolumeId& id,
                                                            const std::string& to,
-                                                           const MoveProgress& progress) {
+                                                           const MoveProgress& progress,
+                                                           std::uint64_t bytes_per_second) {
   const auto begun = begin_move(id, to);
   if (!begun) return fail(begun.error());
   const Volume& volume = **begun;
@@ -112,6 +113,7 @@ Result<VolumeManager::Moved> VolumeManager::move_diff_area(const VolumeId& id,
   MoveDiffArea request;
   request.path = volume.config.moving_to;
   request.makes = volume.config.moving_makes;
+  request.bytes_per_second = bytes_per_second;
   request.apart = std::any_of(
       volume.config.hosts.begin(), volume.config.hosts.end(), [&](const VolumeId& host) {
         const auto rows = table();

@@ -164,7 +164,8 @@ ExitCode move_shadowstorage(Service& service, Output& output, const ShadowStorag
   const auto volume = service.resolve(arguments.volume);
   if (!volume) return output.error(volume.error());
   const std::string to = std::filesystem::absolute(arguments.destination).string();
-  const auto begun = service.move_area({*volume, arguments.diff_volume}, to);
+  const auto begun =
+      service.move_area({*volume, arguments.diff_volume}, to, arguments.bytes_per_second);
   if (!begun) return output.error(begun.error());
   const auto ended = wait_for(service, output, *begun, arguments.time_limit);
   if (!ended) return output.error(ended.error());

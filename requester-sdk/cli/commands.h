@@ -158,7 +158,8 @@ struct ShadowStorage {
   std::string diff_volume;  // --on; empty: wherever it lies.
   MaximumSize maximum;
   bool is_volatile = false;
-  std::string destination;  // move: --to.
+  std::string destination;             // move: --to.
+  std::uint64_t bytes_per_second = 0;  // move: --rate; 0: as fast as it goes.
   std::chrono::milliseconds time_limit{3'600'000};
 };
 ExitCode list_shadowstorage(Service& service, Output& output, const ShadowStorage& arguments);

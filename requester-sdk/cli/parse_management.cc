@@ -48,6 +48,8 @@ CLI::App* add_storage(Parser& parser, CLI::App& parent, const char* text,
     app->add_option("--to", arguments->destination,
                     "A new or empty file, an empty device, or a directory")
         ->required();
+    add_parsed(app, "--rate", arguments->bytes_per_second, parse_bytes,
+               "Copy at most this much a second, e.g. 100M; what is written meanwhile on top");
   }
   carry_out(parser, app, arguments, command);
   return app;

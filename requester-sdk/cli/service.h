@@ -49,7 +49,8 @@ class Service {
                                                            std::int64_t maximum_bytes,
                                                            bool is_volatile) = 0;
   [[nodiscard]] virtual Result<OperationId> move_area(const DiffAreaRef& area,
-                                                      const std::string& to) = 0;
+                                                      const std::string& to,
+                                                      std::uint64_t bytes_per_second) = 0;
   [[nodiscard]] virtual Result<OperationId> delete_unused(const std::string& diff_volume) = 0;
   [[nodiscard]] virtual Result<VolumeProtectionInfo> protection(const VolumeRef& volume) = 0;
   [[nodiscard]] virtual Status set_protection(const VolumeRef& volume, ProtectionLevel level) = 0;

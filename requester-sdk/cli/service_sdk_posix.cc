@@ -129,8 +129,10 @@ class SdkService final : public Service {
       return m.change_diff_area_maximum_size(area, maximum_bytes, is_volatile);
     });
   }
-  Result<OperationId> move_area(const DiffAreaRef& area, const std::string& to) override {
-    return manage(true, [&](Management m) { return m.migrate_diff_areas(area, to); });
+  Result<OperationId> move_area(const DiffAreaRef& area, const std::string& to,
+                                std::uint64_t bytes_per_second) override {
+    return manage(true,
+                  [&](Management m) { return m.migrate_diff_areas(area, to, bytes_per_second); });
   }
   Result<VolumeProtectionInfo> protection(const VolumeRef& volume) override {
     return manage(false, [&](Management m) { return m.get_volume_protect_level(volume); });

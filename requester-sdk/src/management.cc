@@ -127,9 +127,11 @@ Result<std::vector<DiffAreaProp>> Management::query_diff_areas_for_snapshot(
 }
 
 Result<OperationId> Management::migrate_diff_areas(const DiffAreaRef& area,
-                                                   const std::string& new_diff_volume) {
+                                                   const std::string& new_diff_volume,
+                                                   std::uint64_t bytes_per_second) {
   auto message = area_message(provider_, area);
   message.new_diff_volume = new_diff_volume;
+  message.bytes_per_second = bytes_per_second;
   return begin(*client_->impl_->link, "migrate_diff_areas", message);
 }
 

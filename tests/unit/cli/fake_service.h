@@ -125,8 +125,10 @@ class FakeService final : public Service {
                       std::to_string(maximum_bytes) + (is_volatile ? " volatile" : ""),
                   OperationId{kOne});
   }
-  Result<OperationId> move_area(const DiffAreaRef& area, const std::string& to) override {
-    return answer("move " + area.volume.name + " " + area.diff_volume + " " + to,
+  Result<OperationId> move_area(const DiffAreaRef& area, const std::string& to,
+                                std::uint64_t bytes_per_second) override {
+    const std::string rate = bytes_per_second == 0 ? "" : " " + std::to_string(bytes_per_second);
+    return answer("move " + area.volume.name + " " + area.diff_volume + " " + to + rate,
                   OperationId{kOne});
   }
   Result<OperationId> delete_unused(const std::string& diff_volume) override {

@@ -107,6 +107,10 @@ TEST_CASE("a diff area is moved, and what is left of the former one is named", "
   CHECK(state.calls == Calls{"move db  /mnt", "wait", "wait"});
   state.operations = {operation(Errc::async_finished)};
   CHECK(umbra(state, {"move", "shadowstorage", "--for", "db"}).status == 2);
+  state.calls.clear();
+  CHECK(umbra(state, {"move", "shadowstorage", "--for", "db", "--to", "/mnt", "--rate", "2M"})
+            .status == 0);
+  CHECK(state.calls.front() == "move db  /mnt 2097152");
 }
 
 TEST_CASE("unused diff areas are deleted, and what stays is named", "[cli]") {

@@ -50,9 +50,10 @@ class NotingMonitor final : public OperationMonitor {
 
 class FakeDiffAreas final : public DiffAreas {
  public:
-  Result<Moved> move(const VolumeId& volume, const std::string& to,
+  Result<Moved> move(const VolumeId& volume, const std::string& to, std::uint64_t bytes_per_second,
                      const Progress& progress) override {
     moved = volume;
+    rate = bytes_per_second;
     if (!progress(1, 2)) return fail(Errc::async_cancelled, "as asked");
     if (to == "/full") return fail(Errc::insufficient_storage, "too small");
     return Moved{to, {0x801}, 2, 7, "/var/db.diff: busy"};
@@ -69,6 +70,7 @@ class FakeDiffAreas final : public DiffAreas {
     return fail(Errc::object_not_found, "it has not gone");
   }
   VolumeId moved;
+  std::uint64_t rate = 0;
   std::vector<Unused> gone;
   std::vector<std::string> asked;
 };
@@ -436,6 +438,9 @@ TEST_CASE("a moved diff area is known by its new place",
                                           "kept=/var/db.diff: busy"});
   REQUIRE(world.told.size() == 1);
   CHECK(world.told[0].name == "diff_area_moved");
+  CHECK(world.movers.rate == 0);
+  REQUIRE(management.move_diff_area({{world.volume, ""}, "/var/db.diff", 1234}, world.monitor));
+  CHECK(world.movers.rate == 1234);
 }
 
 TEST_CASE("whoever has copies deleted is named to the store", "[contract]") {

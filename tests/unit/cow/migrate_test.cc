@@ -276,6 +276,23 @@ TEST_CASE("a move can be given up, and what stands in the way is named", "[cow]"
   world.check();
 }
 
+TEST_CASE("a move that waits for its rate can be given up", "[cow]") {
+  World world;
+  cow::MigrateOptions move;
+  move.bytes_per_second_max = 1;  // It would take years.
+  constexpr std::uint64_t kTableBytes =
+      std::uint64_t{format::kTableSlots} * 2 * format::kBlockBytes;
+  int asked = 0;
+  const auto report =
+      world.volume->migrate(world.target, move, [&](const cow::MigrateProgress& progress) {
+        return progress.bytes_copied <= kTableBytes || ++asked < 3;
+      });
+  REQUIRE_FALSE(report);
+  CHECK(report.error().code == Errc::bad_state);
+  CHECK(asked == 3);
+  world.check();
+}
+
 TEST_CASE("damage is moved as damage", "[cow]") {
   World world;
   const format::Layout layout = format::Layout::of(world.options.chunk_bytes, 512);

@@ -245,3 +245,45 @@ TEST_CASE("a directory gets a file of the same name; a device keeps what it says
   CHECK(moved->kept.find("/dev/sdb") != std::string::npos);
   CHECK(bench.world.paths.count("/dev/sdb") == 1);
 }
+
+TEST_CASE("a move's rate limit reaches the store", "[cowd]") {
+  MoveBench bench;
+  REQUIRE(bench.manager.move_diff_area(bench.id, kTo, go_on, 5'000'000));
+  CHECK(bench.world.move_rate == 5'000'000);
+}
+
+TEST_CASE("settling a move is cut at every step, and the next start goes on with it", "[cowd]") {
+  for (const bool switched : {false, true}) {
+    bool whole = false;
+    for (int cut = 0; !whole; ++cut) {
+      INFO((switched ? "behind" : "before") << " the switch, cut after " << cut << " steps");
+      REQUIRE(cut < 20);
+      MoveBench bench;
+      World& world = bench.world;
+      auto during = world.recorded;
+      world.during_move = [&] { during = world.recorded; };
+      world.failing = switched ? std::string("remove ") + kFrom : "move";
+      CHECK(bench.move().has_value() == switched);
+      world.failing.clear();
+      bench.restart();
+      world.recorded = during;
+      if (!switched) world.file(kTo);  // As far as it had come.
+      world.steps_left = cut;
+      (void)bench.next->reattach();
+      whole = *world.steps_left > 0;
+      // Whatever the record names is there, and so is the one that is in force.
+      const VolumeConfig& left = world.recorded.at(bench.id);
+      CHECK(world.paths.count(left.diff_area_path) == 1);
+      CHECK(world.paths.count(switched ? kTo : kFrom) == 1);
+      world.steps_left.reset();
+      bench.restart();
+      REQUIRE(bench.next->reattach());
+      REQUIRE(bench.next->list().size() == 1);
+      CHECK(bench.next->list().front().state == "ok");
+      CHECK(world.last_open.diff_area_path == (switched ? kTo : kFrom));
+      const VolumeConfig& settled = world.recorded.at(bench.id);
+      CHECK(settled.diff_area_path == (switched ? kTo : kFrom));
+      CHECK(settled.moving_to.empty());
+    }
+  }
+}

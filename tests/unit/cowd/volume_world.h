@@ -45,8 +45,12 @@ struct World {
   bool settles = true;               // A move ends wholly.
   bool locked = false;               // A copy is under retention lock.
   std::function<void()> during_move;
+  std::uint64_t move_rate = 0;
+
+  std::optional<int> steps_left;  // Then the process is dead: nothing is done any more.
 
   bool step(const std::string& name) {
+    if (steps_left && (*steps_left)-- <= 0) return false;
     steps.push_back(name);
     return failing != name;
   }
@@ -89,6 +93,7 @@ class FakeStore final : public Store {
   }
   std::string io_text() const override { return "origin: threads; diff area: threads"; }
   Result<MovedDiffArea> move_diff_area(const MoveDiffArea& request) override {
+    world_.move_rate = request.bytes_per_second;
     if (world_.during_move) world_.during_move();
     if (!request.on_progress({1000, 500, 0, 1})) return fail(Errc::bad_state, "given up");
     if (!world_.step("move")) return failure("move");
@@ -166,9 +171,6 @@ class Doubles final : public Host,
     return {};
   }
 
-  std::string why_no_block_device() const override { return world_.why_no_block_device; }
-  Result<Exposed> expose(const VolumeId& volume, const std::string& name,
-                         std::shared_ptr<block::Device>, bool block_device) override {
   Status discard_area(const DiscardArea& request) override {
     if (!world_.step("discard " + request.path + " for " + request.who)) return failure("discard");
     if (world_.locked) return fail(Errc::access_denied, "a copy is locked");
@@ -178,6 +180,9 @@ class Doubles final : public Host,
     return {};
   }
 
+  std::string why_no_block_device() const override { return world_.why_no_block_device; }
+  Result<Exposed> expose(const VolumeId& volume, const std::string& name,
+                         std::shared_ptr<block::Device>, bool block_device) override {
     if (!world_.step("expose")) return failure("expose");
     Exposed exposed;
     exposed.nbd_uri = "nbd+unix:///" + name;

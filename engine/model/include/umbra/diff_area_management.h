@@ -81,6 +81,14 @@ struct DiffAreaRef {
   std::string diff_volume{};
 };
 
+/// Where a diff area is to go.
+struct DiffAreaMove {
+  DiffAreaRef area{};
+  std::string new_diff_volume{};  ///< An unused path or device, or a directory.
+  std::uint64_t bytes_per_second =
+      0;  ///< At most; what is written meanwhile comes on top. 0: none.
+};
+
 /// A part of what differs between two copies, as runs of blocks in ascending order. Never misses a
 /// difference; may name a block that was written with what it held.
 struct SnapshotDelta {
@@ -224,6 +232,10 @@ class DiffAreaManagement {
   [[nodiscard]] virtual Status migrate_diff_areas(const DiffAreaRef& area,
                                                   const std::string& new_diff_volume,
                                                   OperationMonitor& monitor);
+
+  /// The same with a rate limit, Umbra's own. Without a limit it is migrate_diff_areas(); a
+  /// provider that has no limits answers not_implemented.
+  [[nodiscard]] virtual Status move_diff_area(const DiffAreaMove& move, OperationMonitor& monitor);
 
   /// SetSnapshotPriority (VSS: reserved). Errors: not_implemented, always, as VSS answers.
   [[nodiscard]] virtual Status set_snapshot_priority(const SnapshotId& snapshot,

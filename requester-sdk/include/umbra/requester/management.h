@@ -68,7 +68,8 @@ class UMBRA_REQUESTER_EXPORT Management {
       const SnapshotId& snapshot);
 
   [[nodiscard]] Result<OperationId> migrate_diff_areas(const DiffAreaRef& area,
-                                                       const std::string& new_diff_volume);
+                                                       const std::string& new_diff_volume,
+                                                       std::uint64_t bytes_per_second = 0);
 
   /// QueryMigrationStatus: of the last move of the volume's diff area that the provider knows of.
   /// Errors: object_not_found (no such volume; none since the provider was started).
