@@ -116,4 +116,6 @@ class SystemProvider::Turn {
 /// and keep their story in the context.
 [[nodiscard]] tl::unexpected<Error> provider_error(const Error& error);
 
+[[nodiscard]] inline Error aborted_error() { return {Errc::bad_state, "the set was aborted"}; }
+
 }  // namespace umbra::contract
