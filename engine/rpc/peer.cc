@@ -78,10 +78,10 @@ Status Peer::take_line(std::string_view line) {
   if (!parsed->is_object()) return violation("a line is not a JSON object; batches are not served");
   json::object& object = parsed->get_object();
   if (!is_version_2(object)) return violation("the member jsonrpc is not \"2.0\"");
-  return object.contains("method") ? take_request(object) : take_reply(object);
+  return object.contains("method") ? take_request(object, line.size()) : take_reply(object);
 }
 
-Status Peer::take_request(json::object& object) {
+Status Peer::take_request(json::object& object, std::size_t line_bytes) {
   Json& method = object["method"];
   if (!method.is_string() || method.get_string().size() > kMethodBytesMax) {
     return violation("the member method is not a short text");
@@ -103,7 +103,14 @@ Status Peer::take_request(json::object& object) {
                                      " requests in flight on one connection"});
     return {};
   }
-  requests_.insert(request);
+  if (!requests_.empty() && requests_bytes_ + line_bytes > limits_.requests_bytes_max) {
+    refuse(*id, {Errc::limit_reached, "the requests in flight on one connection are longer than " +
+                                          std::to_string(limits_.requests_bytes_max) +
+                                          " bytes together"});
+    return {};
+  }
+  requests_.emplace(request, line_bytes);
+  requests_bytes_ += line_bytes;
   incoming_.emplace_back(IncomingRequest{std::move(request), std::move(name), std::move(params)});
   return {};
 }
@@ -159,7 +166,9 @@ Status Peer::notify(std::string_view method, Json params) {
 }
 
 Status Peer::reply(const RequestId& id, const Result<Json>& result) {
-  if (requests_.erase(id) == 0) return fail(Errc::bad_state, "this request was answered before");
+  const auto answered = requests_.extract(id);
+  if (answered.empty()) return fail(Errc::bad_state, "this request was answered before");
+  requests_bytes_ -= answered.mapped();
   json::object object = envelope();
   // The id is our own serialisation of what the peer sent, so it parses.
   const Json original = *parse(id.text, limits_.memory_bytes_max);

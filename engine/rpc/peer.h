@@ -16,8 +16,8 @@
 
 #include <cstdint>
 #include <deque>
+#include <map>
 #include <optional>
-#include <set>
 #include <string>
 #include <string_view>
 #include <unordered_set>
@@ -35,7 +35,9 @@ struct PeerLimits {
   std::size_t line_bytes_max = kLineBytesMax;
   std::size_t memory_bytes_max = 4 * kLineBytesMax;  // Of one parsed line.
   std::size_t requests_in_flight_max = 64;  // Received and not answered; more get limit_reached.
-  std::size_t calls_in_flight_max = 1024;   // Sent and not answered.
+  // Of their lines together; a single one may always come.
+  std::size_t requests_bytes_max = 2 * kLineBytesMax;
+  std::size_t calls_in_flight_max = 1024;  // Sent and not answered.
 };
 
 using CallId = std::uint64_t;
@@ -96,7 +98,7 @@ class Peer {
 
  private:
   Status take_line(std::string_view line);
-  Status take_request(boost::json::object& object);
+  Status take_request(boost::json::object& object, std::size_t line_bytes);
   Status take_reply(boost::json::object& object);
   Status queue(const boost::json::object& object);
   Status violation(std::string why);
@@ -106,7 +108,8 @@ class Peer {
   std::string partial_;        // Bytes of a line whose end has not come.
   std::optional<Error> dead_;  // Why nothing more is taken.
   std::deque<Incoming> incoming_;
-  std::set<RequestId> requests_;
+  std::map<RequestId, std::size_t> requests_;  // In flight, with the bytes of their lines.
+  std::size_t requests_bytes_ = 0;
   std::unordered_set<CallId> calls_;
   CallId next_call_ = 1;
   std::uint64_t stale_replies_ = 0;

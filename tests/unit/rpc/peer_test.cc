@@ -141,6 +141,26 @@ TEST_CASE("more requests in flight than the limit are refused one by one") {
   CHECK(expect<IncomingRequest>(peer).id.text == "4");
 }
 
+TEST_CASE("long requests in flight are bounded together, and a single one always comes") {
+  PeerLimits limits;
+  limits.requests_bytes_max = 200;
+  Peer peer(limits);
+  const auto request = [](int id, std::size_t bytes) {
+    return R"({"jsonrpc":"2.0","method":"m","params":{"x":")" + std::string(bytes, 'x') +
+           R"("},"id":)" + std::to_string(id) + "}\n";
+  };
+  REQUIRE(peer.feed(request(1, 500)));
+  REQUIRE(peer.feed(request(2, 1)));
+  const auto first = expect<IncomingRequest>(peer);
+  CHECK_FALSE(peer.next());
+  CHECK(peer.take_output().find("0xA0040101") != std::string::npos);
+  REQUIRE(peer.reply(first.id, Json(nullptr)));
+  REQUIRE(peer.feed(request(3, 1)));
+  REQUIRE(peer.feed(request(4, 1)));
+  CHECK(expect<IncomingRequest>(peer).id.text == "3");
+  CHECK(expect<IncomingRequest>(peer).id.text == "4");
+}
+
 TEST_CASE("too many calls of our own are refused") {
   PeerLimits limits;
   limits.calls_in_flight_max = 1;
