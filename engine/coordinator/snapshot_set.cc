@@ -627,7 +627,6 @@ void SnapshotSet::confirm_answered(std::size_t p, ProviderCall kind, const Statu
 void SnapshotSet::conclude_confirm(TimePoint now) {
   in_doubt_ = doubted_.has_value();
   Outcome outcome = *std::exchange(in_doubt_ ? doubted_ : refused_, std::nullopt);
-  if (in_doubt_) outcome.context += "; the set is in doubt, see `umbra list shadows --incomplete`";
   begin_abort(now, std::move(outcome));
 }
 
@@ -657,6 +656,9 @@ void SnapshotSet::abort_providers(TimePoint now) {
 }
 
 void SnapshotSet::finish(TimePoint now) {
+  // Also where the doubt came up while it was being undone: who hears only of a failure would
+  // believe that nothing is there.
+  if (in_doubt_) outcome_.context += "; the set is in doubt, see `umbra list shadows --incomplete`";
   enter(now, Phase::done);
   for (auto& track : writer_tracks_) track.pending.reset();
   actions_.emplace_back(ReportOutcome{});

@@ -39,6 +39,19 @@ struct Loops {
 /// the peer gets `unexpected`.
 class Reply {
  public:
+  /// Where the answer goes. Only the first counts; the end without one is `unexpected`.
+  class Sink {
+   public:
+    Sink() = default;
+    Sink(const Sink&) = delete;
+    Sink& operator=(const Sink&) = delete;
+    virtual ~Sink() = default;
+    virtual void deliver(Result<Json> result) = 0;
+  };
+  explicit Reply(std::shared_ptr<Sink> sink) : sink_(std::move(sink)) {}
+  /// The same answer, seen by `look` before it goes.
+  [[nodiscard]] Reply watched(std::function<void(const Result<Json>&)> look) const;
+
   template <class Message>
   void send(const Result<Message>& result) const {
     if (result)
@@ -54,13 +67,10 @@ class Reply {
   void send(const Status& status) const { status ? good() : error(status.error()); }
   void error(Error error) const { deliver(tl::unexpected<Error>(std::move(error))); }
   /// A result of another peer, passed on as it is.
-  void deliver(Result<Json> result) const;
+  void deliver(Result<Json> result) const { sink_->deliver(std::move(result)); }
 
  private:
-  friend class Channel;
-  struct State;
-  explicit Reply(std::shared_ptr<State> state) : state_(std::move(state)) {}
-  std::shared_ptr<State> state_;  // Shared by the copies of this answer.
+  std::shared_ptr<Sink> sink_;  // Shared by the copies of this answer.
 };
 
 struct ChannelHandlers {
@@ -73,12 +83,18 @@ struct ChannelHandlers {
 inline constexpr Errc kLost = Errc::coordinator_lost;
 inline constexpr Errc kLate = Errc::writererror_timeout;
 
-class Channel : public std::enable_shared_from_this<Channel> {
+/// Notifications of one peer that came and have not been looked at. They are not answered, so
+/// nothing else bounds them; a peer with more is dropped.
+inline constexpr std::size_t kNotificationsWaitingMax = 65'536;
+
+/// An interface, so that a simulation can be the network.
+class Channel {
  public:
   /// Threads: the wire's.
   [[nodiscard]] static std::shared_ptr<Channel> open(Loops loops, LocalStream stream, Log& log,
                                                      ChannelHandlers handlers);
-  ~Channel();
+  Channel() = default;
+  virtual ~Channel() = default;
   Channel(const Channel&) = delete;
   Channel& operator=(const Channel&) = delete;
 
@@ -97,17 +113,17 @@ class Channel : public std::enable_shared_from_this<Channel> {
   }
 
   /// What is queued is sent if it fits into the socket at once. Idempotent.
-  void close(Error reason);
+  virtual void close(Error reason) = 0;
   [[nodiscard]] bool is_open() const noexcept { return open_; }
 
- private:
-  struct Impl;
-  explicit Channel(std::unique_ptr<Impl> impl);
-  // `parse` runs on the wire's thread; what it returns, on the coordinator's.
-  void send(std::string_view method, Json params, std::chrono::milliseconds limit,
-            std::function<std::function<void()>(Result<Json>)> parse);
+ protected:
+  void mark_closed() noexcept { open_ = false; }
 
-  std::unique_ptr<Impl> impl_;
+ private:
+  // `parse` runs on the wire's thread; what it returns, on the coordinator's.
+  virtual void send(std::string_view method, Json params, std::chrono::milliseconds limit,
+                    std::function<std::function<void()>(Result<Json>)> parse) = 0;
+
   bool open_ = true;  // The coordinator's view: false from on_closed on.
 };
 

@@ -14,6 +14,7 @@
 namespace umbra::daemon {
 namespace {
 
+constexpr std::int64_t kCallsPerSecondMax = 1'000'000;
 constexpr std::int64_t kLimitMsMax = 24LL * 60 * 60 * 1000;  // A day: no wait is longer.
 
 using coord::Limits;
@@ -64,10 +65,16 @@ Status apply_limit(Config& config, std::string_view key, const toml::node& node)
     return fail(Errc::invalid_argument,
                 "limits." + std::string(key) + ": a whole number from 1 to " + std::to_string(max));
   };
-  if (key == "connections") {
+  if (key == "connections" || key == "connections_per_user") {
     if (!value || *value < 1 || *value > static_cast<std::int64_t>(kConnectionsMax))
       return refuse(static_cast<std::int64_t>(kConnectionsMax));
-    config.connections = static_cast<std::size_t>(*value);
+    (key == "connections" ? config.connections : config.connections_per_user) =
+        static_cast<std::size_t>(*value);
+    return {};
+  }
+  if (key == "calls_per_second") {
+    if (!value || *value < 1 || *value > kCallsPerSecondMax) return refuse(kCallsPerSecondMax);
+    config.calls_per_second = static_cast<std::uint32_t>(*value);
     return {};
   }
   for (const auto& limit : kLimitKeys) {
@@ -77,6 +84,65 @@ Status apply_limit(Config& config, std::string_view key, const toml::node& node)
     return {};
   }
   return fail(Errc::invalid_argument, "limits." + std::string(key) + ": there is no such limit");
+}
+
+Status refuse_entry(std::string_view table, std::string_view key, std::string_view why) {
+  return fail(Errc::invalid_argument,
+              std::string(table) + "." + std::string(key) + ": " + std::string(why));
+}
+
+Status apply_access(Config& config, std::string_view key, const toml::node& node) {
+  constexpr std::string_view kGroup = "group:";
+  const auto value = node.value_exact<std::int64_t>();
+  if (!value || *value < 0 || *value > 3)
+    return refuse_entry("access", key, "0 deny, 1 writer, 2 requester, 3 both");
+  const bool is_group = key.starts_with(kGroup);
+  if (is_group) key.remove_prefix(kGroup.size());
+  if (key.empty()) return refuse_entry("access", key, "an account is a user, or group:NAME");
+  config.access.push_back({is_group, std::string(key), static_cast<std::uint8_t>(*value)});
+  return {};
+}
+
+Status apply_writer_class(Config& config, std::string_view key, const toml::node& node) {
+  const auto id = WriterClassId::parse(key);
+  if (!id) return refuse_entry("writer_classes", key, "a writer's class id is needed");
+  if (const auto name = node.value_exact<std::string>(); name && !name->empty())
+    config.writer_accounts[*id] = *name;
+  else if (const auto uid = node.value_exact<std::int64_t>(); uid && *uid >= 0)
+    config.writer_accounts[*id] = std::to_string(*uid);
+  else
+    return refuse_entry("writer_classes", key, "a user's name or number is needed");
+  return {};
+}
+
+Status apply_files(std::vector<rpc::NamedFiles>& list, std::string_view table, std::string_view key,
+                   const toml::node& node) {
+  const auto* files = node.as_array();
+  rpc::NamedFiles named{std::string(key), {}};
+  for (std::size_t i = 0; files != nullptr && i < files->size(); ++i)
+    if (const auto path = (*files)[i].value_exact<std::string>(); path && path->starts_with('/'))
+      named.files.push_back(*path);
+  if (files == nullptr || named.files.size() != files->size() ||
+      files->size() > kConfigEntriesMax || list.size() >= kConfigEntriesMax)
+    return refuse_entry(
+        table, key,
+        "a list of at most " + std::to_string(kConfigEntriesMax) + " absolute paths is needed");
+  list.push_back(std::move(named));
+  return {};
+}
+
+Status apply_revert(Config& config, std::string_view key, const toml::node& node) {
+  if (key != "writers_blocking")
+    return refuse_entry("revert", key, "only writers_blocking is configurable");
+  const auto* ids = node.as_array();
+  auto& list = config.settings.writers_blocking_revert;
+  list.clear();
+  for (std::size_t i = 0; ids != nullptr && i < ids->size(); ++i)
+    if (const auto text = (*ids)[i].value_exact<std::string>())
+      if (const auto id = WriterClassId::parse(*text)) list.push_back(*id);
+  if (ids == nullptr || list.size() != ids->size() || ids->size() > kConfigEntriesMax)
+    return refuse_entry("revert", key, "a list of writers' class ids is needed");
+  return {};
 }
 
 Status apply_role(Config& config, std::string_view key, const toml::node& node) {
@@ -97,6 +163,26 @@ Status apply_role(Config& config, std::string_view key, const toml::node& node) 
   return {};
 }
 
+using Apply = Status (*)(Config& config, std::string_view key, const toml::node& node);
+
+Status apply_not_to_snapshot(Config& config, std::string_view key, const toml::node& node) {
+  return apply_files(config.settings.files_not_to_snapshot, "files_not_to_snapshot", key, node);
+}
+Status apply_not_to_backup(Config& config, std::string_view key, const toml::node& node) {
+  return apply_files(config.settings.files_not_to_backup, "files_not_to_backup", key, node);
+}
+
+Apply table_named(std::string_view name) {
+  if (name == "limits") return apply_limit;
+  if (name == "roles") return apply_role;
+  if (name == "access") return apply_access;
+  if (name == "writer_classes") return apply_writer_class;
+  if (name == "files_not_to_snapshot") return apply_not_to_snapshot;
+  if (name == "files_not_to_backup") return apply_not_to_backup;
+  if (name == "revert") return apply_revert;
+  return nullptr;
+}
+
 }  // namespace
 
 // The library reports mistakes by throwing; this is where that ends.
@@ -111,15 +197,14 @@ Status apply_toml(Config& config, const std::string& text) {
   Config changed = config;
   for (const auto& [section, node] : tables) {
     const auto* table = node.as_table();
-    const bool is_limits = section == "limits";
-    if (table == nullptr || (!is_limits && section != "roles"))
+    const auto apply = table_named(section.str());
+    if (table == nullptr || apply == nullptr)
       return fail(Errc::invalid_argument,
-                  std::string(section.str()) + ": there are the tables [limits] and [roles] only");
-    for (const auto& [key, value] : *table) {
-      const auto status = is_limits ? apply_limit(changed, key.str(), value)
-                                    : apply_role(changed, key.str(), value);
-      if (!status) return status;
-    }
+                  std::string(section.str()) +
+                      ": there are the tables [limits], [roles], [access], [writer_classes], "
+                      "[files_not_to_snapshot], [files_not_to_backup] and [revert] only");
+    for (const auto& [key, value] : *table)
+      if (const auto status = apply(changed, key.str(), value); !status) return status;
   }
   config = std::move(changed);
   return {};
@@ -149,7 +234,8 @@ CommandLine parse_command_line(int argc, const char* const* argv) {
   app.add_option("--writers-dir", config.writers_dir,
                  "Directory of express writers (default: /etc/umbra/writers.d with the run "
                  "directory /run/umbra, else writers.d in the run directory)");
-  app.add_option("--config", config.config_file, "TOML file with [limits] and [roles]")
+  app.add_option("--config", config.config_file,
+                 "TOML file with limits, roles and lists (docs/umbrad.md)")
       ->check(CLI::ExistingFile);
   app.add_option("--log-level", config.log_level, "debug, info, warning or error")
       ->check(CLI::IsMember({"debug", "info", "warning", "error"}))

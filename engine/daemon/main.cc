@@ -8,6 +8,7 @@
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/post.hpp>
 #include <boost/asio/signal_set.hpp>
+#include <boost/asio/steady_timer.hpp>
 #include <csignal>
 #include <iostream>
 #include <thread>
@@ -17,6 +18,7 @@
 #include "engine/daemon/registrations.h"
 #include "engine/daemon/roles_posix.h"
 #include "engine/daemon/server.h"
+#include "engine/daemon/trace_book.h"
 #include "engine/documents/express_store.h"
 #include "engine/platform/log_spdlog.h"
 #include "engine/platform/run_dir.h"
@@ -27,7 +29,8 @@ namespace {
 
 namespace asio = boost::asio;
 
-constexpr unsigned kSocketMode = 0666;  // Who may do what is decided by credentials.
+constexpr std::uint32_t kNoUser = 0xFFFFFFFF;  // As in chown(2): nobody has it.
+constexpr unsigned kSocketMode = 0666;         // Who may do what is decided by credentials.
 
 int give_up(const Error& error) {
   std::cerr << "umbrad: " << error.to_string() << '\n';
@@ -40,6 +43,25 @@ std::optional<std::uint32_t> resolve_group(const std::string& group, const Logge
   if (id && *id) return *id;
   log.info("no such group: only root has its role", {{"group", printable(group)}});
   return std::nullopt;
+}
+
+// Who is named but not known is worth a line: a deny that does not hold must not go unnoticed.
+void resolve_accounts(Config& config, RolePolicy& roles, const Logger& log) {
+  for (const auto& entry : config.access) {
+    const auto id = entry.is_group ? group_id(entry.account) : user_id(entry.account);
+    if (id && *id) {
+      roles.access.push_back({entry.is_group, **id, entry.value});
+    } else {
+      log.warning("no such account in [access]", {{"account", printable(entry.account)}});
+    }
+  }
+  for (const auto& [writer_class, account] : config.writer_accounts) {
+    const auto id = user_id(account);
+    if (!id || !*id)
+      log.warning("no such user in [writer_classes]: nobody may be of this class",
+                  {{"user", printable(account)}, {"class", writer_class.to_string()}});
+    config.writer_users[writer_class] = id && *id ? **id : kNoUser;
+  }
 }
 
 Status settle_paths(Config& config) {
@@ -58,7 +80,17 @@ Status settle_paths(Config& config) {
   return ensure_run_dir(config.run_dir, own_uid() == 0);
 }
 
-int serve(const Config& config, SpdlogLog& log, LocalListener listener, asio::io_context& wire,
+// The machine's timer for the server's next deadline. A time that has passed is a turn of its own.
+void set(asio::steady_timer& alarm, std::optional<TimePoint> at, Server* const& server) {
+  alarm.cancel();
+  if (!at) return;
+  alarm.expires_at(std::chrono::time_point_cast<asio::steady_timer::duration>(*at));
+  alarm.async_wait([&server](const boost::system::error_code& error) {
+    if (!error && server != nullptr) server->wake();
+  });
+}
+
+int serve(Config& config, SpdlogLog& log, LocalListener listener, asio::io_context& wire,
           asio::io_context& coordinator, asio::signal_set& signals) {
   const Logger logger(log, "umbrad");
   RolePolicy roles;
@@ -67,13 +99,19 @@ int serve(const Config& config, SpdlogLog& log, LocalListener listener, asio::io
     roles.writer_gid = resolve_group(config.writer_group, logger);
     roles.requester_gid = resolve_group(config.requester_group, logger);
   }
+  resolve_accounts(config, roles, logger);
+  asio::steady_timer alarm(coordinator);
+  Server* running = nullptr;
   Server server({{wire, coordinator},
                  config,
                  roles,
                  log,
                  system_clock(),
                  [&log](bool held) { held ? log.hold() : log.release(); },
-                 config.state_dir + "/" + kRegistrationsName});
+                 config.state_dir + "/" + kRegistrationsName,
+                 config.state_dir + "/" + kTracesName,
+                 [&alarm, &running](std::optional<TimePoint> at) { set(alarm, at, running); }});
+  running = &server;
   auto acceptor = std::make_unique<rpc::Acceptor>(
       wire, std::move(listener), log, [&server](LocalStream stream, PeerCredentials peer) {
         server.adopt(std::move(stream), std::move(peer));

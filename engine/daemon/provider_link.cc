@@ -9,6 +9,12 @@
 #include "umbra/caller.h"
 
 namespace umbra::daemon {
+namespace {
+
+// "end_prepare_snapshots" of "provider.end_prepare_snapshots".
+std::string without_group(const std::string& method) { return method.substr(method.find('.') + 1); }
+
+}  // namespace
 
 ProviderLink::ProviderLink(Server& server, std::shared_ptr<Channel> channel, PeerInfo peer)
     : server_(server), channel_(std::move(channel)), peer_(std::move(peer)) {}
@@ -69,8 +75,14 @@ void ProviderLink::closed() {
 void ProviderLink::call_raw(const std::string& method, Json params, coord::milliseconds limit,
                             std::function<void(Result<Json>)> done, const std::string& caller) {
   if (params.is_object()) params.get_object()["caller"] = printable(caller, kCallerBytesMax);
+  std::optional<TraceBook::Key> span;
+  if (const auto set = set_in(params))
+    span = server_.traces.asked(*set, "provider '" + printable(properties_.name) + "'",
+                                without_group(method));
   channel_->call(method, std::move(params), limit,
-                 [self = shared_from_this(), done = std::move(done)](Result<Json> result) {
+                 [self = shared_from_this(), span, done = std::move(done)](Result<Json> result) {
+                   const auto error = result ? Error{Errc::ok, {}} : result.error();
+                   self->server_.traces.answered(span, error.code, error.context);
                    if (!result && result.error().code == kLost) self->lost_ = true;
                    done(std::move(result));
                  });

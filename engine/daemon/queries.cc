@@ -205,6 +205,52 @@ void RequesterSession::events_came() {
     answer_events(waiter.query, waiter.reply);
 }
 
+void RequesterSession::query_settings(const Json&, const Reply& reply) {
+  reply.good(server_.settings());
+}
+
+// Peers' own words are in it: for the user who made the set, and for administrators.
+bool RequesterSession::may_see(const rpc::SetTrace& trace) const {
+  return peer_.role == "admin" || trace.uid == peer_.credentials.uid;
+}
+
+void RequesterSession::query_trace(const Json& params, const Reply& reply) {
+  const auto message = take<rpc::QueryTrace>(params, reply);
+  if (!message) return;
+  const rpc::SetTrace* found = nullptr;
+  if (!message->set_id.is_nil()) {
+    found = server_.traces.find(message->set_id);
+    if (found != nullptr && !may_see(*found))
+      return reply.error({Errc::access_denied, "the set was made by " + found->requester});
+  } else {
+    for (const auto* one : server_.traces.all())
+      if (may_see(*one)) found = one;
+  }
+  if (found == nullptr)
+    return reply.error(
+        {Errc::object_not_found,
+         "no such set among the last " + std::to_string(kTracesMax) + "; see umbra trace --list"});
+  reply.good(*found);
+}
+
+void RequesterSession::query_traces(const Json&, const Reply& reply) {
+  rpc::TraceList list;
+  for (const auto* one : server_.traces.all()) {
+    if (!may_see(*one)) continue;
+    auto& head = list.traces.emplace_back();
+    head.set_id = one->set_id;
+    head.session_id = one->session_id;
+    head.requester = one->requester;
+    head.uid = one->uid;
+    head.begin_filetime = one->begin_filetime;
+    head.ended = one->ended;
+    head.code = one->code;
+    head.context = one->context;
+  }
+  std::reverse(list.traces.begin(), list.traces.end());
+  reply.good(list);
+}
+
 void RequesterSession::coordinator_status(const Json&, const Reply& reply) {
   reply.good(server_.status());
 }

@@ -71,6 +71,9 @@ void RequesterSession::request(const std::string& method, const Json& params, co
       Entry{"query.providers", &S::list_providers},
       Entry{"query.writers", &S::list_writers},
       Entry{"query.events", &S::query_events},
+      Entry{"query.settings", &S::query_settings},
+      Entry{"query.trace", &S::query_trace},
+      Entry{"query.traces", &S::query_traces},
       Entry{"snapshot.delete", &S::delete_snapshots},
       Entry{"volume.list", &S::list_volumes},
       Entry{"coordinator.status", &S::coordinator_status},
@@ -86,10 +89,21 @@ void RequesterSession::request(const std::string& method, const Json& params, co
   if (method.starts_with(rpc::kManagementPrefix)) return manage(method, params, reply);
   for (const auto& entry : kMethods) {
     if (entry.method != method) continue;
-    (this->*entry.handler)(params, reply);
+    (this->*entry.handler)(params, traced(method, reply));
     return server_.touch();
   }
   refuse_method(method, peer_.role, reply);
+}
+
+// From StartSnapshotSet on, what the requester does is part of the set's story.
+Reply RequesterSession::traced(const std::string& method, const Reply& reply) {
+  if (set_id_.is_nil() || !method.starts_with("session.")) return reply;
+  const auto span = server_.traces.asked(set_id_, "requester", method.substr(method.find('.') + 1));
+  if (!span) return reply;
+  return reply.watched([self = shared_from_this(), span](const Result<Json>& result) {
+    const auto error = result ? Error{Errc::ok, {}} : result.error();
+    self->server_.traces.answered(span, error.code, error.context);
+  });
 }
 
 bool RequesterSession::allowed(SessionCall call, const Reply& reply, bool* without_effect) {
@@ -181,6 +195,7 @@ void RequesterSession::slot_granted() {
   set_id_ = SnapshotSetId::random();
   set_begun_ = server_.now();
   session_.set_opened(set_begun_);
+  server_.traces.begin(set_id_, id_, peer_.describe(), peer_.credentials.uid);
   server_.log().info(
       "set begins",
       {{"set", set_id_.to_string()}, {"session", id_.to_string()}, {"peer", peer_.describe()}});
@@ -360,6 +375,7 @@ void RequesterSession::end_now() {
     tell_writers(coord::WriterEvent::backup_shutdown);
     end_restores();
     for (const auto& provider : server_.connected_providers()) provider->end_session(id_);
+    server_.traces.note(set_id_, "umbrad", "session ends", "");
     server_.log().info("session ends", {{"session", id_.to_string()}, {"peer", peer_.describe()}});
   }
   server_.remove_session(key_);

@@ -104,6 +104,7 @@ class RequesterSession final : public Role, public std::enable_shared_from_this<
   };
 
   // requester_session.cc
+  [[nodiscard]] Reply traced(const std::string& method, const Reply& reply);
   [[nodiscard]] bool allowed(coord::SessionCall call, const Reply& reply, bool* without_effect);
   [[nodiscard]] bool allowed(coord::SessionCall call, const Reply& reply);
   void initialize_for_backup(const Json& params, const Reply& reply);
@@ -196,6 +197,7 @@ class RequesterSession final : public Role, public std::enable_shared_from_this<
   void do_snapshot_set(const Json& params, const Reply& reply);
   [[nodiscard]] coord::SetPlan make_plan(const rpc::DoSnapshotSet& message);
   void run_actions();
+  void trace_phase();
   void carry_out(const coord::SendToWriter& action);
   void carry_out(const coord::CallProvider& action);
   void provider_answered(std::size_t provider, coord::ProviderCall call,
@@ -213,6 +215,10 @@ class RequesterSession final : public Role, public std::enable_shared_from_this<
   void list_writers(const Json& params, const Reply& reply);
   void query_events(const Json& params, const Reply& reply);
   void answer_events(const rpc::QueryEvents& query, const Reply& reply);
+  void query_settings(const Json& params, const Reply& reply);
+  void query_trace(const Json& params, const Reply& reply);
+  void query_traces(const Json& params, const Reply& reply);
+  [[nodiscard]] bool may_see(const rpc::SetTrace& trace) const;
   void coordinator_status(const Json& params, const Reply& reply);
   void coordinator_abort(const Json& params, const Reply& reply);
   void pass_on(const std::string& method, const Json& params, const Reply& reply);
@@ -253,6 +259,8 @@ class RequesterSession final : public Role, public std::enable_shared_from_this<
   std::vector<std::size_t> set_writers_;   // Its writers, as indices into writers_.
   std::vector<ProviderId> set_plan_providers_;
   bool log_held_ = false;
+  coord::Phase traced_phase_ = coord::Phase::idle;
+  std::optional<TraceBook::Key> phase_span_;
   bool in_actions_ = false;
   std::vector<Reply> aborting_;  // AbortBackup calls that wait for the set's end.
 };

@@ -5,7 +5,6 @@
 #include <algorithm>
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/post.hpp>
-#include <boost/asio/steady_timer.hpp>
 #include <utility>
 
 #include "engine/daemon/provider_link.h"
@@ -42,25 +41,29 @@ void refuse_method(const std::string& method, const std::string& role, const Rep
 }
 
 struct Server::Peer {
+  struct Request {
+    std::string method;
+    Json params;
+    Reply reply;
+  };
   std::shared_ptr<Channel> channel;
   PeerInfo info;
-  bool refused = false;        // Over the limit: gets one answer.
-  std::shared_ptr<Role> role;  // From hello on; a session may outlive its connection.
-  asio::steady_timer hello_timer;
-};
-
-struct Server::Alarm {
-  explicit Alarm(asio::io_context& io) : timer(io), shutdown(io) {}
-  asio::steady_timer timer;
-  asio::steady_timer shutdown;
-  std::optional<TimePoint> set_for;
+  bool refused = false;          // Over the limit: gets one answer.
+  std::shared_ptr<Role> role{};  // From hello on; a session may outlive its connection.
+  // Came faster than its user may call; at most the requests in flight of a connection.
+  std::deque<Request> waiting{};
 };
 
 Server::Server(ServerParts parts)
-    : parts_(std::move(parts)),
+    : traces(parts.clock),
+      parts_(std::move(parts)),
       logger_(parts_.log, "umbrad"),
       started_(parts_.clock.now()),
-      alarm_(std::make_unique<Alarm>(parts_.loops.coordinator)) {
+      accounts_({parts_.config.connections_per_user, parts_.config.calls_per_second,
+                 parts_.roles.owner_uid}) {
+  if (!parts_.traces_directory.empty())
+    for (auto& trace : load_traces(parts_.traces_directory, logger_))
+      traces.restore(std::move(trace));
   if (parts_.registrations_path.empty()) return;
   const auto known = load_registrations(parts_.registrations_path);
   if (!known) {
@@ -76,6 +79,15 @@ Server::~Server() = default;
 // --- connections --------------------------------------------------------------------------------
 
 void Server::adopt(LocalStream stream, PeerCredentials credentials) {
+  const auto shared = std::make_shared<LocalStream>(std::move(stream));
+  adopt(
+      [this, shared](ChannelHandlers handlers) {
+        return Channel::open(parts_.loops, std::move(*shared), parts_.log, std::move(handlers));
+      },
+      std::move(credentials));
+}
+
+void Server::adopt(const OpenChannel& open, PeerCredentials credentials) {
   const auto id = next_id_++;
   ChannelHandlers handlers;
   handlers.on_request = [this, id](const std::string& method, const Json& params,
@@ -86,48 +98,93 @@ void Server::adopt(LocalStream stream, PeerCredentials credentials) {
       found->second->role->notification(method, params);
   };
   handlers.on_closed = [this, id](const Error& reason) { on_closed(id, reason); };
-  auto channel = Channel::open(parts_.loops, std::move(stream), parts_.log, std::move(handlers));
   // Before any of its messages: those are posted later by the same thread.
   asio::post(parts_.loops.coordinator,
-             [this, id, channel = std::move(channel), credentials = std::move(credentials)] {
+             [this, id, channel = open(std::move(handlers)), credentials = std::move(credentials)] {
                attach(id, channel, credentials);
              });
 }
 
 void Server::attach(std::uint64_t id, std::shared_ptr<Channel> channel,
                     PeerCredentials credentials) {
-  auto peer = std::unique_ptr<Peer>(new Peer{
-      std::move(channel), {}, false, nullptr, asio::steady_timer(parts_.loops.coordinator)});
+  auto peer = std::make_unique<Peer>(Peer{std::move(channel), {}});
   peer->info.credentials = std::move(credentials);
   peer->info.roles = roles_of(peer->info.credentials, parts_.roles);
-  peer->refused = peers_.size() >= parts_.config.connections || ended_ != nullptr;
+  const bool within = accounts_.connect(peer->info.credentials.uid);
+  peer->refused = !within || peers_.size() >= parts_.config.connections || ended_ != nullptr;
   if (peers_.size() >= parts_.config.connections + kRefusedConnectionsMax)
     peer->channel->close({Errc::limit_reached, "too many connections"});
+  if (!within)
+    log_refusal(peer->info, "connect", {Errc::limit_reached, "the user has as many as it may"});
   if (!peer->info.roles.any())
-    logger_.warning("peer without any role", {{"peer", peer->info.describe()}});
-  peer->hello_timer.expires_after(kHelloLimit);
-  peer->hello_timer.async_wait([this, id](const boost::system::error_code& error) {
-    const auto found = peers_.find(id);
-    if (error || found == peers_.end() || found->second->role) return;
-    found->second->channel->close({Errc::protocol_violation, "no hello"});
-  });
+    log_refusal(peer->info, "connect", {Errc::access_denied, "a peer without any role"});
+  hello_until_.emplace_back(now() + kHelloLimit, id);
   peers_.emplace(id, std::move(peer));
+  touch();
 }
 
+// A user that calls faster than it may waits; its order is kept, and others do not wait for it.
 void Server::on_request(std::uint64_t id, const std::string& method, const Json& params,
                         const Reply& reply) {
   const auto found = peers_.find(id);
   if (found == peers_.end()) return;
   auto& peer = *found->second;
+  if (peer.waiting.empty() && accounts_.may_call(peer.info.credentials.uid, now()))
+    return take_request(peer, method, params, reply);
+  if (peer.waiting.empty()) waiting_.push_back(id);
+  peer.waiting.push_back({method, params, reply});
+  touch();
+}
+
+void Server::take_waiting(TimePoint now) {
+  for (bool took = true; took;) {
+    took = false;
+    for (auto left = waiting_.size(); left > 0; --left) {  // One each, in turn.
+      const auto id = waiting_.front();
+      waiting_.pop_front();
+      const auto found = peers_.find(id);
+      if (found == peers_.end()) continue;
+      auto& peer = *found->second;
+      if (!accounts_.may_call(peer.info.credentials.uid, now)) {
+        waiting_.push_back(id);
+        continue;
+      }
+      const auto request = std::move(peer.waiting.front());
+      peer.waiting.pop_front();
+      if (!peer.waiting.empty()) waiting_.push_back(id);
+      took = true;
+      take_request(peer, request.method, request.params, request.reply);
+    }
+  }
+}
+
+void Server::take_request(Peer& peer, const std::string& method, const Json& params,
+                          const Reply& reply) {
   if (peer.refused) {
-    reply.error({Errc::limit_reached,
-                 ended_ ? "umbrad is shutting down" : "umbrad has as many connections as it may"});
+    reply.error({Errc::limit_reached, ended_ ? "umbrad is shutting down"
+                                             : "umbrad has as many connections as it may, or as "
+                                               "many of this user"});
     return peer.channel->close({Errc::limit_reached, "refused"});
   }
-  if (method == "hello") return hello(peer, params, reply);
+  // Whoever refuses, here or far below: it is logged, with who asked.
+  const auto watched = reply.watched([this, info = peer.info, method](const Result<Json>& result) {
+    if (!result && result.error().code == Errc::access_denied)
+      log_refusal(info, method, result.error());
+  });
+  if (method == "hello") return hello(peer, params, watched);
   if (!peer.role) return reply.error({Errc::bad_state, "the first call must be hello"});
   const auto role = peer.role;  // It may end its own connection.
-  role->request(method, params, reply);
+  role->request(method, params, watched);
+}
+
+void Server::log_refusal(const PeerInfo& peer, const std::string& method, const Error& error) {
+  const auto unlogged = accounts_.log_refusal(peer.credentials.uid, now());
+  if (!unlogged) return;
+  logger_.warning("refused", {{"peer", peer.describe()},
+                              {"call", printable(method)},
+                              {"code", std::string(code_name(error.code))},
+                              {"why", printable(error.context)},
+                              {"not_logged", *unlogged}});
 }
 
 void Server::hello(Peer& peer, const Json& params, const Reply& reply) {
@@ -156,7 +213,6 @@ void Server::hello(Peer& peer, const Json& params, const Reply& reply) {
     sessions_[key] = session;
     peer.role = session;
   }
-  peer.hello_timer.cancel();
   rpc::HelloReply answer;
   answer.program = kProgram;
   answer.roles = peer.info.roles.names();
@@ -166,6 +222,7 @@ void Server::hello(Peer& peer, const Json& params, const Reply& reply) {
 void Server::on_closed(std::uint64_t id, const Error& reason) {
   auto node = peers_.extract(id);
   if (node.empty()) return;
+  accounts_.disconnect(node.mapped()->info.credentials.uid);
   logger_.debug("connection ended",
                 {{"peer", node.mapped()->info.describe()}, {"why", printable(reason.context)}});
   if (node.mapped()->role) node.mapped()->role->closed();
@@ -179,23 +236,19 @@ void Server::shut_down(std::function<void()> done) {
   logger_.info("shutting down", {{"connections", peers_.size()}});
   auto sessions = sessions_;
   for (auto& [key, session] : sessions) session->end(coord::StopCause::shutdown);
-  alarm_->shutdown.expires_after(kShutdownLimit);
-  alarm_->shutdown.async_wait([this](const boost::system::error_code& error) {
-    if (error || !ended_) return;
-    logger_.warning("shutdown did not wait for everyone", {{"sessions", sessions_.size()}});
-    std::exchange(ended_, [] {})();
-  });
+  shutdown_until_ = now() + kShutdownLimit;
   touch();
   end_if_idle();
 }
 
 // While shutting down: connections are closed once no session needs writers or providers.
 void Server::end_if_idle() {
-  if (!ended_ || !sessions_.empty()) return;
+  if (!ended_ || !shutdown_until_ || !sessions_.empty()) return;
   for (auto& [id, peer] : peers_)
     peer->channel->close({Errc::coordinator_lost, "umbrad is shutting down"});
   if (!peers_.empty()) return;
-  alarm_->shutdown.cancel();
+  shutdown_until_.reset();
+  keep_files();
   std::exchange(ended_, [] {})();
 }
 
@@ -208,36 +261,68 @@ void Server::aside(std::function<std::function<void()>()> work) {
              });
 }
 
-void Server::touch() {
+std::optional<TimePoint> Server::next_deadline() const {
   std::optional<TimePoint> next = slot.next_deadline();
-  if (const auto one = settler_.next_deadline()) next = next ? std::min(*next, *one) : one;
-  for (const auto& [key, session] : sessions_)
-    if (const auto one = session->next_deadline()) next = next ? std::min(*next, *one) : one;
-  if (next == alarm_->set_for) return;
-  alarm_->set_for = next;
-  if (!next) {
-    alarm_->timer.cancel();
-    return;
+  const auto take = [&next](const std::optional<TimePoint>& one) {
+    if (one) next = next ? std::min(*next, *one) : *one;
+  };
+  take(settler_.next_deadline());
+  take(shutdown_until_);
+  if (!hello_until_.empty()) take(hello_until_.front().first);
+  for (const auto id : waiting_)
+    if (const auto found = peers_.find(id); found != peers_.end())
+      take(accounts_.next_call(found->second->info.credentials.uid, now()));
+  for (const auto& [key, session] : sessions_) take(session->next_deadline());
+  return next;
+}
+
+void Server::touch() {
+  // Those that have said hello, or are gone, need no alarm any more.
+  while (!hello_until_.empty()) {
+    const auto found = peers_.find(hello_until_.front().second);
+    if (found != peers_.end() && !found->second->role) break;
+    hello_until_.pop_front();
   }
-  alarm_->timer.expires_after(std::max(*next - now(), Duration{0}));
-  alarm_->timer.async_wait([this](const boost::system::error_code& error) {
-    if (!error) wake();
-  });
+  const auto next = next_deadline();
+  if (next == alarm_) return;
+  alarm_ = next;
+  if (parts_.set_alarm) parts_.set_alarm(next);
 }
 
 void Server::wake() {
-  alarm_->set_for.reset();
+  alarm_.reset();
   const auto time = now();
+  while (!hello_until_.empty() && hello_until_.front().first <= time) {
+    const auto found = peers_.find(hello_until_.front().second);
+    hello_until_.pop_front();
+    if (found != peers_.end() && !found->second->role)
+      found->second->channel->close({Errc::protocol_violation, "no hello"});
+  }
+  take_waiting(time);
   for (const auto key : slot.expired(time))
     if (const auto found = sessions_.find(key); found != sessions_.end())
       found->second->slot_refused();
   const auto sessions = sessions_;  // One may end meanwhile.
   for (const auto& [key, session] : sessions) session->tick(time);
   settler_.tick(time);
+  if (shutdown_until_ && *shutdown_until_ <= time) {
+    logger_.warning("shutdown did not wait for everyone", {{"sessions", sessions_.size()}});
+    shutdown_until_.reset();
+    keep_traces();
+    std::exchange(ended_, [] {})();
+  }
   touch();
 }
 
 // --- writers ------------------------------------------------------------------------------------
+
+Status Server::may_register(const WriterClassId& id, std::uint32_t uid) const {
+  const auto pinned = parts_.config.writer_users.find(id);
+  if (pinned == parts_.config.writer_users.end()) return {};
+  if (pinned->second == uid) return {};
+  return fail(Errc::access_denied,
+              "writer class " + id.to_string() + " belongs to another user; see [writer_classes]");
+}
 
 void Server::add_writer(const WriterInstanceId& id, std::weak_ptr<WriterLink> link) {
   writer_links_[id] = std::move(link);
@@ -274,7 +359,7 @@ Status Server::add_provider(const std::shared_ptr<ProviderLink>& link) {
     registrations_changed_ = registrations_changed_ || known.properties.name != properties.name;
     known.properties = properties;
     known.link = link;
-    keep_registrations();
+    keep_files();
     return {};
   }
   if (providers_.size() >= kProvidersKnownMax)
@@ -282,13 +367,27 @@ Status Server::add_provider(const std::shared_ptr<ProviderLink>& link) {
                 std::to_string(kProvidersKnownMax) + " providers are known already");
   providers_.push_back({properties, link, {}, {}, 0});
   registrations_changed_ = true;
-  keep_registrations();
+  keep_files();
   return {};
 }
 
-// Not while a set is on its way: the file may lie on a volume whose writes it holds.
+// Not while a set is on its way: the files may lie on a volume whose writes it holds.
+void Server::keep_files() {
+  if (slot.holder()) return;
+  keep_registrations();
+  keep_traces();
+}
+
+void Server::keep_traces() {
+  if (parts_.traces_directory.empty()) return;
+  for (const auto& trace : traces.take_changed())
+    if (const auto status = save_trace(parts_.traces_directory, trace); !status)
+      logger_.warning("trace not kept",
+                      {{"set", trace.set_id.to_string()}, {"why", status.error().to_string()}});
+}
+
 void Server::keep_registrations() {
-  if (!registrations_changed_ || slot.holder() || parts_.registrations_path.empty()) return;
+  if (!registrations_changed_ || parts_.registrations_path.empty()) return;
   registrations_changed_ = false;
   std::vector<ProviderProperties> list;
   for (const auto& known : providers_) list.push_back(known.properties);
@@ -381,7 +480,8 @@ std::vector<std::string> Server::absent_providers() const {
 
 void Server::leave_slot(SessionKey key) {
   const auto next = slot.leave(key);
-  if (!next) return keep_registrations();
+  if (!next)  // In a turn of its own: the set that ends is not over yet.
+    return asio::post(parts_.loops.coordinator, [this] { keep_files(); });
   // In a turn of its own: whoever leaves is still in the middle of it.
   asio::post(parts_.loops.coordinator, [this, next = *next] {
     const auto found = sessions_.find(next);
@@ -400,6 +500,7 @@ RequesterSession* Server::holder() {
 void Server::remove_session(SessionKey key) {
   asio::post(parts_.loops.coordinator, [this, key] {
     sessions_.erase(key);
+    keep_files();
     touch();
     end_if_idle();
   });

@@ -1,11 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // umbrad's middle: it knows everybody. Connections become peers here, say hello, and take a role;
-// sessions, writers and providers find each other through it. One timer wakes it at the earliest
-// deadline of all pure parts; deadlines are theirs, the timer is only the alarm.
+// sessions, writers and providers find each other through it. Its owner wakes it at the earliest
+// deadline of all parts (set_alarm); deadlines are theirs. So it has neither sockets nor timers of
+// its own, and a simulation runs it as it is (tests/sim).
 //
-// Limits at this edge: connections (config), kHelloLimit for the first word, requests in flight and
-// the length of lines (engine/rpc/peer.h).
+// Limits at this edge: connections, those of one user, and its calls per second (config;
+// engine/coordinator/peer_accounts.h), kHelloLimit for the first word, requests in flight and the
+// length of lines (engine/rpc/peer.h). Whatever is refused for want of a right is logged with who
+// asked. What was asked of whom while a set was made is kept (trace_book.h).
 //
 // Threads: the coordinator's, but adopt().
 
@@ -13,6 +16,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <deque>
 #include <functional>
 #include <map>
 #include <memory>
@@ -21,12 +25,14 @@
 #include <vector>
 
 #include "engine/coordinator/creation_slot.h"
+#include "engine/coordinator/peer_accounts.h"
 #include "engine/coordinator/writer_registry.h"
 #include "engine/daemon/channel.h"
 #include "engine/daemon/config.h"
 #include "engine/daemon/peer.h"
 #include "engine/daemon/roles_posix.h"
 #include "engine/daemon/settler.h"
+#include "engine/daemon/trace_book.h"
 #include "engine/platform/clock.h"
 #include "engine/platform/log.h"
 #include "engine/rpc/event_log.h"
@@ -66,6 +72,9 @@ struct ServerParts {
   /// Nothing may be written to the log file while writes are held: it may lie on a held volume.
   std::function<void(bool held)> hold_log;
   std::string registrations_path;  // Empty: nothing is kept.
+  std::string traces_directory{};  // Empty: they are kept in memory only.
+  /// To call wake() at that time; nothing: not at all. The last one counts.
+  std::function<void(std::optional<TimePoint>)> set_alarm{};
 };
 
 class Server {
@@ -77,6 +86,10 @@ class Server {
 
   /// A new connection. Threads: the wire's.
   void adopt(LocalStream stream, PeerCredentials credentials);
+  using OpenChannel = std::function<std::shared_ptr<Channel>(ChannelHandlers)>;
+  void adopt(const OpenChannel& open, PeerCredentials credentials);
+  /// Some deadline has come; harmless before.
+  void wake();
 
   /// Aborts every set, thaws every writer, closes every connection; `done` within kShutdownLimit.
   /// New connections are refused from now on.
@@ -86,6 +99,11 @@ class Server {
   [[nodiscard]] TimePoint now() const noexcept { return parts_.clock.now(); }
   [[nodiscard]] const Clock& clock() const noexcept { return parts_.clock; }
   [[nodiscard]] const coord::Limits& limits() const noexcept { return parts_.config.limits; }
+  [[nodiscard]] const rpc::CoordinatorSettings& settings() const noexcept {
+    return parts_.config.settings;
+  }
+  /// Whether a user's writer may be of this class. Errors: access_denied (it is another user's).
+  [[nodiscard]] Status may_register(const WriterClassId& id, std::uint32_t uid) const;
   [[nodiscard]] const Logger& log() const noexcept { return logger_; }
   /// Of express writers; empty: there are none.
   [[nodiscard]] const std::string& writers_dir() const noexcept {
@@ -100,6 +118,7 @@ class Server {
 
   coord::WriterRegistry writers;
   coord::CreationSlot slot;
+  TraceBook traces;
 
   void add_writer(const WriterInstanceId& id, std::weak_ptr<WriterLink> link);
   void remove_writer(const WriterInstanceId& id);
@@ -137,22 +156,30 @@ class Server {
 
  private:
   struct Peer;
-  struct Alarm;
   void attach(std::uint64_t id, std::shared_ptr<Channel> channel, PeerCredentials credentials);
   void on_request(std::uint64_t id, const std::string& method, const Json& params,
                   const Reply& reply);
   void on_closed(std::uint64_t id, const Error& reason);
+  void take_request(Peer& peer, const std::string& method, const Json& params, const Reply& reply);
+  void take_waiting(TimePoint now);
   void hello(Peer& peer, const Json& params, const Reply& reply);
-  void wake();
+  void log_refusal(const PeerInfo& peer, const std::string& method, const Error& error);
   void end_if_idle();
+  void keep_files();
   void keep_registrations();
+  void keep_traces();
+  [[nodiscard]] std::optional<TimePoint> next_deadline() const;
 
   ServerParts parts_;
   Logger logger_;
   TimePoint started_;
-  std::unique_ptr<Alarm> alarm_;
+  std::optional<TimePoint> alarm_;
+  std::optional<TimePoint> shutdown_until_;
+  coord::PeerAccounts accounts_;
   std::uint64_t next_id_ = 1;  // Wire's thread.
   std::map<std::uint64_t, std::unique_ptr<Peer>> peers_;
+  std::deque<std::pair<TimePoint, std::uint64_t>> hello_until_;  // Peers, in the order they came.
+  std::deque<std::uint64_t> waiting_;  // Peers with requests beyond their user's calls per second.
   std::map<WriterInstanceId, std::weak_ptr<WriterLink>> writer_links_;
   std::vector<KnownProvider> providers_;
   rpc::EventLog events_;

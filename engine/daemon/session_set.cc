@@ -180,6 +180,7 @@ void RequesterSession::run_actions() {
   for (auto actions = set_->take_actions(); !actions.empty(); actions = set_->take_actions()) {
     const bool held = holds_writes(set_->phase());
     if (held != std::exchange(log_held_, held)) server_.hold_log(held);
+    trace_phase();
     for (const auto& action : actions) {
       if (const auto* send = std::get_if<coord::SendToWriter>(&action)) carry_out(*send);
       if (const auto* call = std::get_if<coord::CallProvider>(&action)) carry_out(*call);
@@ -190,6 +191,16 @@ void RequesterSession::run_actions() {
   in_actions_ = false;
   server_.touch();
   if (ended) set_ended();
+}
+
+// A phase that nobody had anything to do in is not in the story.
+void RequesterSession::trace_phase() {
+  if (set_->phase() == traced_phase_) return;
+  traced_phase_ = set_->phase();
+  server_.traces.answered(phase_span_);
+  phase_span_.reset();
+  if (!set_->done())
+    phase_span_ = server_.traces.asked(set_id_, "umbrad", std::string(name(traced_phase_)));
 }
 
 void RequesterSession::carry_out(const coord::SendToWriter& action) {
@@ -319,6 +330,12 @@ void RequesterSession::set_ended() {
   const bool in_doubt = set_->in_doubt();
   const auto& hold = set_->hold();
   if (good)
+    server_.traces.note(set_id_, "umbrad", "hold",
+                        "flush " + std::to_string(hold.flush.count()) + " us, freeze " +
+                            std::to_string(hold.freeze.count()) + " us, gate " +
+                            std::to_string(hold.gate.count()) + " us");
+  server_.traces.ended(set_id_, outcome.code, outcome.context);
+  if (good)
     server_.log().info("set created", {{"set", set_id_.to_string()},
                                        {"snapshots", members_.size()},
                                        {"freeze_us", hold.freeze.count()},
@@ -354,6 +371,7 @@ void RequesterSession::drop_set(StopCause cause, const std::string& reason) {
   session_.aborted();
   end_reason_ = why;
   if (running_ != 0) finish_operation(running_, Errc::async_cancelled, end_reason_);
+  server_.traces.ended(set_id_, Errc::async_cancelled, end_reason_);
   if (open) server_.leave_slot(key_);
 }
 

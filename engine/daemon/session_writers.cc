@@ -327,6 +327,7 @@ void RequesterSession::backup_complete(const Json&, const Reply& reply) {
     for (const auto& provider : set_providers())
       if (const auto link = server_.provider(provider)) link->abort_set(set_id_);
     members_.clear();
+    server_.traces.ended(set_id_, Errc::async_finished, "completed without a snapshot");
     server_.leave_slot(key_);
   }
   const auto operation = begin_operation(SessionCall::backup_complete);

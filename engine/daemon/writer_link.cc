@@ -59,6 +59,8 @@ void WriterLink::register_writer(const Json& params, const Reply& reply) {
   if (!message) return;
   if (!id_.is_nil())
     return reply.error({Errc::writer_already_subscribed, "one writer per connection"});
+  if (const auto status = server_.may_register(message->class_id, peer_.credentials.uid); !status)
+    return reply.error(status.error());
   coord::RegisteredWriter writer;
   writer.instance_id = WriterInstanceId::random();
   writer.class_id = message->class_id;
@@ -71,6 +73,7 @@ void WriterLink::register_writer(const Json& params, const Reply& reply) {
   if (const auto status = server_.writers.add(std::move(writer)); !status)
     return reply.error(status.error());
   id_ = id;
+  name_ = printable(message->name);
   server_.add_writer(id_, weak_from_this());
   server_.log().info("writer registered", {{"writer", printable(message->name)},
                                            {"instance", id_.to_string()},
@@ -109,14 +112,30 @@ void WriterLink::send_now(coord::WriterEvent event, const rpc::WriterEvent& para
                           coord::milliseconds limit, std::function<void(WriterOutcome)> done) {
   if (event == coord::WriterEvent::freeze) frozen_for_ = params.session_id;
   const bool ends_freeze = event == coord::WriterEvent::thaw || event == coord::WriterEvent::abort;
+  const auto span =
+      server_.traces.asked(params.set_id, "writer '" + name_ + "'", std::string(name(event)));
   channel_->call<WriterOutcome>(
       "writer." + std::string(name(event)), rpc::encode(params), limit + kWireGrace,
       [event](const Result<Json>& result) { return take_apart(event, result); },
-      [self = shared_from_this(), ends_freeze, session = params.session_id,
+      [self = shared_from_this(), ends_freeze, span, session = params.session_id,
        done = std::move(done)](WriterOutcome outcome) {
+        self->trace_answer(span, outcome);
         done(std::move(outcome));
         if (ends_freeze) self->thawed(session);
       });
+}
+
+void WriterLink::trace_answer(const std::optional<TraceBook::Key>& span,
+                              const WriterOutcome& outcome) {
+  using Kind = WriterOutcome::Kind;
+  const auto& answer = outcome.answer;
+  if (outcome.kind == Kind::lost)
+    return server_.traces.answered(span, Errc::writer_not_responding, "its connection ended");
+  if (outcome.kind == Kind::late)
+    return server_.traces.answered(span, Errc::writererror_timeout, "no answer");
+  const bool unnamed = !answer.ok && answer.failure == Errc::ok;
+  server_.traces.answered(span, unnamed ? Errc::writererror_nonretryable : answer.failure,
+                          answer.message);
 }
 
 void WriterLink::thawed(const SessionId& session) {

@@ -15,6 +15,7 @@
 #include "engine/coordinator/writer_state.h"
 #include "engine/daemon/channel.h"
 #include "engine/daemon/peer.h"
+#include "engine/daemon/trace_book.h"
 #include "engine/rpc/messages.h"
 #include "umbra/documents.h"
 
@@ -50,12 +51,14 @@ class WriterLink final : public Role, public std::enable_shared_from_this<Writer
   void send_now(coord::WriterEvent event, const rpc::WriterEvent& params, coord::milliseconds limit,
                 std::function<void(WriterOutcome)> done);
   void thawed(const SessionId& session);
+  void trace_answer(const std::optional<TraceBook::Key>& span, const WriterOutcome& outcome);
   void register_writer(const Json& params, const Reply& reply);
 
   Server& server_;
   std::shared_ptr<Channel> channel_;
   PeerInfo peer_;
   WriterInstanceId id_;  // Nil until it has registered.
+  std::string name_;
   std::optional<SessionId> frozen_for_;
   std::deque<std::function<void()>> deferred_;
 };

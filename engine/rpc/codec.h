@@ -34,6 +34,7 @@ using Json = boost::json::value;
   X(WriterStatus) X(WriterStatusList) X(Document) X(StartedOperation) X(WaitOperation) \
   X(PhaseTime) X(OperationStatus) X(QuerySnapshots) X(SnapshotList) X(DeleteSnapshots) \
   X(DeletedSnapshots) X(ProviderEntry) X(ProviderList) X(WriterEntry) X(WriterEntryList) \
+  X(NamedFiles) X(CoordinatorSettings) X(TraceSpan) X(SetTrace) X(QueryTrace) X(TraceList) \
   X(MountSnapshot) X(MountedSnapshot) X(UnmountSnapshot) X(AttachVolume) X(AttachedVolume) \
   X(DetachVolume) X(VolumeList) X(CoordinatorStatus) X(AbortSet) X(AbortedSet) \
   X(RegisterProvider) X(RegisteredProvider) X(SetRequest) X(VolumeSupportRequest) \

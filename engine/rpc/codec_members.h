@@ -260,6 +260,35 @@ void members(V& v, Ref<V, WriterEntryList> m) {
   v("writers", m.writers);
 }
 template <class V>
+void members(V& v, Ref<V, NamedFiles> m) {
+  v("application", m.application), v("files", m.files);
+}
+template <class V>
+void members(V& v, Ref<V, CoordinatorSettings> m) {
+  v("files_not_to_snapshot", m.files_not_to_snapshot);
+  v("files_not_to_backup", m.files_not_to_backup);
+  v("writers_blocking_revert", m.writers_blocking_revert);
+}
+template <class V>
+void members(V& v, Ref<V, TraceSpan> m) {
+  v("actor", m.actor), v("what", m.what), v("begin_us", m.begin_us), v("end_us", m.end_us);
+  v("ended", m.ended), v("code", m.code), v("text", m.text);
+}
+template <class V>
+void members(V& v, Ref<V, SetTrace> m) {
+  v("set_id", m.set_id), v("session_id", m.session_id), v("requester", m.requester);
+  v("uid", m.uid), v("begin_filetime", decimal(m.begin_filetime)), v("ended", m.ended);
+  v("code", m.code), v("context", m.context), v("dropped", m.dropped), v("spans", m.spans);
+}
+template <class V>
+void members(V& v, Ref<V, QueryTrace> m) {
+  v("set_id", m.set_id);
+}
+template <class V>
+void members(V& v, Ref<V, TraceList> m) {
+  v("traces", m.traces);
+}
+template <class V>
 void members(V& v, Ref<V, MountSnapshot> m) {
   v("snapshot_id", m.snapshot_id), v("directory", path(m.directory));
 }

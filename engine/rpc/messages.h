@@ -315,6 +315,48 @@ struct WriterEntryList {
   std::vector<WriterEntry> writers;
 };
 
+// --- traces: what was asked of whom while a set was made; the set's own user, or admin -----------
+
+struct TraceSpan {
+  std::string actor;  // "umbrad", "requester", "writer 'ledger'", "provider 'memory'".
+  std::string what;   // A phase, a call, an event; or what was noticed.
+  std::uint64_t begin_us = 0;  // Since the set's begin.
+  std::uint64_t end_us = 0;
+  bool ended = false;  // false: no answer (yet); end_us means nothing.
+  Errc code = Errc::ok;
+  std::string text;
+};
+struct SetTrace {
+  SnapshotSetId set_id;
+  SessionId session_id;
+  std::string requester;  // "uid 1000 pid 4242 (umbra 0.1.0)".
+  std::uint32_t uid = 0;
+  std::int64_t begin_filetime = 0;
+  bool ended = false;  // The set; its session may go on.
+  Errc code = Errc::ok;
+  std::string context;
+  std::uint32_t dropped = 0;  // Spans beyond what is kept of one set.
+  std::vector<TraceSpan> spans;
+};
+struct QueryTrace {  // query.trace -> SetTrace
+  SnapshotSetId set_id;  // Nil: the newest.
+};
+struct TraceList {  // query.traces {} -> newest first, without spans
+  std::vector<SetTrace> traces;
+};
+
+// --- what the configuration says to requesters ---------------------------------------------------
+
+struct NamedFiles {
+  std::string application;         // Whose wish it is.
+  std::vector<std::string> files;  // Absolute, the last part may hold * and ?; "/s" at the end of
+};                                 // one: also below.
+struct CoordinatorSettings {       // query.settings {}
+  std::vector<NamedFiles> files_not_to_snapshot;
+  std::vector<NamedFiles> files_not_to_backup;
+  std::vector<WriterClassId> writers_blocking_revert;
+};
+
 // --- mounts: requester role; passed on to the provider that has the snapshot -------------------
 
 struct MountSnapshot {  // snapshot.mount -> MountedSnapshot
