@@ -6,6 +6,29 @@
 #include "requester-sdk/cli/commands.h"
 
 namespace umbra::cli {
+namespace {
+
+// What administrators of VSS search the web for, then what a person needs to know.
+std::string last_error_text(const requester::WriterInfo& writer) {
+  std::string text;
+  switch (writer.last_failure) {
+    case Errc::ok: return "No error";
+    case Errc::writererror_timeout: text = "Timed out"; break;
+    case Errc::writererror_retryable: text = "Retryable error"; break;
+    case Errc::writererror_nonretryable: text = "Non-retryable error"; break;
+    case Errc::writererror_inconsistentsnapshot: text = "Inconsistent shadow copy"; break;
+    case Errc::writererror_outofresources: text = "Out of resources"; break;
+    case Errc::writererror_partial_failure: text = "Partial failure"; break;
+    case Errc::writer_not_responding: text = "Not responding"; break;
+    default: text = "Unexpected error"; break;
+  }
+  text += " (" + std::string(code_name(writer.last_failure)) + ") in " +
+          shown(writer.last_failure_phase) + " at " + time_text(writer.last_failure_filetime);
+  if (!writer.last_failure_message.empty()) text += ": " + shown(writer.last_failure_message);
+  return text;
+}
+
+}  // namespace
 
 ExitCode list_volumes(Service& service, Output& output) {
   auto list = service.volumes();
@@ -56,17 +79,18 @@ ExitCode list_writers(Service& service, Output& output) {
   auto writers = service.writers();
   if (!writers) return output.error(writers.error());
   output.object({{"writers", list_to_json(*writers)}});
-  std::vector<std::vector<std::string>> rows{{"NAME", "STATE", "LAST FAILURE", "INSTANCE ID"}};
+  if (writers->empty()) output.line("No writers are connected.");
   for (const auto& writer : *writers) {
-    std::string failure = "-";
-    if (writer.last_failure != Errc::ok) {
-      failure = std::string(code_name(writer.last_failure)) + " in " +
-                shown(writer.last_failure_phase) + " at " + time_text(writer.last_failure_filetime);
-    }
-    rows.push_back({shown(writer.name), std::string(display_name(writer.state)), failure,
-                    writer.instance_id.to_string()});
+    output.line("Writer name: '" + shown(writer.name) + "'");
+    if (!writer.instance_name.empty())
+      output.line("   Writer Instance Name: '" + shown(writer.instance_name) + "'");
+    output.line("   Writer Id: {" + writer.class_id.to_string() + "}");
+    output.line("   Writer Instance Id: {" + writer.instance_id.to_string() + "}");
+    output.line("   State: [" + std::to_string(static_cast<int>(writer.state)) + "] " +
+                std::string(display_name(writer.state)));
+    output.line("   Last error: " + last_error_text(writer));
+    output.line("");
   }
-  output.table(rows);
   return ExitCode::done;
 }
 

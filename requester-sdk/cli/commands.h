@@ -250,6 +250,16 @@ struct Events {
 };
 ExitCode events(Service& service, Output& output, const Events& arguments);
 
+// cmd_trace.cc
+struct Trace {
+  SnapshotSetId set;  // Nil: the newest.
+  bool list = false;
+  std::string perfetto;  // A file to write; empty: none.
+};
+ExitCode trace(Service& service, Output& output, const Trace& arguments);
+/// As trace viewers read it.
+[[nodiscard]] boost::json::object to_perfetto(const requester::SetTrace& trace);
+
 // cmd_mount.cc, cmd_unmount.cc
 ExitCode mount(Service& service, Output& output, const SnapshotId& snapshot,
                const std::string& directory);

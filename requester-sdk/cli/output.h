@@ -64,6 +64,7 @@ class Output {
 [[nodiscard]] boost::json::object to_json(const requester::PhaseTime& phase);
 [[nodiscard]] boost::json::object to_json(const HoldReport& hold);
 [[nodiscard]] boost::json::object to_json(const requester::SetReport& report);
+[[nodiscard]] boost::json::object to_json(const requester::SetTrace& trace);
 [[nodiscard]] boost::json::object to_json(const VolumeProp& volume);
 [[nodiscard]] boost::json::object to_json(const DiffVolumeProp& volume);
 [[nodiscard]] boost::json::object to_json(const DiffAreaProp& area);

@@ -420,6 +420,19 @@ void add_coordinator_commands(Parser& parser) {
       return static_cast<int>(abort(service, output, *reason));
     };
   });
+  auto tracing = std::make_shared<Trace>();
+  CLI::App* trace_app =
+      add(parser.app, "trace", "Show who was asked what, and answered what, while a set was made");
+  add_parsed(trace_app, "set", tracing->set, parse_id<SnapshotSetId>,
+             "The set's id (default: the newest)");
+  trace_app->add_flag("--list", tracing->list, "Only which sets are known");
+  trace_app->add_option("--perfetto", tracing->perfetto,
+                        "Also write it to this file, for trace viewers (ui.perfetto.dev)");
+  trace_app->callback([&parser, tracing] {
+    parser.invocation.command = [tracing](Service& service, Output& output) {
+      return static_cast<int>(trace(service, output, *tracing));
+    };
+  });
   add(parser.app, "status", "Show whether umbrad runs and what it does")->callback([&parser] {
     parser.invocation.command = [](Service& service, Output& output) {
       return static_cast<int>(status(service, output));

@@ -34,6 +34,9 @@ class Service {
       const requester::AttachOptions& options) = 0;
   [[nodiscard]] virtual Status detach(const VolumeRef& volume) = 0;
   [[nodiscard]] virtual Result<requester::AbortedSet> abort(const std::string& reason) = 0;
+  /// Nil: the newest.
+  [[nodiscard]] virtual Result<requester::SetTrace> trace(const SnapshotSetId& set) = 0;
+  [[nodiscard]] virtual Result<std::vector<requester::SetTrace>> traces() = 0;
 
   // Management of the system provider's diff areas: umbra/requester/management.h.
   [[nodiscard]] virtual Result<std::vector<VolumeProp>> supported_volumes(

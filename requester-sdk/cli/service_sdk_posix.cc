@@ -100,10 +100,15 @@ class SdkService final : public Service {
   }
   /// As admin if this user may; else as requester, who may end its own user's set.
   Result<requester::AbortedSet> abort(const std::string& reason) override {
-    const auto ask = [&](Client& client) { return client.abort_set(reason); };
-    auto aborted = with(admin_, true, ask);
-    if (aborted || aborted.error().code != Errc::access_denied) return aborted;
-    return with(client_, false, ask);
+    return as_far_as_allowed([&](Client& client) { return client.abort_set(reason); });
+  }
+
+  /// As admin if this user may, who sees the sets of all.
+  Result<requester::SetTrace> trace(const SnapshotSetId& set) override {
+    return as_far_as_allowed([&](Client& client) { return client.trace(set); });
+  }
+  Result<std::vector<requester::SetTrace>> traces() override {
+    return as_far_as_allowed([](Client& client) { return client.list_traces(); });
   }
 
   Result<std::vector<VolumeProp>> supported_volumes(std::uint32_t context) override {
@@ -274,6 +279,13 @@ class SdkService final : public Service {
   }
 
  private:
+  template <class Ask>
+  auto as_far_as_allowed(const Ask& ask) -> decltype(ask(std::declval<Client&>())) {
+    auto answer = with(admin_, true, ask);
+    if (answer || answer.error().code != Errc::access_denied) return answer;
+    return with(client_, false, ask);
+  }
+
   [[nodiscard]] ConnectOptions connect_options(bool admin) const {
     ConnectOptions options;
     options.socket_path = socket_path_;

@@ -59,6 +59,26 @@ Result<CoordinatorStatus> Client::status() {
   return from_wire(std::move(*reply));
 }
 
+Result<CoordinatorSettings> Client::settings() {
+  auto reply = impl_->link->call<rpc::CoordinatorSettings>("query.settings", rpc::Nothing{});
+  if (!reply) return fail(reply.error());
+  return from_wire(std::move(*reply));
+}
+
+Result<SetTrace> Client::trace(const SnapshotSetId& set) {
+  auto reply = impl_->link->call<rpc::SetTrace>("query.trace", rpc::QueryTrace{set});
+  if (!reply) return fail(reply.error());
+  return from_wire(std::move(*reply));
+}
+
+Result<std::vector<SetTrace>> Client::list_traces() {
+  auto reply = impl_->link->call<rpc::TraceList>("query.traces", rpc::Nothing{});
+  if (!reply) return fail(reply.error());
+  std::vector<SetTrace> list;
+  for (rpc::SetTrace& trace : reply->traces) list.push_back(from_wire(std::move(trace)));
+  return list;
+}
+
 Result<SnapshotProperties> Client::snapshot_properties(const SnapshotId& id) {
   const Result<SnapshotList> list = list_snapshots({.context = context::kAll, .incomplete = true});
   if (!list) return fail(list.error());

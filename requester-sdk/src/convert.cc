@@ -79,6 +79,37 @@ CoordinatorStatus from_wire(rpc::CoordinatorStatus status) {
   return result;
 }
 
+SetTrace from_wire(rpc::SetTrace trace) {
+  static constexpr std::uint64_t kMicrosecondsMax = std::uint64_t{1} << 50U;
+  const auto us = [](std::uint64_t count) {
+    return std::chrono::microseconds(std::min(count, kMicrosecondsMax));
+  };
+  SetTrace result;
+  result.set_id = trace.set_id;
+  result.session_id = trace.session_id;
+  result.requester = std::move(trace.requester);
+  result.begin_filetime = trace.begin_filetime;
+  result.ended = trace.ended;
+  result.code = trace.code;
+  result.context = std::move(trace.context);
+  result.dropped = trace.dropped;
+  for (rpc::TraceSpan& span : trace.spans)
+    result.spans.push_back({std::move(span.actor), std::move(span.what), us(span.begin_us),
+                            us(span.end_us), span.ended, span.code, std::move(span.text)});
+  return result;
+}
+
+CoordinatorSettings from_wire(rpc::CoordinatorSettings settings) {
+  const auto files = [](std::vector<rpc::NamedFiles>& list) {
+    std::vector<NamedFiles> named;
+    for (rpc::NamedFiles& one : list)
+      named.push_back({std::move(one.application), std::move(one.files)});
+    return named;
+  };
+  return {files(settings.files_not_to_snapshot), files(settings.files_not_to_backup),
+          std::move(settings.writers_blocking_revert)};
+}
+
 DeletedSnapshots from_wire(rpc::DeletedSnapshots report) {
   return {report.deleted, report.not_deleted, Error{report.status, std::move(report.context)}};
 }

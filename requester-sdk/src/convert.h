@@ -18,6 +18,8 @@ namespace umbra::requester {
 [[nodiscard]] Result<std::vector<WriterMetadata>> from_wire(rpc::WriterMetadataList list);
 [[nodiscard]] std::vector<WriterStatus> from_wire(std::vector<rpc::WriterStatus> list);
 [[nodiscard]] CoordinatorStatus from_wire(rpc::CoordinatorStatus status);
+[[nodiscard]] SetTrace from_wire(rpc::SetTrace trace);
+[[nodiscard]] CoordinatorSettings from_wire(rpc::CoordinatorSettings settings);
 [[nodiscard]] DeletedSnapshots from_wire(rpc::DeletedSnapshots report);
 [[nodiscard]] SetReport from_wire(rpc::OperationStatus status);
 [[nodiscard]] rpc::ComponentRef to_wire(const ComponentRef& component);

@@ -89,9 +89,21 @@ TEST_CASE("writers and providers are listed with their state", "[cli]") {
   state.writers = {writer};
   state.providers = {
       {.properties = {.provider_id = {}, .name = "cow", .version = "1"}, .connected = true}};
-  CHECK(umbra(state, {"list", "writers"})
-            .out.find("VSS_E_WRITERERROR_TIMEOUT in freeze at 2026-02-09T08:00:00Z") !=
+  writer.instance_id = WriterInstanceId{kOne};
+  writer.class_id = WriterClassId{kTwo};
+  writer.state = WriterState::waiting_for_backup_complete;
+  state.writers = {writer};
+  CHECK(umbra(state, {"list", "writers"}).out ==
+        "Writer name: 'ledger'\n"
+        "   Writer Id: {22222222-2222-2222-2222-222222222222}\n"
+        "   Writer Instance Id: {11111111-1111-1111-1111-111111111111}\n"
+        "   State: [5] Waiting for completion\n"
+        "   Last error: Timed out (VSS_E_WRITERERROR_TIMEOUT) in freeze at "
+        "2026-02-09T08:00:00Z\n\n");
+  state.writers[0].last_failure = Errc::ok;
+  CHECK(umbra(state, {"list", "writers"}).out.find("   Last error: No error\n") !=
         std::string::npos);
+  state.writers = {writer};
   CHECK(umbra(state, {"list", "providers"}).out.find("yes") != std::string::npos);
   const auto value = boost::json::parse(umbra(state, {"list", "writers", "--json"}).out);
   CHECK(value.at("writers").at(0).at("last_failure").at("phase").as_string() == "freeze");

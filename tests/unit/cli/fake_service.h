@@ -24,6 +24,7 @@ struct FakeState {
   std::vector<requester::WriterInfo> writers;
   std::vector<requester::ProviderInfo> providers;
   requester::CoordinatorStatus status;
+  requester::SetTrace trace;
   requester::SnapshotSetInfo set;
   requester::SetReport failed_report;
   std::vector<SnapshotId> undeletable;
@@ -102,6 +103,12 @@ class FakeService final : public Service {
   Result<requester::AbortedSet> abort(const std::string& reason) override {
     return answer("abort " + reason,
                   requester::AbortedSet{.set_id = SnapshotSetId{kOne}, .holder = "uid 7 pid 8"});
+  }
+  Result<requester::SetTrace> trace(const SnapshotSetId& set) override {
+    return answer("trace " + set.to_string(), state_.trace);
+  }
+  Result<std::vector<requester::SetTrace>> traces() override {
+    return answer("traces", std::vector<requester::SetTrace>{state_.trace});
   }
   Result<std::vector<VolumeProp>> supported_volumes(std::uint32_t) override {
     return answer("supported", std::vector<VolumeProp>{{VolumeId{kOne}, "db"}});

@@ -42,6 +42,15 @@ class UMBRA_REQUESTER_EXPORT Client {
   [[nodiscard]] Result<std::vector<WriterInfo>> list_writers();
   [[nodiscard]] Result<std::vector<ProviderInfo>> list_providers();
   [[nodiscard]] Result<CoordinatorStatus> status();
+  /// What umbrad's configuration says to requesters: VSS's FilesNotToSnapshot, FilesNotToBackup and
+  /// WritersBlockingRevert. Heeding it is the requester's part, as in VSS.
+  [[nodiscard]] Result<CoordinatorSettings> settings();
+
+  /// Who was asked what while a set was made, and what was answered; nil: the newest set. For the
+  /// user who made it, and for admins. Errors: object_not_found (not among the last 64).
+  [[nodiscard]] Result<SetTrace> trace(const SnapshotSetId& set = {});
+  /// Those that trace() knows, newest first, without their spans.
+  [[nodiscard]] Result<std::vector<SetTrace>> list_traces();
 
   /// GetSnapshotProperties. Errors: object_not_found (the context names providers that are away).
   [[nodiscard]] Result<SnapshotProperties> snapshot_properties(const SnapshotId& id);

@@ -118,6 +118,40 @@ struct CoordinatorStatus {
   std::chrono::milliseconds set_age{0};
 };
 
+/// Something that was asked of somebody while a set was made, or a phase of umbrad's.
+struct TraceSpan {
+  std::string actor{};  ///< "umbrad", "requester", "writer 'ledger'", "provider 'cow'".
+  std::string what{};   ///< A phase, a call, an event.
+  std::chrono::microseconds begin{0};  ///< Since the set's begin.
+  std::chrono::microseconds end{0};
+  bool ended = false;  ///< false: no answer (yet); `end` means nothing.
+  Errc code = Errc::ok;
+  std::string text{};  ///< In the words of whoever answered.
+};
+/// The story of a set, from StartSnapshotSet to the end of its session.
+struct SetTrace {
+  SnapshotSetId set_id{};
+  SessionId session_id{};
+  std::string requester{};
+  std::int64_t begin_filetime = 0;
+  bool ended = false;  ///< The set; its session may go on.
+  Errc code = Errc::ok;
+  std::string context{};
+  std::uint32_t dropped = 0;  ///< Spans beyond what is kept of one set.
+  std::vector<TraceSpan> spans{};
+};
+
+/// Files that an application does not want in copies or backups (umbrad's configuration).
+struct NamedFiles {
+  std::string application{};
+  std::vector<std::string> files{};
+};
+struct CoordinatorSettings {
+  std::vector<NamedFiles> files_not_to_snapshot{};       ///< FilesNotToSnapshot.
+  std::vector<NamedFiles> files_not_to_backup{};         ///< FilesNotToBackup.
+  std::vector<WriterClassId> writers_blocking_revert{};  ///< WritersBlockingRevert.
+};
+
 struct AbortedSet {
   SnapshotSetId set_id{};
   std::string holder{};
