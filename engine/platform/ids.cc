@@ -2,7 +2,10 @@
 #include "umbra/ids.h"
 
 #include <algorithm>
+#include <atomic>
 #include <boost/uuid/random_generator.hpp>
+
+#include "engine/platform/ids_source.h"
 
 namespace umbra {
 namespace {
@@ -21,9 +24,21 @@ int digit_value(char digit) {
   return -1;
 }
 
+std::atomic<Prng*> g_seeded = nullptr;
+
 }  // namespace
 
+SeededIds::SeededIds(Prng& source) noexcept { g_seeded = &source; }
+SeededIds::~SeededIds() { g_seeded = nullptr; }
+
 Guid Guid::random() {
+  if (Prng* const seeded = g_seeded.load(std::memory_order_relaxed)) {
+    Guid guid;
+    for (auto& byte : guid.bytes) byte = static_cast<std::uint8_t>(seeded->next() >> 32U);
+    guid.bytes[6] = static_cast<std::uint8_t>((guid.bytes[6] & 0x0FU) | 0x40U);  // Version 4.
+    guid.bytes[8] = static_cast<std::uint8_t>((guid.bytes[8] & 0x3FU) | 0x80U);
+    return guid;
+  }
   const boost::uuids::uuid fresh = boost::uuids::random_generator_pure{}();
   Guid guid;
   std::copy(fresh.begin(), fresh.end(), guid.bytes.begin());
