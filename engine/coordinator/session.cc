@@ -5,6 +5,7 @@
 #include <array>
 #include <string>
 
+#include "engine/coordinator/context_rules.h"
 #include "engine/platform/assert.h"
 
 namespace umbra::coord {
@@ -91,20 +92,23 @@ constexpr std::array kMatrix{
         {n, n, n, n, n, n, n, n, n, n, n, n,  n, n, n, n, Y, n, n}},
     Row{SessionCall::post_restore,
         {n, n, n, n, n, n, n, n, n, n, n, n,  n, n, n, n, Y, n, n}},
+    Row{SessionCall::set_backup_options,
+        {n, n, n, Y, Y, n, n, n, n, n, n, n,  n, n, n, n, n, n, n}},
+    Row{SessionCall::set_previous_backup_stamp,
+        {n, n, n, Y, Y, n, n, n, n, n, n, n,  n, n, n, n, n, n, n}},
+    Row{SessionCall::is_volume_supported,
+        {n, Y, Y, Y, Y, Y, Y, Y, Y, Y, Y, Y,  n, n, n, n, n, n, n}},
+    Row{SessionCall::import_snapshots,
+        {n, Y, n, Y, n, n, n, n, n, n, n, n,  n, n, n, n, n, n, n}},
+    Row{SessionCall::break_snapshot_set,
+        {n, Y, n, Y, Y, n, Y, n, Y, n, Y, Y,  n, n, n, n, n, n, n}},
+    Row{SessionCall::add_snapshot_to_recovery_set,
+        {n, n, n, n, n, n, n, n, n, n, n, n,  Y, n, Y, n, Y, n, n}},
+    Row{SessionCall::recover_set,
+        {n, n, n, n, n, n, n, n, n, n, n, n,  Y, n, Y, n, Y, n, n}},
 };
 // clang-format on
 static_assert(kMatrix.size() == kSessionCalls);
-
-// Attributes that a requester may add to a context.
-constexpr std::uint32_t kAddable = attribute::kTransportable | attribute::kNotSurfaced |
-                                   attribute::kNotTransacted | attribute::kDifferential |
-                                   attribute::kPlex | attribute::kAutorecover |
-                                   attribute::kNoAutorecovery | attribute::kRollbackRecovery |
-                                   attribute::kDelayedPostSnapshot | attribute::kTxfRecovery;
-
-constexpr std::array kContexts{context::kBackup,           context::kFileShareBackup,
-                               context::kNasRollback,      context::kAppRollback,
-                               context::kClientAccessible, context::kClientAccessibleWriters};
 
 }  // namespace
 
@@ -167,6 +171,13 @@ std::string_view name(SessionCall call) noexcept {
     case SessionCall::add_alternative_location_mapping: return "add_alternative_location_mapping";
     case SessionCall::set_file_restore_status: return "set_file_restore_status";
     case SessionCall::post_restore: return "post_restore";
+    case SessionCall::set_backup_options: return "set_backup_options";
+    case SessionCall::set_previous_backup_stamp: return "set_previous_backup_stamp";
+    case SessionCall::is_volume_supported: return "is_volume_supported";
+    case SessionCall::import_snapshots: return "import_snapshots";
+    case SessionCall::break_snapshot_set: return "break_snapshot_set";
+    case SessionCall::add_snapshot_to_recovery_set: return "add_snapshot_to_recovery_set";
+    case SessionCall::recover_set: return "recover_set";
   }
   UMBRA_UNREACHABLE();
 }
@@ -182,8 +193,13 @@ Result<Permission> Session::check(SessionCall call) const {
   if (cell == Cell::no) return refuse("");
   if (slot_requested_ && call != SessionCall::abort_backup)
     return refuse(": start_snapshot_set has not returned");
+  const bool starts = call == SessionCall::start_snapshot_set;
+  if (starts && context_ == context::kAll)
+    return fail(Errc::unsupported_context,
+                "start_snapshot_set: VSS_CTX_ALL is for queries and deletions; open another "
+                "session and set the context that the copies are to have");
   const bool early = state_ == SessionState::initialised;
-  if (call == SessionCall::start_snapshot_set && early && with_writers())
+  if (starts && early && with_writers())
     return refuse(": contexts with writers need gather_writer_metadata first");
   if (call == SessionCall::do_snapshot_set && state_ == SessionState::set_open && with_writers())
     return refuse(": contexts with writers need prepare_for_backup first");
@@ -194,17 +210,7 @@ Result<Permission> Session::check(SessionCall call) const {
 }
 
 Status Session::set_context(std::uint32_t context) {
-  bool known = false;
-  for (const auto one : kContexts) known = known || (context & context::kMask) == one;
-  if (!known || (context & ~(context::kMask | kAddable)) != 0)
-    return fail(Errc::unsupported_context, "context " + std::to_string(context));
-  // Windows' own exclusions: one kind of copy, and recovery happens here or where it is imported.
-  const bool both_kinds =
-      (context & attribute::kPlex) != 0 && (context & attribute::kDifferential) != 0;
-  const bool recovers_elsewhere =
-      (context & attribute::kTransportable) != 0 && (context & attribute::kAutorecover) != 0;
-  if (both_kinds || recovers_elsewhere)
-    return fail(Errc::unsupported_context, "attributes that exclude each other");
+  if (auto known = check_context(context); !known) return known;
   context_ = context;
   context_set_ = true;
   return {};

@@ -88,8 +88,15 @@ enum class SessionCall : std::uint8_t {
   add_alternative_location_mapping,
   set_file_restore_status,
   post_restore,
+  set_backup_options,
+  set_previous_backup_stamp,
+  is_volume_supported,
+  import_snapshots,
+  break_snapshot_set,
+  add_snapshot_to_recovery_set,
+  recover_set,
 };
-inline constexpr int kSessionCalls = static_cast<int>(SessionCall::post_restore) + 1;
+inline constexpr int kSessionCalls = static_cast<int>(SessionCall::recover_set) + 1;
 /// As on the wire after "session.". Static storage.
 [[nodiscard]] std::string_view name(SessionCall call) noexcept;
 
@@ -103,10 +110,11 @@ class Session {
  public:
   explicit Session(const Limits& limits) : limits_(limits) {}
 
-  /// Whether `call` may be made now. Errors: bad_state (names call and state).
+  /// Whether `call` may be made now. Errors: bad_state (names call and state); unsupported_context
+  /// (a set cannot be started in context::kAll).
   [[nodiscard]] Result<Permission> check(SessionCall call) const;
 
-  /// Errors: unsupported_context (not one of VSS's contexts with attributes that may be added).
+  /// Errors: those of check_context().
   [[nodiscard]] Status set_context(std::uint32_t context);
 
   // What happened. Each belongs to a call that check() allowed.

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "engine/daemon/ask_all.h"
 #include "engine/daemon/express.h"
 #include "engine/daemon/provider_link.h"
 #include "engine/daemon/requester_session.h"
@@ -13,37 +14,6 @@
 
 namespace umbra::daemon {
 namespace {
-
-// Asks every connected provider; `done` gets the good answers and the names of who gave none.
-template <class Answer, class Request>
-void ask_all(Server& server, const std::string& member, const Request& request,
-             std::function<void(std::vector<Answer>, std::vector<std::string>)> done) {
-  struct Gathering {
-    std::vector<Answer> answers;
-    std::vector<std::string> absent;
-    std::size_t left = 1;
-  };
-  const auto gathering = std::make_shared<Gathering>();
-  gathering->absent = server.absent_providers();
-  const auto count_down = [gathering, done = std::move(done)] {
-    if (--gathering->left == 0) done(std::move(gathering->answers), std::move(gathering->absent));
-  };
-  for (const auto& link : server.connected_providers()) {
-    ++gathering->left;
-    link->call<Answer>(member, request, server.limits().provider_query,
-                       [gathering, link, &server, count_down](Result<Answer> answer) {
-                         if (answer) {
-                           gathering->answers.push_back(std::move(*answer));
-                         } else {
-                           server.log().warning("provider did not answer a query",
-                                                {{"why", answer.error().context}});
-                           gathering->absent.push_back(link->properties().name);
-                         }
-                         count_down();
-                       });
-  }
-  count_down();
-}
 
 // A set may have members at several providers: each deletes its own, one after the other. The first
 // that cannot delete one of its own is the answer; who does not know the object does not count

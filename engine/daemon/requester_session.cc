@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "engine/daemon/provider_link.h"
+#include "engine/documents/xml.h"
 #include "engine/rpc/management_calls.h"
 
 namespace umbra::daemon {
@@ -45,6 +46,13 @@ void RequesterSession::request(const std::string& method, const Json& params, co
       Entry{"session.gather_writer_status", &S::gather_writer_status},
       Entry{"session.get_writer_status", &S::get_writer_status},
       Entry{"session.do_snapshot_set", &S::do_snapshot_set},
+      Entry{"session.set_backup_options", &S::set_backup_options},
+      Entry{"session.set_previous_backup_stamp", &S::set_previous_backup_stamp},
+      Entry{"session.is_volume_supported", &S::is_volume_supported},
+      Entry{"session.import_snapshots", &S::import_snapshots},
+      Entry{"session.break_snapshot_set", &S::break_snapshot_set},
+      Entry{"session.add_snapshot_to_recovery_set", &S::add_snapshot_to_recovery_set},
+      Entry{"session.recover_set", &S::recover_set},
       Entry{"session.set_backup_succeeded", &S::set_backup_succeeded},
       Entry{"session.backup_complete", &S::backup_complete},
       Entry{"session.abort_backup", &S::abort_backup},
@@ -108,8 +116,10 @@ Reply RequesterSession::traced(const std::string& method, const Reply& reply) {
 
 bool RequesterSession::allowed(SessionCall call, const Reply& reply, bool* without_effect) {
   auto permission = session_.check(call);
-  if (permission && running_ != 0 && call != SessionCall::abort_backup &&
-      call != SessionCall::get_writer_metadata)
+  const bool any_time = call == SessionCall::abort_backup ||
+                        call == SessionCall::get_writer_metadata ||
+                        call == SessionCall::is_volume_supported;
+  if (permission && running_ != 0 && !any_time)
     permission = fail(Errc::bad_state, std::string(name(call)) + ": an operation is running");
   if (permission && adding_ && call != SessionCall::abort_backup)
     permission =
@@ -130,8 +140,38 @@ bool RequesterSession::allowed(SessionCall call, const Reply& reply) {
 
 // --- the calls before the set -------------------------------------------------------------------
 
-void RequesterSession::initialize_for_backup(const Json&, const Reply& reply) {
-  if (!allowed(SessionCall::initialize_for_backup, reply)) return;
+void RequesterSession::initialize_for_backup(const Json& params, const Reply& reply) {
+  auto message = take<rpc::InitializeForBackup>(params, reply);
+  if (!message || !allowed(SessionCall::initialize_for_backup, reply)) return;
+  if (message->components.empty()) return begin_backup(reply);
+  server_.aside([self = shared_from_this(), xml = std::move(message->components),
+                 reply = reply]() mutable -> std::function<void()> {
+    auto document = documents::parse_backup_components(xml);
+    return
+        [self = std::move(self), document = std::move(document),
+         reply = std::move(reply)]() mutable { self->import_parsed(std::move(document), reply); };
+  });
+}
+
+void RequesterSession::import_parsed(Result<BackupComponentsDocument> document,
+                                     const Reply& reply) {
+  // The session may have begun otherwise, or have ended, in the meantime.
+  if (ending_ || !allowed(SessionCall::initialize_for_backup, reply)) return;
+  if (!document) return reply.error(document.error());
+  load(std::move(*document));
+  import_loaded_ = true;
+  begin_backup(reply);
+}
+
+void RequesterSession::load(BackupComponentsDocument document) {
+  restore_ = std::move(document);
+  backup_state_.component_mode = restore_.component_mode;
+  backup_state_.bootable_system_state = restore_.bootable_system_state;
+  backup_state_.backup_type = restore_.backup_type;
+  backup_state_.partial_file_support = restore_.partial_file_support;
+}
+
+void RequesterSession::begin_backup(const Reply& reply) {
   id_ = SessionId::random();
   session_.initialised();
   server_.log().info("session begins", {{"session", id_.to_string()}, {"peer", peer_.describe()}});

@@ -12,6 +12,7 @@
 //   session_writers.cc    events that need no order among writers; documents; status
 //   session_restore.cc    restores
 //   session_set.cc        the set: adding volumes, running the phase machine
+//   session_copies.cc     copies beyond its own set: support, import, break, recovery
 //   queries.cc            what needs no session
 
 #pragma once
@@ -108,6 +109,9 @@ class RequesterSession final : public Role, public std::enable_shared_from_this<
   [[nodiscard]] bool allowed(coord::SessionCall call, const Reply& reply, bool* without_effect);
   [[nodiscard]] bool allowed(coord::SessionCall call, const Reply& reply);
   void initialize_for_backup(const Json& params, const Reply& reply);
+  void import_parsed(Result<BackupComponentsDocument> document, const Reply& reply);
+  void begin_backup(const Reply& reply);
+  void load(BackupComponentsDocument document);
   void set_context(const Json& params, const Reply& reply);
   void set_backup_state(const Json& params, const Reply& reply);
   void enable_writer_classes(const Json& params, const Reply& reply);
@@ -133,6 +137,10 @@ class RequesterSession final : public Role, public std::enable_shared_from_this<
   void gather_writer_status(const Json& params, const Reply& reply);
   void get_writer_status(const Json& params, const Reply& reply);
   void set_backup_succeeded(const Json& params, const Reply& reply);
+  void set_backup_options(const Json& params, const Reply& reply);
+  void set_previous_backup_stamp(const Json& params, const Reply& reply);
+  /// The component that a request changes; or it has been answered with the error.
+  [[nodiscard]] BackupComponent* added_component(const rpc::ComponentRef& ref, const Reply& reply);
   void backup_complete(const Json& params, const Reply& reply);
   void get_backup_components(const Json& params, const Reply& reply);
   void identify_all(std::uint32_t operation);
@@ -151,6 +159,7 @@ class RequesterSession final : public Role, public std::enable_shared_from_this<
   [[nodiscard]] bool receives(const Writer& writer, coord::WriterEvent event) const;
   [[nodiscard]] rpc::WriterEvent event_params(const Writer& writer, coord::WriterEvent event) const;
   [[nodiscard]] std::vector<rpc::WriterStatus> writer_statuses() const;
+  [[nodiscard]] static bool is_meant(const Writer& writer, const rpc::ComponentRef& ref);
   [[nodiscard]] Writer* find_writer(const rpc::ComponentRef& ref);
   void note(const coord::SessionWriter& status);
 
@@ -207,6 +216,13 @@ class RequesterSession final : public Role, public std::enable_shared_from_this<
   void drop_set(coord::StopCause cause, const std::string& reason);
   [[nodiscard]] std::vector<ProviderId> set_providers() const;
 
+  // session_copies.cc
+  void is_volume_supported(const Json& params, const Reply& reply);
+  void import_snapshots(const Json& params, const Reply& reply);
+  void break_snapshot_set(const Json& params, const Reply& reply);
+  void add_snapshot_to_recovery_set(const Json& params, const Reply& reply);
+  void recover_set(const Json& params, const Reply& reply);
+
   // queries.cc
   void list_volumes(const Json& params, const Reply& reply);
   void list_snapshots(const Json& params, const Reply& reply);
@@ -238,6 +254,7 @@ class RequesterSession final : public Role, public std::enable_shared_from_this<
   coord::WriterFilter filter_;
   std::vector<Writer> writers_;
   BackupComponentsDocument restore_;  // As it was kept; parts of live writers are with these.
+  bool import_loaded_ = false;        // A backup that was given a document: it is in restore_.
 
   struct EventWaiter {
     rpc::QueryEvents query;

@@ -56,12 +56,8 @@ void RequesterSession::restore_parsed(Result<BackupComponentsDocument> document,
   // The session may have become a backup, or have ended, in the meantime.
   if (ending_ || !allowed(SessionCall::initialize_for_restore, reply)) return;
   if (!document) return reply.error(document.error());
-  restore_ = std::move(*document);
-  documents::clear_restore(restore_);
-  backup_state_.component_mode = restore_.component_mode;
-  backup_state_.bootable_system_state = restore_.bootable_system_state;
-  backup_state_.backup_type = restore_.backup_type;
-  backup_state_.partial_file_support = restore_.partial_file_support;
+  documents::clear_restore(*document);
+  load(std::move(*document));
   id_ = SessionId::random();
   session_.restore_initialised();
   server_.log().info("restore begins", {{"session", id_.to_string()}, {"peer", peer_.describe()}});

@@ -134,14 +134,17 @@ void RequesterSession::get_writer_metadata(const Json&, const Reply& reply) {
 
 // --- the document -------------------------------------------------------------------------------
 
+bool RequesterSession::is_meant(const Writer& writer, const rpc::ComponentRef& ref) {
+  const bool same_instance =
+      ref.instance_id.is_nil() || ref.instance_id == writer.status.instance_id;
+  const bool same_class = ref.class_id.is_nil() || ref.class_id == writer.status.class_id;
+  const bool named = !ref.instance_id.is_nil() || !ref.class_id.is_nil();
+  return named && same_instance && same_class;
+}
+
 RequesterSession::Writer* RequesterSession::find_writer(const rpc::ComponentRef& ref) {
-  for (auto& writer : writers_) {
-    const bool same_instance =
-        ref.instance_id.is_nil() || ref.instance_id == writer.status.instance_id;
-    const bool same_class = ref.class_id.is_nil() || ref.class_id == writer.status.class_id;
-    const bool named = !ref.instance_id.is_nil() || !ref.class_id.is_nil();
-    if (named && same_instance && same_class) return &writer;
-  }
+  for (auto& writer : writers_)
+    if (is_meant(writer, ref)) return &writer;
   return nullptr;
 }
 
@@ -157,22 +160,53 @@ void RequesterSession::add_component(const Json& params, const Reply& reply) {
   reply.send(status);
 }
 
+// By class alone, as VSS names components here, all running writers of the class are looked
+// through.
+BackupComponent* RequesterSession::added_component(const rpc::ComponentRef& ref,
+                                                   const Reply& reply) {
+  const auto wanted = documents::full_path(ref.logical_path, ref.name);
+  bool known = false;
+  for (auto& writer : writers_) {
+    if (!is_meant(writer, ref)) continue;
+    known = true;
+    for (auto& component : writer.part.components)
+      if (documents::same_path(documents::full_path(component.logical_path, component.name),
+                               wanted))
+        return &component;
+  }
+  reply.error({Errc::object_not_found,
+               known ? "component '" + printable(wanted) + "' was not added to this backup"
+                     : "no such writer in this session"});
+  return nullptr;
+}
+
 void RequesterSession::set_backup_succeeded(const Json& params, const Reply& reply) {
   const auto message = take<rpc::SetBackupSucceeded>(params, reply);
   if (!message || !allowed(SessionCall::set_backup_succeeded, reply)) return;
-  auto* writer = find_writer(message->component);
-  if (writer == nullptr)
-    return reply.error({Errc::object_not_found, "no such writer in this session"});
-  const auto wanted =
-      documents::full_path(message->component.logical_path, message->component.name);
-  for (auto& component : writer->part.components) {
-    if (!documents::same_path(documents::full_path(component.logical_path, component.name), wanted))
-      continue;
-    component.succeeded = message->succeeded;
-    return reply.good();
-  }
-  reply.error({Errc::object_not_found,
-               "component '" + printable(wanted) + "' was not added to this backup"});
+  auto* component = added_component(message->component, reply);
+  if (component == nullptr) return;
+  component->succeeded = message->succeeded;
+  reply.good();
+}
+
+void RequesterSession::set_backup_options(const Json& params, const Reply& reply) {
+  auto message = take<rpc::SetComponentText>(params, reply);
+  if (!message || !allowed(SessionCall::set_backup_options, reply)) return;
+  session_.call_ended(server_.now(), SessionCall::set_backup_options, true);
+  auto* component = added_component(message->component, reply);
+  if (component == nullptr) return;
+  component->backup_options = std::move(message->text);
+  reply.good();
+}
+
+void RequesterSession::set_previous_backup_stamp(const Json& params, const Reply& reply) {
+  auto message = take<rpc::SetComponentText>(params, reply);
+  if (!message || !allowed(SessionCall::set_previous_backup_stamp, reply)) return;
+  session_.call_ended(server_.now(), SessionCall::set_previous_backup_stamp, true);
+  auto* component = added_component(message->component, reply);
+  if (component == nullptr) return;
+  component->previous_backup_stamp = std::move(message->text);
+  reply.good();
 }
 
 void RequesterSession::get_backup_components(const Json&, const Reply& reply) {
@@ -182,7 +216,7 @@ void RequesterSession::get_backup_components(const Json&, const Reply& reply) {
   document.bootable_system_state = backup_state_.bootable_system_state;
   document.partial_file_support = backup_state_.partial_file_support;
   document.backup_type = backup_state_.backup_type;
-  if (!session_.is_restore()) document.set_id = set_id_;
+  if (!session_.is_restore() && !set_id_.is_nil()) document.set_id = set_id_;
   for (const auto& writer : writers_)
     if (!writer.part.components.empty()) document.writers.push_back(writer.part);
   reply.good(rpc::Document{documents::to_xml(document)});

@@ -30,7 +30,8 @@ using Json = boost::json::value;
   X(StartSnapshotSet) X(StartedSet) X(AddToSnapshotSet) X(AddedSnapshot) X(DoSnapshotSet) \
   X(InitializeForRestore) X(SetRestoreState) X(SetSelectedForRestore) X(AddRestoreSubcomponent) \
   X(SetRestoreText) X(SetRestoreFlag) X(SetRollForward) X(RestoreLocation) X(SetRangesFilePath) \
-  X(SetFileRestoreStatus) \
+  X(SetFileRestoreStatus) X(SetComponentText) X(IsVolumeSupported) X(BreakSnapshotSet) \
+  X(AddSnapshotToRecoverySet) X(RecoverSet) \
   X(WriterStatus) X(WriterStatusList) X(Document) X(StartedOperation) X(WaitOperation) \
   X(PhaseTime) X(OperationStatus) X(QuerySnapshots) X(SnapshotList) X(DeleteSnapshots) \
   X(DeletedSnapshots) X(ProviderEntry) X(ProviderList) X(WriterEntry) X(WriterEntryList) \

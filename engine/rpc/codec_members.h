@@ -16,7 +16,9 @@ namespace {
 template <class V>
 void members(V&, Ref<V, Nothing>) {}
 template <class V>
-void members(V&, Ref<V, InitializeForBackup>) {}
+void members(V& v, Ref<V, InitializeForBackup> m) {
+  v("components", m.components);
+}
 
 template <class V>
 void members(V& v, Ref<V, HelloRequest> m) {
@@ -125,6 +127,26 @@ void members(V& v, Ref<V, AddedSnapshot> m) {
 template <class V>
 void members(V& v, Ref<V, DoSnapshotSet> m) {
   v("policy", m.policy), v("policy_list", m.policy_list);
+}
+template <class V>
+void members(V& v, Ref<V, SetComponentText> m) {
+  v("component", m.component), v("text", m.text);
+}
+template <class V>
+void members(V& v, Ref<V, IsVolumeSupported> m) {
+  v("volume", m.volume), v("provider_id", m.provider_id);
+}
+template <class V>
+void members(V& v, Ref<V, BreakSnapshotSet> m) {
+  v("set_id", m.set_id), v("flags", m.flags);
+}
+template <class V>
+void members(V& v, Ref<V, AddSnapshotToRecoverySet> m) {
+  v("snapshot_id", m.snapshot_id), v("flags", m.flags), v("destination", m.destination);
+}
+template <class V>
+void members(V& v, Ref<V, RecoverSet> m) {
+  v("flags", m.flags);
 }
 template <class V>
 void members(V& v, Ref<V, InitializeForRestore> m) {

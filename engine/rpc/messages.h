@@ -122,7 +122,9 @@ struct WindowExpired {
 
 // --- requesters: one connection is one session -----------------------------------------------
 
-struct InitializeForBackup {};  // session.initialize_for_backup -> SessionInfo
+struct InitializeForBackup {  // session.initialize_for_backup -> SessionInfo
+  std::string components;     // XML of a set to be imported; empty: a backup that begins.
+};
 struct SessionInfo {
   SessionId session_id;
 };
@@ -166,6 +168,10 @@ struct SetBackupSucceeded {  // session.set_backup_succeeded
   ComponentRef component;
   bool succeeded = false;
 };
+struct SetComponentText {  // session.set_backup_options, set_previous_backup_stamp
+  ComponentRef component;
+  std::string text;
+};
 struct StartSnapshotSet {  // session.start_snapshot_set -> StartedSet; may wait in the queue
   std::uint32_t queue_limit_ms = 0;  // 0: snapshot_set_in_progress at once.
 };
@@ -198,6 +204,25 @@ struct WriterStatusList {
 };
 struct Document {
   std::string xml;
+};
+
+// What a session asks besides its own set.
+struct IsVolumeSupported {  // session.is_volume_supported -> SupportReply
+  VolumeRef volume;
+  ProviderId provider_id;  // Nil: any.
+};
+// session.import_snapshots {}            -> StartedOperation
+struct BreakSnapshotSet {  // session.break_snapshot_set -> StartedOperation
+  SnapshotSetId set_id;
+  std::uint32_t flags = 0;  // break_flag.
+};
+struct AddSnapshotToRecoverySet {  // session.add_snapshot_to_recovery_set; in a restore
+  SnapshotId snapshot_id;
+  std::uint32_t flags = 0;  // None is defined.
+  VolumeRef destination;    // Names nothing: the original's own place.
+};
+struct RecoverSet {         // session.recover_set -> StartedOperation; in a restore
+  std::uint32_t flags = 0;  // recovery_option.
 };
 
 // A restore: the session of a requester that began with initialize_for_restore.

@@ -48,26 +48,33 @@ TEST_CASE("each state allows VSS's calls and no others",
           "[vss:VSS_E_BAD_STATE]") {
   using enum SessionCall;
   CHECK(allowed(at(0)) == Calls{initialize_for_backup, initialize_for_restore});
-  CHECK(allowed(at(1)) ==
-        Calls{select_writers, set_backup_state, gather_writer_metadata, get_backup_components});
-  CHECK(allowed(at(2)) == Calls{abort_backup});
+  CHECK(allowed(at(1)) == Calls{select_writers, set_backup_state, gather_writer_metadata,
+                                get_backup_components, is_volume_supported, import_snapshots,
+                                break_snapshot_set});
+  CHECK(allowed(at(2)) == Calls{abort_backup, is_volume_supported});
   CHECK(allowed(at(3)) == Calls{set_backup_state, get_writer_metadata, add_component,
                                 start_snapshot_set, gather_writer_status, get_writer_status,
-                                get_backup_components});
+                                get_backup_components, set_backup_options,
+                                set_previous_backup_stamp, is_volume_supported, import_snapshots,
+                                break_snapshot_set});
   CHECK(allowed(at(4)) == Calls{set_backup_state, get_writer_metadata, add_component,
                                 add_to_snapshot_set, prepare_for_backup, gather_writer_status,
-                                get_writer_status, get_backup_components, abort_backup});
-  CHECK(allowed(at(5)) == Calls{get_writer_metadata, abort_backup});
+                                get_writer_status, get_backup_components, abort_backup,
+                                set_backup_options, set_previous_backup_stamp, is_volume_supported,
+                                break_snapshot_set});
+  CHECK(allowed(at(5)) == Calls{get_writer_metadata, abort_backup, is_volume_supported});
   CHECK(allowed(at(6)) == Calls{get_writer_metadata, do_snapshot_set, gather_writer_status,
                                 get_writer_status, get_backup_components, set_backup_succeeded,
-                                backup_complete, abort_backup});
-  CHECK(allowed(at(7)) == Calls{get_writer_metadata, abort_backup});
+                                backup_complete, abort_backup, is_volume_supported,
+                                break_snapshot_set});
+  CHECK(allowed(at(7)) == Calls{get_writer_metadata, abort_backup, is_volume_supported});
   CHECK(allowed(at(8)) == Calls{get_writer_metadata, gather_writer_status, get_writer_status,
                                 get_backup_components, set_backup_succeeded, backup_complete,
-                                abort_backup});
-  CHECK(allowed(at(9)) == Calls{get_writer_metadata, get_backup_components, abort_backup});
-  CHECK(allowed(at(10)) ==
-        Calls{get_writer_metadata, gather_writer_status, get_writer_status, get_backup_components});
+                                abort_backup, is_volume_supported, break_snapshot_set});
+  CHECK(allowed(at(9)) ==
+        Calls{get_writer_metadata, get_backup_components, abort_backup, is_volume_supported});
+  CHECK(allowed(at(10)) == Calls{get_writer_metadata, gather_writer_status, get_writer_status,
+                                 get_backup_components, is_volume_supported, break_snapshot_set});
 }
 
 TEST_CASE("each state of a restore allows VSS's calls and no others", "[coordinator]") {
@@ -75,8 +82,9 @@ TEST_CASE("each state of a restore allows VSS's calls and no others", "[coordina
   Session session{Limits{}};
   session.restore_initialised();
   CHECK(session.is_restore());
-  CHECK(allowed(session) ==
-        Calls{select_writers, set_restore_state, gather_writer_metadata, get_backup_components});
+  CHECK(allowed(session) == Calls{select_writers, set_restore_state, gather_writer_metadata,
+                                  get_backup_components, add_snapshot_to_recovery_set,
+                                  recover_set});
   session.gather_started();
   CHECK(allowed(session).empty());
   session.gather_finished();
@@ -84,14 +92,16 @@ TEST_CASE("each state of a restore allows VSS's calls and no others", "[coordina
         Calls{set_restore_state, get_writer_metadata, gather_writer_status, get_writer_status,
               get_backup_components, set_selected_for_restore, add_restore_subcomponent,
               set_restore_options, set_authoritative_restore, set_roll_forward, set_restore_name,
-              add_new_target, set_additional_restores, set_ranges_file_path, pre_restore});
+              add_new_target, set_additional_restores, set_ranges_file_path, pre_restore,
+              add_snapshot_to_recovery_set, recover_set});
   session.pre_restore_started();
   CHECK(allowed(session) == Calls{get_writer_metadata});
   session.pre_restore_finished();
   CHECK(allowed(session) == Calls{get_writer_metadata, gather_writer_status, get_writer_status,
                                   get_backup_components, add_new_target, set_additional_restores,
                                   set_ranges_file_path, add_alternative_location_mapping,
-                                  set_file_restore_status, post_restore});
+                                  set_file_restore_status, post_restore,
+                                  add_snapshot_to_recovery_set, recover_set});
   session.post_restore_started();
   CHECK(allowed(session) == Calls{get_writer_metadata});
   session.post_restore_finished();
@@ -145,17 +155,27 @@ TEST_CASE("only VSS's contexts are taken, once",
         context::kClientAccessible, context::kClientAccessibleWriters}) {
     Session session{Limits{}};
     session.initialised();
-    CHECK(session.set_context(context | attribute::kDifferential));
+    CHECK(session.set_context(context | attribute::kNotTransacted));
     CHECK(!session.check(SessionCall::set_context));
   }
   Session session{Limits{}};
-  for (const auto bad : {0x1U, 0xFFFFFFFFU, 0x80000000U, attribute::kImported,
+  for (const auto bad : {0x1U, 0xFFFFFFFEU, 0x80000000U, attribute::kImported,
                          attribute::kPlex | attribute::kDifferential,
                          attribute::kTransportable | attribute::kAutorecover}) {
     const auto status = session.set_context(bad);
     REQUIRE(!status);
     CHECK(status.error().code == Errc::unsupported_context);
   }
+}
+
+TEST_CASE("VSS_CTX_ALL is taken, but no set is started in it", "[coordinator]") {
+  auto session = at(1, context::kAll);
+  session.gather_started();
+  session.gather_finished();
+  const auto started = session.check(SessionCall::start_snapshot_set);
+  REQUIRE(!started);
+  CHECK(started.error().code == Errc::unsupported_context);
+  CHECK(session.check(SessionCall::break_snapshot_set));
 }
 
 TEST_CASE("the sequence timer runs between calls of an open set only", "[coordinator]") {

@@ -250,6 +250,26 @@ inline constexpr std::uint32_t kAll = 0xFFFFFFFF;  ///< Queries and deletes only
 inline constexpr std::uint32_t kMask = 0x0000001D;
 }  // namespace context
 
+/// VSS_BREAKEX_FLAGS, a bit mask.
+namespace break_flag {
+inline constexpr std::uint32_t kMaskLuns = 0x1;  ///< Excludes the others.
+inline constexpr std::uint32_t kMakeReadWrite = 0x2;
+inline constexpr std::uint32_t kRevertIdentityAll = 0x4;
+inline constexpr std::uint32_t kRevertIdentityNone = 0x8;  ///< Excludes kRevertIdentityAll.
+}  // namespace break_flag
+
+/// VSS_RECOVERY_OPTIONS, a bit mask.
+namespace recovery_option {
+inline constexpr std::uint32_t kRevertIdentityAll = 0x100;
+inline constexpr std::uint32_t kNoVolumeCheck = 0x200;
+}  // namespace recovery_option
+
+/// VSS_SNAPSHOT_COMPATIBILITY, a bit mask: what must not run on a volume that has copies.
+namespace snapshot_compatibility {
+inline constexpr std::uint32_t kDisableDefrag = 0x1;
+inline constexpr std::uint32_t kDisableContentIndex = 0x2;
+}  // namespace snapshot_compatibility
+
 [[nodiscard]] constexpr bool is_persistent(std::uint32_t context_and_attributes) noexcept {
   return (context_and_attributes & attribute::kPersistent) != 0;
 }

@@ -107,8 +107,12 @@ enum class Remedy : std::uint8_t {
     "the writer failed and will fail again; its log says why")                                     \
   X(writererror_recovery_failed, 0x800423F5U, "VSS_E_WRITERERROR_RECOVERY_FAILED", give_up,        \
     "the writer could not recover its data on the snapshot")                                       \
+  X(legacy_provider, 0x800423F7U, "VSS_E_LEGACY_PROVIDER", fix_the_call,                           \
+    "the snapshot's provider cannot do this; use revert_to_snapshot or copy the files")            \
   X(autorecovery_failed, 0x800423FBU, "VSS_E_AUTORECOVERY_FAILED", give_up,                        \
     "auto-recovery of the snapshot did not complete")                                              \
+  X(nontransportable_bcd, 0x800423FDU, "VSS_E_NONTRANSPORTABLE_BCD", fix_the_call,                 \
+    "the document describes no transportable snapshot set")                                        \
   X(writer_status_not_available, 0x80042409U, "VSS_E_WRITER_STATUS_NOT_AVAILABLE", retry_later,    \
     "the writer has too many open sessions")                                                       \
   X(limit_reached, 0xA0040101U, "UMBRA_E_LIMIT_REACHED", retry_later,                              \
