@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "requester-sdk/src/client_impl.h"
+#include "requester-sdk/src/revert.h"
 
 namespace umbra::requester {
 namespace {
@@ -14,9 +15,6 @@ using namespace std::chrono_literals;
 // umbrad keeps one wait no longer than a minute; its answer may take a little more.
 constexpr std::chrono::milliseconds kWaitMax = 60s;
 constexpr std::chrono::milliseconds kWaitGrace = 30s;
-// RevertToSnapshot returns when it has started; which is asked for so often, and so long.
-constexpr std::chrono::milliseconds kStartSlice = 100ms;
-constexpr std::chrono::milliseconds kRevertStartMax = 5min;
 
 template <class Reply, class Request>
 Result<Reply> ask(Link& link, const char* member, const Request& request,
@@ -181,34 +179,11 @@ Status Management::retain_snapshot(const SnapshotId& snapshot, std::int64_t unti
 
 Result<OperationId> Management::revert_to_snapshot(const SnapshotId& snapshot,
                                                    bool force_dismount) {
-  auto operation = begin(*client_->impl_->link, "revert_to_snapshot",
-                         rpc::RevertToSnapshot{provider_, snapshot, force_dismount});
-  if (!operation) return operation;
-  // Dismounting, draining and withdrawing are bounded at the provider's.
-  for (const TimePoint end = client_->impl_->link->now() + kRevertStartMax;;) {
-    const auto info = wait_operation(*operation, kStartSlice);
-    if (!info) {
-      return fail(info.error(),
-                  "it may have started; query_revert_status (umbra query revert) tells");
-    }
-    for (const OperationFact& fact : info->facts) {
-      if (fact.name == "started") return operation;
-    }
-    if (info->status == Errc::async_finished) return operation;
-    if (info->status != Errc::async_pending) return fail(info->status, info->context);
-    if (client_->impl_->link->now() > end) {
-      return fail(Errc::provider_not_registered,
-                  "the provider does not say whether the revert has started; operation " +
-                      operation->to_string());
-    }
-  }
+  return start_revert(*client_->impl_->link, provider_, snapshot, force_dismount);
 }
 
 Result<std::vector<RevertInfo>> Management::query_revert_status(const VolumeRef& volume) {
-  auto reply = ask<rpc::RevertList>(*client_->impl_->link, "query_revert_status",
-                                    rpc::ManagementVolume{provider_, volume});
-  if (!reply) return fail(reply.error());
-  return std::move(reply->reverts);
+  return reverts(*client_->impl_->link, provider_, volume);
 }
 
 Status Management::abandon_revert(const VolumeRef& volume) {

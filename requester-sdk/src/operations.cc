@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 #include "requester-sdk/src/operations.h"
 
+#include <algorithm>
+#include <utility>
+
 namespace umbra::requester {
 namespace {
 
@@ -10,6 +13,9 @@ using namespace std::chrono_literals;
 constexpr std::chrono::milliseconds kWaitSlice = 200ms;
 // A reply to it that is this much later means that umbrad hangs.
 constexpr std::chrono::milliseconds kWaitGrace = 30s;
+
+// For the cancel of what nobody holds any more: it is sent by a destructor.
+constexpr std::chrono::milliseconds kAbandonLimit = 5s;
 
 Error in_call(std::string_view call, Error error) {
   return std::move(fail(std::move(error), call).value());
@@ -56,6 +62,131 @@ Result<rpc::OperationStatus> Operations::wait(std::string_view call, std::uint32
                   std::string(call) + ": " + why_cancelled + ", and umbrad does not end it");
     }
   }
+}
+
+// --- handles -------------------------------------------------------------------------------------
+
+Operations::~Operations() {
+  if (watched_) watched_->owner = nullptr;
+}
+
+AsyncOperation Operations::watch(std::string_view call, std::uint32_t operation,
+                                 bool cancel_if_abandoned, OnFailure ended) {
+  if (watched_) watched_->owner = nullptr;  // It has ended: umbrad would not have begun another.
+  watched_ = std::make_shared<AsyncOperation::Shared>();
+  watched_->owner = this;
+  watched_->call = call;
+  watched_->operation = operation;
+  watched_->cancel_if_abandoned = cancel_if_abandoned;
+  watched_->ended = std::move(ended);
+  return AsyncOperation(watched_);
+}
+
+std::string Operations::still_running() {
+  if (!watched_ || watched_->last.code != Errc::async_pending) return {};
+  const auto status = look(*watched_, 0ms);
+  if (!status || status->code != Errc::async_pending) return {};
+  return watched_->call;
+}
+
+Result<AsyncStatus> Operations::look(AsyncOperation::Shared& shared,
+                                     std::chrono::milliseconds slice) {
+  if (shared.last.code != Errc::async_pending) return shared.last;
+  const rpc::WaitOperation message{shared.operation, static_cast<std::uint32_t>(slice.count())};
+  auto status = link_.call<rpc::OperationStatus>(
+      slice > 0ms ? "operation.wait" : "operation.status", message, slice + kWaitGrace);
+  if (!status) return fail(in_call(shared.call, status.error()));
+  shared.last = {status->status, status->context, status->phase};
+  if (shared.last.code != Errc::async_pending && shared.ended) {
+    const auto ended = std::exchange(shared.ended, nullptr);
+    ended(std::move(*status));
+  }
+  return shared.last;
+}
+
+Result<Errc> Operations::cancel(AsyncOperation::Shared& shared) {
+  if (shared.last.code != Errc::async_pending) return shared.last.code;
+  const rpc::WaitOperation message{shared.operation, 0};
+  const auto sent = link_.call<rpc::OperationStatus>("operation.cancel", message);
+  if (!sent) return fail(in_call(shared.call, sent.error()));
+  // It may have ended before the cancel came, or at once because of it.
+  if (sent->status != Errc::async_pending && sent->status != Errc::async_cancelled) {
+    const auto seen = look(shared, 0ms);
+    return seen ? Result<Errc>(seen->code) : fail(seen.error());
+  }
+  return Errc::ok;
+}
+
+void Operations::abandon(AsyncOperation::Shared& shared) noexcept {
+  if (!shared.cancel_if_abandoned || shared.last.code != Errc::async_pending) return;
+  // If umbrad cannot be told the link is closed, which ends the session and the creation with it.
+  const rpc::WaitOperation message{shared.operation, 0};
+  const auto sent = link_.call<rpc::OperationStatus>("operation.cancel", message, kAbandonLimit);
+  static_cast<void>(sent);
+}
+
+AsyncOperation::AsyncOperation(std::shared_ptr<Shared> shared) noexcept
+    : shared_(std::move(shared)) {}
+AsyncOperation::AsyncOperation(AsyncOperation&&) noexcept = default;
+
+AsyncOperation& AsyncOperation::operator=(AsyncOperation&& other) noexcept {
+  if (this == &other) return *this;
+  if (shared_ && shared_->owner != nullptr) shared_->owner->abandon(*shared_);
+  shared_ = std::move(other.shared_);
+  return *this;
+}
+
+AsyncOperation::~AsyncOperation() {
+  if (shared_ && shared_->owner != nullptr) shared_->owner->abandon(*shared_);
+}
+
+Result<AsyncStatus> AsyncOperation::query_status() {
+  if (shared_->last.code != Errc::async_pending) return shared_->last;
+  if (shared_->owner == nullptr)
+    return fail(Errc::coordinator_lost, shared_->call + ": its session is over");
+  return shared_->owner->look(*shared_, 0ms);
+}
+
+Result<AsyncStatus> AsyncOperation::wait() { return wait(std::chrono::milliseconds::max()); }
+
+Result<AsyncStatus> AsyncOperation::wait(std::chrono::milliseconds limit) {
+  if (limit < 0ms) return fail(Errc::invalid_argument, "wait: the limit must not be negative");
+  auto left = limit;
+  shared_->waiting.store(true);
+  auto status = query_status();
+  while (status && status->code == Errc::async_pending && left > 0ms) {
+    if (shared_->owner == nullptr) {
+      status = fail(Errc::coordinator_lost, shared_->call + ": its session is over");
+      break;
+    }
+    if (shared_->cancel.exchange(false)) {
+      if (const auto sent = shared_->owner->cancel(*shared_); !sent) status = fail(sent.error());
+      if (!status) break;
+    }
+    const auto slice = std::min(left, kWaitSlice);
+    status = shared_->owner->look(*shared_, slice);
+    // umbrad keeps the wait that long, or it has ended.
+    left -= slice;
+  }
+  shared_->waiting.store(false);
+  // Asked for after the last look: nobody else will pass it on.
+  if (shared_->cancel.exchange(false) && shared_->owner != nullptr && status) {
+    const auto sent = shared_->owner->cancel(*shared_);
+    if (!sent) return fail(sent.error());
+  }
+  return status;
+}
+
+Result<Errc> AsyncOperation::cancel() {
+  // Said first, looked for afterwards: whoever leaves wait() does it the other way round, so that
+  // one of the two passes it on.
+  shared_->cancel.store(true);
+  if (shared_->waiting.load()) return Errc::ok;
+  if (!shared_->cancel.exchange(false)) return Errc::ok;
+  if (shared_->last.code != Errc::async_pending) return shared_->last.code;
+  if (shared_->owner == nullptr)
+    return fail(Errc::coordinator_lost, shared_->call + ": its session is over");
+  return shared_->owner->cancel(*shared_);
 }
 
 }  // namespace umbra::requester

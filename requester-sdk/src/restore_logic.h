@@ -5,7 +5,6 @@
 
 #pragma once
 
-#include <initializer_list>
 #include <string>
 #include <vector>
 
@@ -42,23 +41,34 @@ class RestoreLogic {
   Status set_file_restore_status(const ComponentRef& component, FileRestoreStatus status);
   Status post_restore(std::chrono::milliseconds limit, const OnProgress& progress = {});
   Result<std::vector<WriterStatus>> gather_writer_status();
+  Result<std::vector<WriterStatus>> writer_status();
+  [[nodiscard]] Result<SessionId> session_id() const;
+  Status add_snapshot_to_recovery_set(const SnapshotId& id, std::uint32_t flags,
+                                      const VolumeRef& destination);
+  Status recover_set(std::uint32_t flags, std::chrono::milliseconds limit);
+
+  Result<AsyncOperation> start_gather_writer_metadata();
+  Result<AsyncOperation> start_pre_restore();
+  Result<AsyncOperation> start_post_restore();
+  Result<AsyncOperation> start_gather_writer_status();
   Result<BackupComponentsDocument> backup_components();
   [[nodiscard]] Operations& operations() noexcept { return operations_; }
   [[nodiscard]] Link& link() noexcept { return link_; }
 
  private:
-  Status allow(std::string_view call, std::initializer_list<RestoreState> states) const;
+  Status allow(std::string_view call);
   template <class Reply, class Request>
   Result<Reply> request(std::string_view method, const Request& params);
   template <class Request>
-  Status tell(std::string_view call, std::initializer_list<RestoreState> states,
-              const Request& params);
-  Status run(std::string_view call, RestoreState before, RestoreState after,
-             std::chrono::milliseconds limit, const OnProgress& progress);
+  Status tell(std::string_view call, const Request& params);
+  Status run(std::string_view call, RestoreState after, std::chrono::milliseconds limit,
+             const OnProgress& progress);
+  Result<AsyncOperation> start(std::string_view call, RestoreState during, RestoreState after);
 
   Link& link_;
   Operations operations_;
   RestoreState state_ = RestoreState::created;
+  SessionId session_id_;
 };
 
 }  // namespace umbra::requester

@@ -118,6 +118,29 @@ Status RestoreSession::set_file_restore_status(const ComponentRef& component,
 Status RestoreSession::post_restore(std::chrono::milliseconds limit) {
   return impl_->logic.post_restore(limit);
 }
+Result<SessionId> RestoreSession::session_id() const { return impl_->logic.session_id(); }
+Result<std::vector<WriterStatus>> RestoreSession::writer_status() {
+  return impl_->logic.writer_status();
+}
+Result<AsyncOperation> RestoreSession::start_gather_writer_metadata() {
+  return impl_->logic.start_gather_writer_metadata();
+}
+Result<AsyncOperation> RestoreSession::start_pre_restore() {
+  return impl_->logic.start_pre_restore();
+}
+Result<AsyncOperation> RestoreSession::start_post_restore() {
+  return impl_->logic.start_post_restore();
+}
+Result<AsyncOperation> RestoreSession::start_gather_writer_status() {
+  return impl_->logic.start_gather_writer_status();
+}
+Status RestoreSession::add_snapshot_to_recovery_set(const SnapshotId& id, std::uint32_t flags,
+                                                    const VolumeRef& destination) {
+  return impl_->logic.add_snapshot_to_recovery_set(id, flags, destination);
+}
+Status RestoreSession::recover_set(std::uint32_t options, std::chrono::milliseconds limit) {
+  return impl_->logic.recover_set(options, limit);
+}
 Result<std::vector<WriterStatus>> RestoreSession::gather_writer_status() {
   return impl_->logic.gather_writer_status();
 }

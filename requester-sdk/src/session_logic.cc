@@ -6,6 +6,7 @@
 #include "engine/documents/rules.h"
 #include "engine/documents/xml.h"
 #include "requester-sdk/src/convert.h"
+#include "requester-sdk/src/session_calls.h"
 
 namespace umbra::requester {
 namespace {
@@ -33,35 +34,20 @@ std::string_view session_state_name(SessionState state) noexcept {
     case completed: return "completed";
     case failed: return "failed";
     case lost: return "lost";
+    case gathering: return "gathering";
+    case preparing: return "preparing";
+    case creating: return "creating";
+    case completing: return "completing";
   }
   return "unknown";
 }
 
-Status SessionLogic::allow(std::string_view call,
-                           std::initializer_list<SessionState> states) const {
-  if (state_ == lost) return fail(Errc::coordinator_lost, std::string(call) + ": session lost");
-  if (std::find(states.begin(), states.end(), state_) != states.end()) return {};
-  std::string context(call);
-  context.append(" in state ").append(session_state_name(state_)).append("; allowed in");
-  for (const SessionState state : states) context.append(" ").append(session_state_name(state));
-  return fail(Errc::bad_state, std::move(context));
-}
-
-template <class Reply, class Request>
-Result<Reply> SessionLogic::request(std::string_view method, const Request& params,
-                                    std::chrono::milliseconds limit) {
-  Result<Reply> reply = link_.call<Reply>(method, params, limit);
+Status SessionLogic::allow(std::string_view call) {
+  // What was started may have ended without anybody having looked.
+  std::string running;
+  if (!check_call(call, state_)) running = operations_.still_running();
   if (!link_.is_open()) state_ = lost;
-  return reply;
-}
-
-template <class Request>
-Result<rpc::OperationStatus> SessionLogic::run(std::string_view call, const Request& params,
-                                               std::chrono::milliseconds limit,
-                                               const OnProgress& progress) {
-  const auto started = request<rpc::StartedOperation>("session." + std::string(call), params);
-  if (!started) return fail(started.error());
-  return wait(call, started->operation, limit, progress);
+  return check_call(call, state_, running);
 }
 
 Result<rpc::OperationStatus> SessionLogic::wait(std::string_view call, std::uint32_t operation,
@@ -74,21 +60,55 @@ Result<rpc::OperationStatus> SessionLogic::wait(std::string_view call, std::uint
   return status;
 }
 
-Result<SessionId> SessionLogic::initialize_for_backup() {
-  if (const Status allowed = allow("initialize_for_backup", {created}); !allowed) {
+AsyncOperation SessionLogic::watch(std::string_view call, SessionState during,
+                                   std::uint32_t operation) {
+  before_ = state_;
+  state_ = during;
+  return operations_.watch(call, operation, call == "do_snapshot_set",
+                           [this, during](rpc::OperationStatus status) {
+                             if (state_ == during) ended(during, std::move(status));
+                           });
+}
+
+void SessionLogic::ended(SessionState during, rpc::OperationStatus status) {
+  const bool good = status.status == Errc::async_finished;
+  switch (during) {
+    case gathering:
+      state_ = good ? metadata_ready : before_;
+      gathered_ = good;
+      break;
+    case preparing: state_ = good ? prepared : before_; break;
+    case creating:
+      state_ = good ? snapshot_created : failed;
+      report_ = from_wire(std::move(status));
+      break;
+    case completing:
+      // A writer failed, and the session has ended for all: as VSS has it.
+      state_ = good || status.status == Errc::unexpected_writer_error ? completed : before_;
+      break;
+    default: state_ = during; break;
+  }
+}
+
+Result<SessionId> SessionLogic::initialize_for_backup(const std::string& components) {
+  if (const Status allowed = allow("initialize_for_backup"); !allowed) {
     return fail(allowed.error());
   }
-  const auto info =
-      request<rpc::SessionInfo>("session.initialize_for_backup", rpc::InitializeForBackup{});
+  const auto info = request<rpc::SessionInfo>("session.initialize_for_backup",
+                                              rpc::InitializeForBackup{components});
   if (!info) return fail(info.error());
   state_ = initialized;
+  session_id_ = info->session_id;
   return info->session_id;
 }
 
+Result<SessionId> SessionLogic::session_id() const {
+  if (state_ != created) return session_id_;
+  return fail(Errc::bad_state, "session_id: call initialize_for_backup first");
+}
+
 Status SessionLogic::select_writers(std::string_view call, std::vector<Guid> ids) {
-  if (const Status allowed = allow(call, {initialized, metadata_ready, set_started, prepared,
-                                          snapshot_created, completed, failed});
-      !allowed) {
+  if (const Status allowed = allow(call); !allowed) {
     return allowed;
   }
   if (state_ != initialized) return {};  // Without effect, as in VSS.
@@ -99,10 +119,11 @@ Status SessionLogic::select_writers(std::string_view call, std::vector<Guid> ids
 }
 
 Status SessionLogic::set_context(std::uint32_t context_and_attributes) {
-  if (const Status allowed = allow("set_context", {initialized, metadata_ready}); !allowed) {
+  if (const Status allowed = allow("set_context"); !allowed) {
     return allowed;
   }
   if (context_set_) return fail(Errc::bad_state, "set_context: the context is set already");
+  if (queried_) return fail(Errc::bad_state, "set_context: comes before the first query");
   const auto done =
       request<rpc::Nothing>("session.set_context", rpc::SetContext{context_and_attributes});
   if (!done) return fail(done.error());
@@ -112,8 +133,7 @@ Status SessionLogic::set_context(std::uint32_t context_and_attributes) {
 }
 
 Status SessionLogic::set_backup_state(const BackupState& state) {
-  if (const Status allowed = allow("set_backup_state", {initialized, metadata_ready, set_started});
-      !allowed) {
+  if (const Status allowed = allow("set_backup_state"); !allowed) {
     return allowed;
   }
   const auto done =
@@ -128,7 +148,7 @@ Status SessionLogic::set_backup_state(const BackupState& state) {
 
 Status SessionLogic::gather_writer_metadata(std::chrono::milliseconds limit,
                                             const OnProgress& progress) {
-  if (const Status allowed = allow("gather_writer_metadata", {initialized}); !allowed) {
+  if (const Status allowed = allow("gather_writer_metadata"); !allowed) {
     return allowed;
   }
   const auto done = run("gather_writer_metadata", rpc::Nothing{}, limit, progress);
@@ -138,9 +158,13 @@ Status SessionLogic::gather_writer_metadata(std::chrono::milliseconds limit,
   return {};
 }
 
+Result<AsyncOperation> SessionLogic::start_gather_writer_metadata() {
+  if (Status allowed = allow("gather_writer_metadata"); !allowed) return fail(allowed.error());
+  return start("gather_writer_metadata", gathering, rpc::Nothing{});
+}
+
 Result<std::vector<WriterMetadata>> SessionLogic::writer_metadata() {
-  const Status allowed = allow("writer_metadata", {metadata_ready, set_started, prepared,
-                                                   snapshot_created, completed, failed});
+  const Status allowed = allow("writer_metadata");
   if (!allowed) return fail(allowed.error());
   if (!gathered_)
     return fail(Errc::bad_state, "writer_metadata: call gather_writer_metadata first");
@@ -150,7 +174,7 @@ Result<std::vector<WriterMetadata>> SessionLogic::writer_metadata() {
 }
 
 Status SessionLogic::add_component(const ComponentRef& component) {
-  if (const Status allowed = allow("add_component", {metadata_ready, set_started}); !allowed) {
+  if (const Status allowed = allow("add_component"); !allowed) {
     return allowed;
   }
   if (!gathered_) return fail(Errc::bad_state, "add_component: call gather_writer_metadata first");
@@ -162,8 +186,17 @@ Status SessionLogic::add_component(const ComponentRef& component) {
   return {};
 }
 
+Status SessionLogic::set_component_text(std::string_view call, const ComponentRef& component,
+                                        const std::string& text) {
+  if (const Status allowed = allow(call); !allowed) return allowed;
+  const auto done = request<rpc::Nothing>("session." + std::string(call),
+                                          rpc::SetComponentText{to_wire(component), text});
+  if (!done) return fail(done.error());
+  return {};
+}
+
 Result<SnapshotSetId> SessionLogic::start_snapshot_set(std::chrono::milliseconds queue_limit) {
-  const Status allowed = allow("start_snapshot_set", {initialized, metadata_ready});
+  const Status allowed = allow("start_snapshot_set");
   if (!allowed) return fail(allowed.error());
   if (queue_limit < 0ms || queue_limit > 24h) {
     return fail(Errc::invalid_argument, "start_snapshot_set: queue_limit must be 0 to 24 hours");
@@ -178,7 +211,7 @@ Result<SnapshotSetId> SessionLogic::start_snapshot_set(std::chrono::milliseconds
 
 Result<AddedSnapshot> SessionLogic::add_to_snapshot_set(const VolumeRef& volume,
                                                         const ProviderId& provider) {
-  const Status allowed = allow("add_to_snapshot_set", {set_started});
+  const Status allowed = allow("add_to_snapshot_set");
   if (!allowed) return fail(allowed.error());
   const auto added = request<rpc::AddedSnapshot>("session.add_to_snapshot_set",
                                                  rpc::AddToSnapshotSet{volume, provider});
@@ -186,9 +219,8 @@ Result<AddedSnapshot> SessionLogic::add_to_snapshot_set(const VolumeRef& volume,
   return members_.emplace_back(AddedSnapshot{added->snapshot_id, added->volume_id});
 }
 
-Status SessionLogic::prepare_for_backup(std::chrono::milliseconds limit,
-                                        const OnProgress& progress) {
-  if (const Status allowed = allow("prepare_for_backup", {set_started}); !allowed) return allowed;
+Status SessionLogic::check_prepare() {
+  if (Status allowed = allow("prepare_for_backup"); !allowed) return allowed;
   if (!writers_take_part()) {
     return fail(Errc::bad_state, "prepare_for_backup: the context is one without writers");
   }
@@ -197,20 +229,38 @@ Status SessionLogic::prepare_for_backup(std::chrono::milliseconds limit,
                                      (gathered_ ? "set_backup_state" : "gather_writer_metadata") +
                                      " first");
   }
+  return {};
+}
+
+Status SessionLogic::prepare_for_backup(std::chrono::milliseconds limit,
+                                        const OnProgress& progress) {
+  if (Status allowed = check_prepare(); !allowed) return allowed;
   const auto done = run("prepare_for_backup", rpc::Nothing{}, limit, progress);
   if (!done) return fail(done.error());
   state_ = prepared;
   return {};
 }
 
-Status SessionLogic::do_snapshot_set(const DoOptions& options) {
-  Status allowed = writers_take_part() ? allow("do_snapshot_set", {prepared})
-                                       : allow("do_snapshot_set", {set_started});
-  if (!allowed) return allowed;
+Result<AsyncOperation> SessionLogic::start_prepare_for_backup() {
+  if (Status allowed = check_prepare(); !allowed) return fail(allowed.error());
+  return start("prepare_for_backup", preparing, rpc::Nothing{});
+}
+
+Status SessionLogic::check_do(const DoOptions& options) {
+  if (Status allowed = allow("do_snapshot_set"); !allowed) return allowed;
+  if (writers_take_part() && state_ == set_started) {
+    return fail(Errc::bad_state,
+                "do_snapshot_set in state set_started: call prepare_for_backup first");
+  }
   if (options.policy != WriterPolicy::list && !options.policy_list.empty()) {
     return fail(Errc::invalid_argument, "do_snapshot_set: policy_list needs WriterPolicy::list");
   }
   report_ = {};
+  return {};
+}
+
+Status SessionLogic::do_snapshot_set(const DoOptions& options) {
+  if (Status allowed = check_do(options); !allowed) return allowed;
   auto done = run("do_snapshot_set", rpc::DoSnapshotSet{options.policy, options.policy_list},
                   options.time_limit, options.on_progress);
   if (!done) {
@@ -222,24 +272,40 @@ Status SessionLogic::do_snapshot_set(const DoOptions& options) {
   return {};
 }
 
+Result<AsyncOperation> SessionLogic::start_do_snapshot_set(const DoOptions& options) {
+  if (Status allowed = check_do(options); !allowed) return fail(allowed.error());
+  return start("do_snapshot_set", creating,
+               rpc::DoSnapshotSet{options.policy, options.policy_list});
+}
+
+Status SessionLogic::check_status(std::string_view call) {
+  if (Status allowed = allow(call); !allowed) return allowed;
+  if (gathered_) return {};
+  return fail(Errc::bad_state, std::string(call) + ": call gather_writer_metadata first");
+}
+
 Result<std::vector<WriterStatus>> SessionLogic::gather_writer_status() {
-  const Status allowed = allow("gather_writer_status", {metadata_ready, set_started, prepared,
-                                                        snapshot_created, completed, failed});
-  if (!allowed) return fail(allowed.error());
-  if (!gathered_) {
-    return fail(Errc::bad_state, "gather_writer_status: call gather_writer_metadata first");
-  }
+  if (Status allowed = check_status("gather_writer_status"); !allowed) return fail(allowed.error());
   const auto done =
       run("gather_writer_status", rpc::Nothing{}, BackupSession::kGatherLimit, OnProgress{});
   if (!done) return fail(done.error());
+  return writer_status();
+}
+
+Result<AsyncOperation> SessionLogic::start_gather_writer_status() {
+  if (Status allowed = check_status("gather_writer_status"); !allowed) return fail(allowed.error());
+  return start("gather_writer_status", state_, rpc::Nothing{});
+}
+
+Result<std::vector<WriterStatus>> SessionLogic::writer_status() {
+  if (Status allowed = check_status("writer_status"); !allowed) return fail(allowed.error());
   auto list = request<rpc::WriterStatusList>("session.get_writer_status", rpc::Nothing{});
   if (!list) return fail(list.error());
   return from_wire(std::move(list->writers));
 }
 
 Status SessionLogic::set_backup_succeeded(const ComponentRef& component, bool succeeded) {
-  if (const Status allowed = allow("set_backup_succeeded", {prepared, snapshot_created});
-      !allowed) {
+  if (const Status allowed = allow("set_backup_succeeded"); !allowed) {
     return allowed;
   }
   const auto done = request<rpc::Nothing>("session.set_backup_succeeded",
@@ -248,26 +314,51 @@ Status SessionLogic::set_backup_succeeded(const ComponentRef& component, bool su
   return {};
 }
 
-Status SessionLogic::backup_complete(std::chrono::milliseconds limit, const OnProgress& progress) {
-  if (const Status allowed = allow("backup_complete", {prepared, snapshot_created}); !allowed) {
-    return allowed;
-  }
+Status SessionLogic::check_complete() {
+  if (Status allowed = allow("backup_complete"); !allowed) return allowed;
   if (!writers_take_part()) {
     return fail(Errc::bad_state, "backup_complete: the context is one without writers");
   }
-  const auto done = run("backup_complete", rpc::Nothing{}, limit, progress);
-  if (!done) return fail(done.error());
-  state_ = completed;
+  // A writer takes what nobody speaks of for a failure: its logs would grow for ever.
+  const auto parts = writer_components();
+  if (!parts) return fail(parts.error());
+  for (const WriterComponents& part : *parts) {
+    for (const BackupComponent& component : part.components) {
+      if (component.succeeded) continue;
+      return fail(Errc::bad_state,
+                  "backup_complete: say by set_backup_succeeded first how the backup of component "
+                  "'" +
+                      documents::full_path(component.logical_path, component.name) + "' went");
+    }
+  }
   return {};
 }
 
+Status SessionLogic::backup_complete(std::chrono::milliseconds limit, const OnProgress& progress) {
+  if (Status allowed = check_complete(); !allowed) return allowed;
+  return complete(limit, progress);
+}
+
+Status SessionLogic::complete(std::chrono::milliseconds limit, const OnProgress& progress) {
+  const auto done = run("backup_complete", rpc::Nothing{}, limit, progress);
+  if (!done && done.error().code != Errc::unexpected_writer_error) return fail(done.error());
+  // A writer failed, and the session has ended for all: as VSS has it.
+  state_ = completed;
+  if (!done) return fail(done.error());
+  return {};
+}
+
+Result<AsyncOperation> SessionLogic::start_backup_complete() {
+  if (Status allowed = check_complete(); !allowed) return fail(allowed.error());
+  return start("backup_complete", completing, rpc::Nothing{});
+}
+
 Status SessionLogic::abort_backup() {
-  if (const Status allowed = allow("abort_backup", {initialized, metadata_ready, set_started,
-                                                    prepared, snapshot_created, completed, failed});
-      !allowed) {
+  if (const Status allowed = allow("abort_backup"); !allowed) {
     return allowed;
   }
-  const bool under_way = state_ == set_started || state_ == prepared || state_ == snapshot_created;
+  // What umbrad has nothing to abort for stays what it is.
+  const bool under_way = state_ != initialized && state_ != metadata_ready && state_ != completed;
   const auto done = request<rpc::Nothing>("session.abort_backup", rpc::Nothing{}, kUndoLimit);
   if (!done) return fail(done.error());
   if (under_way) state_ = failed;
@@ -275,18 +366,24 @@ Status SessionLogic::abort_backup() {
 }
 
 Result<std::string> SessionLogic::components_xml(bool for_saving) {
-  const Status allowed =
-      for_saving ? allow("save_as_xml", {prepared, snapshot_created, completed, failed})
-                 : allow("backup_components", {initialized, metadata_ready, set_started, prepared,
-                                               snapshot_created, completed, failed});
+  const Status allowed = for_saving ? allow("save_as_xml") : allow("backup_components");
   if (!allowed) return fail(allowed.error());
   auto document = request<rpc::Document>("session.get_backup_components", rpc::Nothing{});
   if (!document) return fail(document.error());
   return std::move(document->xml);
 }
 
+Result<std::vector<WriterComponents>> SessionLogic::writer_components() {
+  if (const Status allowed = allow("writer_components"); !allowed) return fail(allowed.error());
+  const auto document = request<rpc::Document>("session.get_backup_components", rpc::Nothing{});
+  if (!document) return fail(document.error());
+  auto parsed = documents::parse_backup_components(document->xml);
+  if (!parsed) return fail(parsed.error());
+  return std::move(parsed->writers);
+}
+
 Result<BackupBundle> SessionLogic::bundle() {
-  const Status allowed = allow("make_bundle", {prepared, snapshot_created, completed});
+  const Status allowed = allow("make_bundle");
   if (!allowed) return fail(allowed.error());
   const auto xml = components_xml(true);
   if (!xml) return fail(xml.error());
@@ -316,148 +413,6 @@ Result<BackupBundle> SessionLogic::bundle() {
     }
   }
   return bundle;
-}
-
-Result<SnapshotList> SessionLogic::list_snapshots(const SnapshotQuery& query) {
-  const Status allowed = allow("list_snapshots", {initialized, metadata_ready, set_started,
-                                                  prepared, snapshot_created, completed, failed});
-  if (!allowed) return fail(allowed.error());
-  auto list = request<rpc::SnapshotList>("query.snapshots",
-                                         rpc::QuerySnapshots{query.context, query.incomplete});
-  if (!list) return fail(list.error());
-  return from_wire(std::move(*list));
-}
-
-Result<SnapshotProperties> SessionLogic::snapshot_properties(const SnapshotId& id) {
-  const Result<SnapshotList> list = list_snapshots({});
-  if (!list) return fail(list.error());
-  return find_snapshot(*list, id);
-}
-
-// --- the whole creation --------------------------------------------------------------------------
-
-// Device numbers of the volumes, as far as they are served as block devices.
-Result<std::vector<std::uint64_t>> SessionLogic::devices_of(const std::vector<VolumeRef>& volumes) {
-  const auto list = request<rpc::VolumeList>("volume.list", rpc::Nothing{});
-  if (!list) return fail(list.error());
-  std::vector<std::uint64_t> devices;
-  for (const VolumeRef& volume : volumes) {
-    if (volume.device) devices.push_back(*volume.device);
-    for (const VolumeProperties& known : list->volumes) {
-      const bool same = (volume.id && *volume.id == known.volume_id) ||
-                        (!volume.name.empty() && volume.name == known.name);
-      if (same && known.device != 0) devices.push_back(known.device);
-    }
-  }
-  return devices;
-}
-
-Status SessionLogic::select_automatically(const CreateOptions& options, SnapshotSetInfo& info) {
-  const auto devices = devices_of(options.volumes);
-  if (!devices) return fail(devices.error());
-  const auto writers = writer_metadata();
-  if (!writers) return fail(writers.error());
-  const auto holds = [&](const std::string& directory) {
-    const std::uint64_t device = device_of_(directory);
-    return std::find(devices->begin(), devices->end(), device) != devices->end();
-  };
-  for (const WriterMetadata& writer : *writers) {
-    const auto add_to = [&writer](std::vector<ComponentRef>& refs, const auto& indices) {
-      for (const std::size_t i : indices) {
-        const ComponentInfo& component = writer.document.components[i];
-        refs.push_back({writer.instance_id, writer.class_id, component.type, component.logical_path,
-                        component.name});
-      }
-    };
-    add_to(info.components, documents::select_components(writer.document, holds));
-    add_to(info.partly_held, documents::partly_held_components(writer.document, holds));
-  }
-  for (const ComponentRef& component : info.components) {
-    if (Status added = add_component(component); !added) return added;
-  }
-  return {};
-}
-
-Result<SnapshotSetInfo> SessionLogic::create_steps(const CreateOptions& options) {
-  const TimePoint deadline = link_.now() + options.time_limit;
-  const auto left = [&] {
-    const auto time = std::chrono::duration_cast<std::chrono::milliseconds>(deadline - link_.now());
-    return std::max(time, 1ms);
-  };
-  SnapshotSetInfo info;
-  Status done;
-  if (const auto session = initialize_for_backup(); !session) return fail(session.error());
-  if (done = set_context(options.context); !done) return fail(done.error());
-  const BackupState backup{.component_mode = true, .backup_type = options.backup_type};
-  if (done = set_backup_state(backup); !done) return fail(done.error());
-  if (writers_take_part()) {
-    if (done = gather_writer_metadata(left(), options.on_progress); !done) {
-      return fail(done.error());
-    }
-    if (done = select_automatically(options, info); !done) return fail(done.error());
-  }
-  const auto set = start_snapshot_set(options.queue_limit);
-  if (!set) return fail(set.error());
-  info.set_id = *set;
-  std::vector<SnapshotId> members;
-  for (const VolumeRef& volume : options.volumes) {
-    const auto added = add_to_snapshot_set(volume, options.provider_id);
-    if (!added) return fail(added.error());
-    members.push_back(added->snapshot_id);
-  }
-  if (writers_take_part()) {
-    if (done = prepare_for_backup(left(), options.on_progress); !done) return fail(done.error());
-  }
-  done = do_snapshot_set({.policy = options.writer_policy,
-                          .policy_list = options.policy_list,
-                          .time_limit = left(),
-                          .on_progress = options.on_progress});
-  if (!done) return fail(done.error());
-  info.report = report_;
-  for (const SnapshotId& member : members) {
-    auto properties = snapshot_properties(member);
-    if (!properties && (state_ == lost || is_auto_release(context_))) {
-      return fail(properties.error());
-    }
-    // A persistent set stays, so it is no failure that its provider is away now.
-    info.snapshots.push_back(
-        std::move(properties)
-            .value_or(SnapshotProperties{.snapshot_id = member, .set_id = info.set_id}));
-  }
-  return info;
-}
-
-Result<SnapshotSetInfo> SessionLogic::create_snapshot_set(const CreateOptions& options) {
-  if (const Status allowed = allow("create_snapshot_set", {created}); !allowed) {
-    return fail(allowed.error());
-  }
-  if (options.volumes.empty() || options.volumes.size() > kVolumesPerSetMax) {
-    return fail(Errc::invalid_argument,
-                "create_snapshot_set: 1 to " + std::to_string(kVolumesPerSetMax) + " volumes");
-  }
-  Result<SnapshotSetInfo> info = create_steps(options);
-  if (!info) {
-    if (state_ == lost) return info;
-    // What went wrong is the error worth reporting; undoing is umbrad's duty in any case.
-    if (state_ != created) {
-      const Status undone = abort_backup();
-      static_cast<void>(undone);
-    }
-    if (state_ != lost) state_ = failed;
-    return info;
-  }
-  if (!writers_take_part() || is_auto_release(context_)) return info;
-  for (const ComponentRef& component : info->components) {
-    if (const Status told = set_backup_succeeded(component, true); !told) return fail(told.error());
-  }
-  const Status done = backup_complete(BackupSession::kCompleteLimit, options.on_progress);
-  if (done) return info;
-  if (done.error().code != Errc::unexpected_writer_error) return fail(done.error());
-  // The copies were good before and stay; what the writer missed is its own affair, and told.
-  if (auto writers = gather_writer_status()) info->report.writers = std::move(*writers);
-  if (state_ == lost) return fail(Errc::coordinator_lost, "while asking for the writers' status");
-  state_ = completed;
-  return info;
 }
 
 }  // namespace umbra::requester

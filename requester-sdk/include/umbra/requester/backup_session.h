@@ -31,6 +31,9 @@
 #include <string>
 #include <vector>
 
+#include "umbra/diff_area_management.h"
+#include "umbra/requester/async.h"
+#include "umbra/requester/enumeration.h"
 #include "umbra/requester/export.h"
 #include "umbra/requester/types.h"
 #include "umbra/result.h"
@@ -48,6 +51,11 @@ enum class SessionState : std::uint8_t {
   completed,         ///< backup_complete.
   failed,            ///< do_snapshot_set failed, or abort_backup.
   lost,              ///< The connection is gone.
+  // Between a start_...() and the moment its end is seen:
+  gathering,   ///< start_gather_writer_metadata.
+  preparing,   ///< start_prepare_for_backup.
+  creating,    ///< start_do_snapshot_set.
+  completing,  ///< start_backup_complete.
 };
 
 /// "set_started" and so on. Static storage.
@@ -63,6 +71,7 @@ class UMBRA_REQUESTER_EXPORT BackupSession {
   static constexpr std::chrono::milliseconds kGatherLimit{300'000};
   static constexpr std::chrono::milliseconds kPrepareLimit{900'000};
   static constexpr std::chrono::milliseconds kCompleteLimit{3'600'000};
+  static constexpr std::chrono::milliseconds kImportLimit{3'600'000};
 
   /// Connects. Errors: coordinator_lost; access_denied; version_mismatch.
   [[nodiscard]] static Result<BackupSession> open(const ConnectOptions& options = {});
@@ -91,7 +100,11 @@ class UMBRA_REQUESTER_EXPORT BackupSession {
 
   // --- the long way ---------------------------------------------------------------------------
 
-  [[nodiscard]] Result<SessionId> initialize_for_backup();
+  /// `components`: the kept document of a transportable set that import_snapshots() is to bring
+  /// in; empty for a backup. Errors: invalid_xml_document.
+  [[nodiscard]] Result<SessionId> initialize_for_backup(const std::string& components = {});
+  /// GetSessionId: as the writers and the logs have it. Errors: bad_state (not initialized).
+  [[nodiscard]] Result<SessionId> session_id() const;
 
   /// Only these classes take part; without these classes; without these instances. Effective before
   /// gather_writer_metadata only; later accepted and ignored, as in VSS.
@@ -99,7 +112,8 @@ class UMBRA_REQUESTER_EXPORT BackupSession {
   [[nodiscard]] Status disable_writer_classes(const std::vector<WriterClassId>& classes);
   [[nodiscard]] Status disable_writer_instances(const std::vector<WriterInstanceId>& instances);
 
-  /// Once. Default: context::kBackup. Errors: unsupported_context.
+  /// Once, before the first query(). Default: context::kBackup. context::kAll is for queries and
+  /// deletions: no set can be started in it. Errors: unsupported_context.
   [[nodiscard]] Status set_context(std::uint32_t context_and_attributes);
   [[nodiscard]] Status set_backup_state(const BackupState& state);
 
@@ -111,6 +125,14 @@ class UMBRA_REQUESTER_EXPORT BackupSession {
   /// Errors: object_not_found (no such writer or component); object_already_exists;
   /// invalid_argument (not to be selected explicitly: its selectable ancestor is).
   [[nodiscard]] Status add_component(const ComponentRef& component);
+  /// Words for the component's writer, in its own language. The instance id may be nil. Errors:
+  /// object_not_found (was not added).
+  [[nodiscard]] Status set_backup_options(const ComponentRef& component,
+                                          const std::string& options);
+  /// The stamp of the backup that this one is based on, as its document has it. For the component
+  /// and those that come with it. Errors: object_not_found (was not added).
+  [[nodiscard]] Status set_previous_backup_stamp(const ComponentRef& component,
+                                                 const std::string& stamp);
 
   /// Takes the machine-wide creation slot. Errors: snapshot_set_in_progress (the context names the
   /// holder; after waiting for `queue_limit`).
@@ -133,22 +155,44 @@ class UMBRA_REQUESTER_EXPORT BackupSession {
   /// Of the last do_snapshot_set, also of a failed one.
   [[nodiscard]] const SetReport& last_report() const noexcept;
 
-  /// Asks umbrad how each writer fares in this session.
+  /// Asks umbrad how each writer fares in this session (GetWriterStatusEx: with the application's
+  /// own code and words).
   [[nodiscard]] Result<std::vector<WriterStatus>> gather_writer_status();
+  /// GetWriterStatus, after start_gather_writer_status() has ended.
+  [[nodiscard]] Result<std::vector<WriterStatus>> writer_status();
 
   /// Errors: object_not_found (was not added).
   [[nodiscard]] Status set_backup_succeeded(const ComponentRef& component, bool succeeded);
-  /// BackupComplete to the writers: the data is safe.
+  /// BackupComplete to the writers: the data is safe. Errors: bad_state (also where nobody has said
+  /// by set_backup_succeeded() how the backup of a component went: its writer would take that for a
+  /// failure); unexpected_writer_error (a writer failed; the session is `completed` all the same).
   [[nodiscard]] Status backup_complete(std::chrono::milliseconds limit = kCompleteLimit);
 
   /// Aborts what is under way; does nothing where nothing is. State `failed` if there was.
   [[nodiscard]] Status abort_backup();
+
+  // --- IVssAsync: the same calls as handles (async.h) -------------------------------------------
+
+  // Errors: those of the call's beginning; what it comes to, the handle says. While one runs, calls
+  // that would disturb it give bad_state and name it. DoOptions' time limit and progress are not
+  // looked at: waiting is the caller's.
+  [[nodiscard]] Result<AsyncOperation> start_gather_writer_metadata();
+  [[nodiscard]] Result<AsyncOperation> start_prepare_for_backup();
+  [[nodiscard]] Result<AsyncOperation> start_do_snapshot_set(const DoOptions& options = {});
+  [[nodiscard]] Result<AsyncOperation> start_gather_writer_status();
+  [[nodiscard]] Result<AsyncOperation> start_backup_complete();
+  [[nodiscard]] Result<AsyncOperation> start_import_snapshots();
+  [[nodiscard]] Result<AsyncOperation> start_break_snapshot_set(const SnapshotSetId& set,
+                                                                std::uint32_t flags = 0);
 
   // --- documents and queries ------------------------------------------------------------------
 
   /// The Backup Components Document as it is now, typed and as text to be kept with the backup.
   [[nodiscard]] Result<BackupComponentsDocument> backup_components();
   [[nodiscard]] Result<std::string> save_as_xml();
+  /// GetWriterComponents: the writers' parts of the document, as they are now. Take them anew after
+  /// each event to the writers.
+  [[nodiscard]] Result<std::vector<WriterComponents>> writer_components();
   /// All that has to be kept to restore this backup (save_bundle() writes it): after
   /// prepare_for_backup, best after backup_complete. Volumes that are not mounted in this process's
   /// mount namespace have no mount points in it. Errors: bad_state.
@@ -157,6 +201,47 @@ class UMBRA_REQUESTER_EXPORT BackupSession {
   [[nodiscard]] Result<SnapshotList> list_snapshots(const SnapshotQuery& query = {});
   /// Errors: object_not_found (also before the set is created).
   [[nodiscard]] Result<SnapshotProperties> snapshot_properties(const SnapshotId& id);
+  /// Query: created copies of the session's context (context::kAll: all), or providers. Nothing
+  /// found is no error. Errors: invalid_argument (neither snapshot nor provider).
+  [[nodiscard]] Result<ObjectEnumeration> query(ObjectType type);
+  /// Whether a copy of the volume can be made in the session's context, by `provider` or (nil) by
+  /// any; also when a count limit is reached now. Errors: object_not_found;
+  /// provider_not_registered; unsupported_context (context::kAll).
+  [[nodiscard]] Result<bool> is_volume_supported(const VolumeRef& volume,
+                                                 const ProviderId& provider = {});
+
+  // --- copies of any session ---------------------------------------------------------------------
+
+  /// As Client::delete_snapshots.
+  [[nodiscard]] Result<DeletedSnapshots> delete_snapshots(const Guid& id, ObjectType type,
+                                                          bool force = false);
+  /// ExposeSnapshot: mounts a persistent copy, read-only, where everybody may see it; gives the
+  /// directory. Errors: object_not_found; unsupported_context (not persistent, or
+  /// client-accessible); invalid_argument; volume_in_use (exposed already); not_supported
+  /// (remotely).
+  [[nodiscard]] Result<std::string> expose_snapshot(const SnapshotId& id,
+                                                    const ExposeOptions& options = {});
+  /// Errors: object_not_found (also: not exposed); volume_in_use (files are open).
+  [[nodiscard]] Status unexpose_snapshot(const SnapshotId& id);
+  /// Brings in the set of the document that initialize_for_backup() was given. Errors: bad_state
+  /// (it was given none); nontransportable_bcd.
+  [[nodiscard]] Status import_snapshots(std::chrono::milliseconds limit = kImportLimit);
+  /// BreakSnapshotSet and, with `flags` (break_flag), BreakSnapshotSetEx: an imported set becomes
+  /// ordinary volumes. Errors: invalid_argument (flags that exclude each other); object_not_found;
+  /// provider_veto (not an imported set of hardware copies).
+  [[nodiscard]] Status break_snapshot_set(const SnapshotSetId& set, std::uint32_t flags = 0,
+                                          std::chrono::milliseconds limit = kImportLimit);
+  /// Returns when the revert has started; it goes on whatever becomes of the session. Admin. No
+  /// writer hears of it: see should_block_revert(). Errors: object_not_found; unsupported_context
+  /// (not persistent); volume_in_use; revert_in_progress; those of
+  /// DiffAreaManagement::revert_to_snapshot.
+  [[nodiscard]] Status revert_to_snapshot(const SnapshotId& id, bool force_dismount = false);
+  /// How far the revert of a volume is. Errors: object_not_found (none is under way: it has
+  /// finished, or there was none).
+  [[nodiscard]] Result<RevertInfo> query_revert_status(const VolumeRef& volume);
+  /// Reserved in VSS and never offered. Errors: not_implemented.
+  [[nodiscard]] Status pre_fast_recovery(const SnapshotSetId& set, std::uint32_t flags = 0);
+  [[nodiscard]] Status fast_recovery(const SnapshotSetId& set, std::uint32_t flags = 0);
 
   /// Makes the call in progress return async_cancelled once umbrad has undone it; idempotent; no
   /// effect on a call that does not wait for an operation. Threads: any; also a signal handler.

@@ -31,6 +31,7 @@
 #include <string>
 #include <vector>
 
+#include "umbra/requester/async.h"
 #include "umbra/requester/bundle.h"
 #include "umbra/requester/export.h"
 #include "umbra/requester/types.h"
@@ -45,6 +46,10 @@ enum class RestoreState : std::uint8_t {
   prepared,        ///< pre_restore: put the files back now.
   restored,        ///< post_restore.
   lost,            ///< The connection is gone.
+  // Between a start_...() and the moment its end is seen:
+  gathering,       ///< start_gather_writer_metadata.
+  pre_restoring,   ///< start_pre_restore.
+  post_restoring,  ///< start_post_restore.
 };
 
 /// "metadata_ready" and so on. Static storage.
@@ -91,6 +96,8 @@ class UMBRA_REQUESTER_EXPORT RestoreSession {
 
   /// Errors: invalid_xml_document.
   [[nodiscard]] Result<SessionId> initialize_for_restore(const BackupComponentsDocument& document);
+  /// GetSessionId: as the writers and the logs have it. Errors: bad_state (not initialized).
+  [[nodiscard]] Result<SessionId> session_id() const;
   [[nodiscard]] Status enable_writer_classes(const std::vector<WriterClassId>& classes);
   [[nodiscard]] Status disable_writer_classes(const std::vector<WriterClassId>& classes);
   [[nodiscard]] Status disable_writer_instances(const std::vector<WriterInstanceId>& instances);
@@ -132,6 +139,23 @@ class UMBRA_REQUESTER_EXPORT RestoreSession {
   [[nodiscard]] Status post_restore(std::chrono::milliseconds limit = kEventLimit);
 
   [[nodiscard]] Result<std::vector<WriterStatus>> gather_writer_status();
+  /// GetWriterStatus, after start_gather_writer_status() has ended.
+  [[nodiscard]] Result<std::vector<WriterStatus>> writer_status();
+
+  // IVssAsync: the same calls as handles (async.h).
+  [[nodiscard]] Result<AsyncOperation> start_gather_writer_metadata();
+  [[nodiscard]] Result<AsyncOperation> start_pre_restore();
+  [[nodiscard]] Result<AsyncOperation> start_post_restore();
+  [[nodiscard]] Result<AsyncOperation> start_gather_writer_status();
+
+  /// For copying LUNs back from hardware copies; `flags` must be 0, `destination` that names
+  /// nothing means the original. Errors: invalid_argument; object_not_found; legacy_provider (its
+  /// provider cannot do this).
+  [[nodiscard]] Status add_snapshot_to_recovery_set(const SnapshotId& id, std::uint32_t flags = 0,
+                                                    const VolumeRef& destination = {});
+  /// `options`: recovery_option. Errors: bad_state (no snapshot was added); invalid_argument.
+  [[nodiscard]] Status recover_set(std::uint32_t options = 0,
+                                   std::chrono::milliseconds limit = kEventLimit);
   /// The document as it is now; what writers asked for is in it after pre_restore.
   [[nodiscard]] Result<BackupComponentsDocument> backup_components();
 

@@ -106,6 +106,13 @@ struct MountedSnapshot {
   std::string device_path{};
 };
 
+/// How a copy is to be exposed.
+struct ExposeOptions {
+  std::string directory{};       ///< Where it is mounted; empty: one in the run directory.
+  bool remotely = false;         ///< As a share: not_supported.
+  std::string path_from_root{};  ///< For shares only.
+};
+
 struct CoordinatorStatus {
   std::string program{};
   std::chrono::seconds uptime{0};
