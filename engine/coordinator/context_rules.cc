@@ -65,4 +65,15 @@ Status check_context(std::uint32_t context) {
   return {};
 }
 
+std::uint32_t recovery_attribute(std::uint32_t context, std::uint32_t component_flags) noexcept {
+  // VSS_CF_BACKUP_RECOVERY and VSS_CF_APP_ROLLBACK_RECOVERY; this library knows no documents.
+  constexpr std::uint32_t kBackupRecovery = 0x1;
+  constexpr std::uint32_t kAppRollbackRecovery = 0x2;
+  const bool refused = (context & (attribute::kNoAutorecovery | attribute::kTransportable)) != 0;
+  if (refused || !has_writers(context)) return 0;
+  const bool rollback = (context & attribute::kRollbackRecovery) != 0;
+  const auto wanted = rollback ? kAppRollbackRecovery : kBackupRecovery;
+  return (component_flags & wanted) != 0 ? attribute::kAutorecover : 0;
+}
+
 }  // namespace umbra::coord

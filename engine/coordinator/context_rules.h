@@ -32,4 +32,11 @@ inline constexpr std::uint32_t kAddableAttributes =
 /// Errors: unsupported_context (names what does not go together, and what would). Threads: any.
 [[nodiscard]] Status check_context(std::uint32_t context_and_attributes);
 
+/// attribute::kAutorecover if writers are to recover their data in the copies: one of the
+/// components that take part, which have `component_flags` between them, wants it for what the
+/// context is for (backup recovery, or with attribute::kRollbackRecovery that of application
+/// rollbacks), and the context lets it. Else 0. Threads: any.
+[[nodiscard]] std::uint32_t recovery_attribute(std::uint32_t context_and_attributes,
+                                               std::uint32_t component_flags) noexcept;
+
 }  // namespace umbra::coord

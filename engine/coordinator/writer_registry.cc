@@ -12,12 +12,31 @@ bool contains(const std::vector<Guid>& list, const Guid& id) {
   return std::find(list.begin(), list.end(), id) != list.end();
 }
 
+void add(std::vector<Guid>& list, const std::vector<Guid>& ids) {
+  list.insert(list.end(), ids.begin(), ids.end());
+}
+void remove(std::vector<Guid>& list, const std::vector<Guid>& ids) {
+  std::erase_if(list, [&](const Guid& one) { return contains(ids, one); });
+}
+
 }  // namespace
 
+void WriterFilter::enable_classes(const std::vector<Guid>& ids) {
+  if (mode == Mode::all) mode = Mode::only_listed;
+  if (mode == Mode::only_listed) return add(classes, ids);
+  remove(classes, ids);
+}
+
+void WriterFilter::disable_classes(const std::vector<Guid>& ids) {
+  if (mode == Mode::all) mode = Mode::all_but_listed;
+  if (mode == Mode::all_but_listed) return add(classes, ids);
+  remove(classes, ids);
+}
+
 bool WriterFilter::admits(const RegisteredWriter& writer) const {
-  if (!enabled_classes.empty() && !contains(enabled_classes, writer.class_id)) return false;
-  return !contains(disabled_classes, writer.class_id) &&
-         !contains(disabled_instances, writer.instance_id);
+  if (contains(disabled_instances, writer.instance_id)) return false;
+  const bool listed = contains(classes, writer.class_id);
+  return mode == Mode::all || listed == (mode == Mode::only_listed);
 }
 
 Status WriterRegistry::add(RegisteredWriter writer) {

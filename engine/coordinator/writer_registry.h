@@ -41,10 +41,17 @@ struct RegisteredWriter {
   std::int64_t last_failure_filetime = 0;
 };
 
+/// Which writers take part, as VSS has it: the first call about classes decides whether only those
+/// that are listed do, or all but those. Calls of the same kind add to the list, calls of the other
+/// kind take from it.
 struct WriterFilter {
-  std::vector<Guid> enabled_classes;  // Empty: all.
-  std::vector<Guid> disabled_classes;
+  enum class Mode : std::uint8_t { all, only_listed, all_but_listed };
+  Mode mode = Mode::all;
+  std::vector<Guid> classes;
   std::vector<Guid> disabled_instances;
+
+  void enable_classes(const std::vector<Guid>& ids);
+  void disable_classes(const std::vector<Guid>& ids);
   [[nodiscard]] bool admits(const RegisteredWriter& writer) const;
 };
 

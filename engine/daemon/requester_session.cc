@@ -193,24 +193,31 @@ void RequesterSession::set_backup_state(const Json& params, const Reply& reply) 
 }
 
 void RequesterSession::enable_writer_classes(const Json& params, const Reply& reply) {
-  select_writers(filter_.enabled_classes, params, reply);
+  if (const auto ids = selected_writers(params, reply)) filter_.enable_classes(*ids);
 }
 void RequesterSession::disable_writer_classes(const Json& params, const Reply& reply) {
-  select_writers(filter_.disabled_classes, params, reply);
+  if (const auto ids = selected_writers(params, reply)) filter_.disable_classes(*ids);
 }
 void RequesterSession::disable_writer_instances(const Json& params, const Reply& reply) {
-  select_writers(filter_.disabled_instances, params, reply);
+  auto& list = filter_.disabled_instances;
+  if (const auto ids = selected_writers(params, reply))
+    list.insert(list.end(), ids->begin(), ids->end());
 }
 
-void RequesterSession::select_writers(std::vector<Guid>& list, const Json& params,
-                                      const Reply& reply) {
-  const auto message = take<rpc::WriterSelection>(params, reply);
+std::optional<std::vector<Guid>> RequesterSession::selected_writers(const Json& params,
+                                                                    const Reply& reply) {
+  auto message = take<rpc::WriterSelection>(params, reply);
   bool without_effect = false;
-  if (!message || !allowed(SessionCall::select_writers, reply, &without_effect)) return;
-  if (list.size() + message->ids.size() > coord::kWritersMax)
-    return reply.error({Errc::limit_reached, "more ids than there can be writers"});
-  if (!without_effect) list.insert(list.end(), message->ids.begin(), message->ids.end());
+  if (!message || !allowed(SessionCall::select_writers, reply, &without_effect))
+    return std::nullopt;
+  const auto known = filter_.classes.size() + filter_.disabled_instances.size();
+  if (known + message->ids.size() > coord::kWritersMax) {
+    reply.error({Errc::limit_reached, "more ids than there can be writers"});
+    return std::nullopt;
+  }
   reply.good();
+  if (without_effect) return std::nullopt;
+  return std::move(message->ids);
 }
 
 void RequesterSession::start_snapshot_set(const Json& params, const Reply& reply) {

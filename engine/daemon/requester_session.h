@@ -117,7 +117,9 @@ class RequesterSession final : public Role, public std::enable_shared_from_this<
   void enable_writer_classes(const Json& params, const Reply& reply);
   void disable_writer_classes(const Json& params, const Reply& reply);
   void disable_writer_instances(const Json& params, const Reply& reply);
-  void select_writers(std::vector<Guid>& list, const Json& params, const Reply& reply);
+  /// The ids of a request that has an effect; it has been answered in any case.
+  [[nodiscard]] std::optional<std::vector<Guid>> selected_writers(const Json& params,
+                                                                  const Reply& reply);
   void start_snapshot_set(const Json& params, const Reply& reply);
   void abort_backup(const Json& params, const Reply& reply);
   void wait_operation(const Json& params, const Reply& reply);
@@ -203,6 +205,7 @@ class RequesterSession final : public Role, public std::enable_shared_from_this<
   void choose_for(const std::shared_ptr<Adding>& adding);
   void prepare_on(const std::shared_ptr<Adding>& adding);
   void added(const std::shared_ptr<Adding>& adding, const Status& status);
+  [[nodiscard]] std::uint32_t component_flags() const;
   void do_snapshot_set(const Json& params, const Reply& reply);
   [[nodiscard]] coord::SetPlan make_plan(const rpc::DoSnapshotSet& message);
   void run_actions();
@@ -271,6 +274,7 @@ class RequesterSession final : public Role, public std::enable_shared_from_this<
   TimePoint set_begun_;
   std::optional<Reply> waiting_for_slot_;
   bool adding_ = false;
+  std::uint32_t recovery_ = 0;  // attribute::kAutorecover if copies of the set are recovered.
   std::vector<Member> members_;
   std::optional<coord::SnapshotSet> set_;  // While DoSnapshotSet runs.
   std::vector<std::size_t> set_writers_;   // Its writers, as indices into writers_.

@@ -3,9 +3,11 @@
 #include <algorithm>
 #include <utility>
 
+#include "engine/coordinator/context_rules.h"
 #include "engine/coordinator/provider_choice.h"
 #include "engine/daemon/provider_link.h"
 #include "engine/daemon/requester_session.h"
+#include "engine/documents/rules.h"
 
 namespace umbra::daemon {
 
@@ -104,13 +106,31 @@ void RequesterSession::prepare_on(const std::shared_ptr<Adding>& adding) {
   request.set_id = set_id_;
   request.snapshot_id = member.snapshot;
   request.volume.id = member.volume.volume_id;
-  request.attributes = session_.context();
+  recovery_ = coord::recovery_attribute(session_.context(), component_flags());
+  request.attributes = session_.context() | recovery_;
   request.session_id = id_;
   adding->chosen->call<rpc::Nothing>(
       "begin_prepare_snapshot", request, server_.limits().provider_query,
       [self = shared_from_this(), adding](const Result<rpc::Nothing>& prepared) {
         self->added(adding, prepared.map([](const rpc::Nothing&) {}));
       });
+}
+
+// Of all components that take part: in component mode the selected ones with what comes with them.
+std::uint32_t RequesterSession::component_flags() const {
+  std::uint32_t flags = 0;
+  for (const auto& writer : writers_) {
+    for (const auto& declared : writer.metadata.components) {
+      const auto path = documents::full_path(declared.logical_path, declared.name);
+      const auto& added = writer.part.components;
+      const bool selected = std::any_of(added.begin(), added.end(), [&](const auto& one) {
+        const auto root = documents::full_path(one.logical_path, one.name);
+        return documents::same_path(root, path) || documents::is_ancestor(root, path);
+      });
+      if (selected || !backup_state_.component_mode) flags |= declared.flags;
+    }
+  }
+  return flags;
 }
 
 void RequesterSession::added(const std::shared_ptr<Adding>& adding, const Status& status) {

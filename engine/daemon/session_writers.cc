@@ -260,7 +260,7 @@ rpc::WriterEvent RequesterSession::event_params(const Writer& writer, Event even
   rpc::WriterEvent params;
   params.session_id = id_;
   params.set_id = set_id_;
-  params.context = session_.context();
+  params.context = session_.context() | recovery_;
   params.backup_type = backup_state_.backup_type;
   params.component_mode = backup_state_.component_mode;
   params.bootable_system_state = backup_state_.bootable_system_state;

@@ -59,6 +59,22 @@ TEST_CASE("every combination of context and attributes is taken or refused as VS
   CHECK(taken > 6);
 }
 
+TEST_CASE("copies are recovered where a component wants it and the context lets it",
+          "[coordinator]") {
+  constexpr std::uint32_t kBackup = 0x1;
+  constexpr std::uint32_t kRollback = 0x2;
+  const auto rollback = context::kAppRollback | at::kRollbackRecovery;
+  CHECK(recovery_attribute(context::kBackup, kBackup) == at::kAutorecover);
+  CHECK(recovery_attribute(context::kAppRollback, kBackup | kRollback) == at::kAutorecover);
+  CHECK(recovery_attribute(context::kBackup, kRollback) == 0);
+  CHECK(recovery_attribute(context::kBackup, 0) == 0);
+  CHECK(recovery_attribute(rollback, kRollback) == at::kAutorecover);
+  CHECK(recovery_attribute(rollback, kBackup) == 0);
+  for (const auto no : {at::kNoAutorecovery, at::kTransportable})
+    CHECK(recovery_attribute(context::kBackup | no, kBackup) == 0);
+  CHECK(recovery_attribute(context::kNasRollback, kBackup) == 0);
+}
+
 TEST_CASE("unknown bits, two contexts at once and VSS_CTX_ALL", "[coordinator]") {
   CHECK(check_context(context::kAll));
   CHECK(!check_context(context::kAll & ~at::kPersistent));

@@ -51,13 +51,40 @@ TEST_CASE("a filter admits enabled classes less what is disabled",
   const auto b = writer("b");
   WriterFilter filter;
   CHECK((filter.admits(a) && filter.admits(b)));
-  filter.enabled_classes = {a.class_id};
+  filter.enable_classes({a.class_id});
   CHECK((filter.admits(a) && !filter.admits(b)));
   filter.disabled_instances = {a.instance_id};
   CHECK(!filter.admits(a));
   filter = {};
-  filter.disabled_classes = {b.class_id};
+  filter.disable_classes({b.class_id});
   CHECK((filter.admits(a) && !filter.admits(b)));
+}
+
+TEST_CASE("the first call about classes decides, calls of the other kind take back",
+          "[coordinator]"
+          "[vss:IVssBackupComponents.EnableWriterClasses]"
+          "[vss:IVssBackupComponents.DisableWriterClasses]") {
+  const auto a = writer("a");
+  const auto b = writer("b");
+  WriterFilter only;
+  only.enable_classes({a.class_id});
+  only.enable_classes({b.class_id});
+  CHECK((only.admits(a) && only.admits(b)));
+  only.disable_classes({a.class_id});
+  CHECK((!only.admits(a) && only.admits(b)));
+  only.disable_classes({b.class_id});  // Nobody is listed any more, and nobody takes part.
+  CHECK((!only.admits(a) && !only.admits(b)));
+  only.enable_classes({a.class_id});
+  CHECK((only.admits(a) && !only.admits(b)));
+
+  WriterFilter but;
+  but.disable_classes({a.class_id});
+  but.disable_classes({b.class_id});
+  CHECK((!but.admits(a) && !but.admits(b)));
+  but.enable_classes({a.class_id});
+  CHECK((but.admits(a) && !but.admits(b)));
+  but.enable_classes({b.class_id});
+  CHECK((but.admits(a) && but.admits(b)));
 }
 
 TEST_CASE("the last failure outlives the state", "[coordinator]") {
