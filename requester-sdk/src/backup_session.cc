@@ -58,6 +58,10 @@ Result<std::vector<WriterMetadata>> BackupSession::writer_metadata() {
 Status BackupSession::add_component(const ComponentRef& component) {
   return impl_->logic.add_component(component);
 }
+Result<std::vector<VolumeRef>> BackupSession::volumes_of(
+    const std::vector<ComponentRef>& components) {
+  return impl_->logic.volumes_of(components);
+}
 Status BackupSession::set_backup_options(const ComponentRef& component,
                                          const std::string& options) {
   return impl_->logic.set_component_text("set_backup_options", component, options);

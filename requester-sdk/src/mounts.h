@@ -16,7 +16,8 @@ namespace umbra::requester {
 struct Mount {
   std::uint64_t device = 0;  // st_dev of the files on it.
   MountPoint where;
-  std::string file_system;  // "ext4"
+  std::string file_system;   // "ext4"
+  bool block_device = true;  // It lies on one; not so /proc, tmpfs or what is on the network.
 };
 
 /// Lines of another form are left out.

@@ -54,8 +54,10 @@ std::vector<Mount> parse_mountinfo(std::string_view text) {
     while (words >> word && word != "-") {
     }
     words >> word;
-    mounts.push_back(
-        {makedev(major_number, minor_number), {unescaped(point), unescaped(root)}, word});
+    mounts.push_back({makedev(major_number, minor_number),
+                      {unescaped(point), unescaped(root)},
+                      word,
+                      major_number != 0 || word == "btrfs"});
   }
   return mounts;
 }

@@ -22,6 +22,7 @@ constexpr std::array kBackupCalls{
     CallRow{"set_backup_state", "IMS"},
     CallRow{"gather_writer_metadata", "I"},
     CallRow{"writer_metadata", "MSQPCDEFX"},
+    CallRow{"volumes_of", "MSQPCDEFX"},
     CallRow{"add_component", "MS"},
     CallRow{"set_backup_options", "MS"},
     CallRow{"set_previous_backup_stamp", "MS"},

@@ -4,9 +4,26 @@
 #include <algorithm>
 
 #include "engine/documents/rules.h"
+#include "requester-sdk/src/derive.h"
 #include "requester-sdk/src/session_logic.h"
 
 namespace umbra::requester {
+namespace {
+
+bool is_of(const ComponentRef& component, const WriterMetadata& writer) {
+  const bool instance =
+      component.instance_id.is_nil() || component.instance_id == writer.instance_id;
+  return instance && (component.class_id.is_nil() || component.class_id == writer.class_id);
+}
+
+bool has_component(const WriterMetadataDocument& writer, const std::string& full_path) {
+  return std::any_of(
+      writer.components.begin(), writer.components.end(), [&](const ComponentInfo& one) {
+        return documents::same_path(documents::full_path(one.logical_path, one.name), full_path);
+      });
+}
+
+}  // namespace
 
 using namespace std::chrono_literals;
 using enum SessionState;
@@ -25,6 +42,70 @@ Result<std::vector<std::uint64_t>> SessionLogic::devices_of(const std::vector<Vo
     }
   }
   return devices;
+}
+
+Result<std::vector<VolumeRef>> SessionLogic::volumes_of(
+    const std::vector<ComponentRef>& components) {
+  if (const Status allowed = allow("volumes_of"); !allowed) return fail(allowed.error());
+  const auto writers = writer_metadata();
+  if (!writers) return fail(writers.error());
+  const auto list = request<rpc::VolumeList>("volume.list", rpc::Nothing{});
+  if (!list) return fail(list.error());
+  std::vector<FileSet> files;
+  for (const ComponentRef& component : components) {
+    const std::string name = documents::full_path(component.logical_path, component.name);
+    bool found = false;
+    for (const WriterMetadata& writer : *writers) {
+      if (!is_of(component, writer)) continue;
+      const auto part = files_of(writer.document, component.logical_path, component.name);
+      found = found || has_component(writer.document, name);
+      files.insert(files.end(), part.begin(), part.end());
+    }
+    if (!found) {
+      return fail(Errc::object_not_found,
+                  "volumes_of: no running writer has component '" + name + "'");
+    }
+  }
+  std::vector<VolumeRef> volumes;
+  for (const NeededDevice& needed : needed_devices(files, mounts_(), device_of_)) {
+    const auto volume =
+        std::find_if(list->volumes.begin(), list->volumes.end(), [&](const VolumeProperties& one) {
+          return one.device != 0 && one.device == needed.device;
+        });
+    if (volume == list->volumes.end()) {
+      std::string context = "volumes_of: " + needed.directory;
+      context += needed.mounted_below ? " is mounted below the files of a component and" : "";
+      return fail(Errc::volume_not_supported,
+                  context + " lies on no attached volume; attach it, or leave the component out");
+    }
+    volumes.push_back({.id = volume->volume_id, .path = needed.directory});
+  }
+  return volumes;
+}
+
+// Those the caller named. What lies elsewhere than on the volumes it named is told, as below.
+Status SessionLogic::select_given(const CreateOptions& options, SnapshotSetInfo& info) {
+  for (const ComponentRef& component : options.components) {
+    if (Status added = add_component(component); !added) return added;
+    info.components.push_back(component);
+  }
+  if (options.volumes.empty()) return {};
+  const auto devices = devices_of(options.volumes);
+  if (!devices) return fail(devices.error());
+  const auto writers = writer_metadata();
+  if (!writers) return fail(writers.error());
+  for (const ComponentRef& component : options.components) {
+    for (const WriterMetadata& writer : *writers) {
+      if (!is_of(component, writer)) continue;
+      const auto files = files_of(writer.document, component.logical_path, component.name);
+      const auto needed = needed_devices(files, mounts_(), device_of_);
+      const bool held = std::all_of(needed.begin(), needed.end(), [&](const NeededDevice& one) {
+        return std::find(devices->begin(), devices->end(), one.device) != devices->end();
+      });
+      if (!held) info.partly_held.push_back(component);
+    }
+  }
+  return {};
 }
 
 Status SessionLogic::select_automatically(const CreateOptions& options, SnapshotSetInfo& info) {
@@ -69,13 +150,21 @@ Result<SnapshotSetInfo> SessionLogic::create_steps(const CreateOptions& options)
     if (done = gather_writer_metadata(left(), options.on_progress); !done) {
       return fail(done.error());
     }
-    if (done = select_automatically(options, info); !done) return fail(done.error());
+    done = options.components.empty() ? select_automatically(options, info)
+                                      : select_given(options, info);
+    if (!done) return fail(done.error());
+  }
+  std::vector<VolumeRef> volumes = options.volumes;
+  if (volumes.empty()) {
+    auto derived = volumes_of(options.components);
+    if (!derived) return fail(derived.error());
+    volumes = std::move(*derived);
   }
   const auto set = start_snapshot_set(options.queue_limit);
   if (!set) return fail(set.error());
   info.set_id = *set;
   std::vector<SnapshotId> members;
-  for (const VolumeRef& volume : options.volumes) {
+  for (const VolumeRef& volume : volumes) {
     const auto added = add_to_snapshot_set(volume, options.provider_id);
     if (!added) return fail(added.error());
     members.push_back(added->snapshot_id);
@@ -106,7 +195,12 @@ Result<SnapshotSetInfo> SessionLogic::create_snapshot_set(const CreateOptions& o
   if (const Status allowed = allow("create_snapshot_set"); !allowed) {
     return fail(allowed.error());
   }
-  if (options.volumes.empty() || options.volumes.size() > kVolumesPerSetMax) {
+  const bool derived = options.volumes.empty() && !options.components.empty();
+  if (derived && !has_writers(options.context)) {
+    return fail(Errc::invalid_argument,
+                "create_snapshot_set: the context is one without writers; name the volumes");
+  }
+  if ((options.volumes.empty() && !derived) || options.volumes.size() > kVolumesPerSetMax) {
     return fail(Errc::invalid_argument,
                 "create_snapshot_set: 1 to " + std::to_string(kVolumesPerSetMax) + " volumes");
   }

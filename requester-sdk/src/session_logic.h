@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "requester-sdk/src/link.h"
+#include "requester-sdk/src/mounts.h"
 #include "requester-sdk/src/operations.h"
 #include "umbra/diff_area_management.h"
 #include "umbra/requester/backup_session.h"
@@ -28,9 +29,14 @@ class SessionLogic {
   /// Whether a directory of a writer's file set lies on the device with this number.
   using DeviceOf = std::function<std::uint64_t(const std::string& directory)>;
 
+  using MountsOf = std::function<std::vector<Mount>()>;
+
   /// The link must outlive the object.
-  SessionLogic(Link& link, DeviceOf device_of)
-      : link_(link), operations_(link), device_of_(std::move(device_of)) {}
+  SessionLogic(Link& link, DeviceOf device_of, MountsOf mounts = own_mounts)
+      : link_(link),
+        operations_(link),
+        device_of_(std::move(device_of)),
+        mounts_(std::move(mounts)) {}
 
   [[nodiscard]] SessionState state() const noexcept { return state_; }
   Result<SnapshotSetInfo> create_snapshot_set(const CreateOptions& options);
@@ -45,6 +51,7 @@ class SessionLogic {
   /// set_backup_options, set_previous_backup_stamp.
   Status set_component_text(std::string_view call, const ComponentRef& component,
                             const std::string& text);
+  Result<std::vector<VolumeRef>> volumes_of(const std::vector<ComponentRef>& components);
   Result<SnapshotSetId> start_snapshot_set(std::chrono::milliseconds queue_limit);
   Result<AddedSnapshot> add_to_snapshot_set(const VolumeRef& volume, const ProviderId& provider);
   Status prepare_for_backup(std::chrono::milliseconds limit, const OnProgress& progress = {});
@@ -124,6 +131,7 @@ class SessionLogic {
   void ended(SessionState during, rpc::OperationStatus status);
   Result<SnapshotSetInfo> create_steps(const CreateOptions& options);
   Result<std::vector<std::uint64_t>> devices_of(const std::vector<VolumeRef>& volumes);
+  Status select_given(const CreateOptions& options, SnapshotSetInfo& info);
   /// Fills `components` and `partly_held`.
   Status select_automatically(const CreateOptions& options, SnapshotSetInfo& info);
   [[nodiscard]] bool writers_take_part() const noexcept { return has_writers(context_); }
@@ -131,6 +139,7 @@ class SessionLogic {
   Link& link_;
   Operations operations_;
   DeviceOf device_of_;
+  MountsOf mounts_;
   SessionState state_ = SessionState::created;
   SessionState before_ = SessionState::created;  // The operation that is watched.
   SessionId session_id_;

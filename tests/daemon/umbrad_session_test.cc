@@ -11,12 +11,14 @@
 #include <string>
 
 #include "engine/platform/log.h"
+#include "engine/platform/path_device.h"
 #include "engine/rpc/provider_server.h"
 #include "tests/support/catch.h"
 #include "tests/support/memory_provider.h"
 #include "tests/support/wire_client.h"
 #include "umbra/requester/backup_session.h"
 #include "umbra/requester/client.h"
+#include "umbra/requester/functions.h"
 #include "umbra/requester/restore_session.h"
 #include "umbra/writer/writer.h"
 
@@ -34,6 +36,7 @@ class ReadingWriter final : public writer::Writer {
   Status on_identify(writer::MetadataBuilder& metadata) override {
     ComponentInfo component;
     component.name = "data";
+    component.flags = flags;
     if (auto added = metadata.add_component(component); !added) return added;
     component.name = "logs";
     return metadata.add_component(component);
@@ -41,6 +44,7 @@ class ReadingWriter final : public writer::Writer {
   Status on_prepare_for_backup(writer::Context& context) override {
     const std::lock_guard lock(mutex_);
     if (context.components() != nullptr) seen_ = *context.components();
+    context_ = context.snapshot_context();
     return {};
   }
   Status on_prepare_for_snapshot(writer::Context&) override { return {}; }
@@ -55,11 +59,17 @@ class ReadingWriter final : public writer::Writer {
     const std::lock_guard lock(mutex_);
     return seen_;
   }
+  [[nodiscard]] std::uint32_t context() {
+    const std::lock_guard lock(mutex_);
+    return context_;
+  }
   std::atomic<bool> fails_at_complete{false};
+  std::atomic<std::uint32_t> flags{0};  // Of its component "data".
 
  private:
   std::mutex mutex_;
   WriterComponents seen_;
+  std::uint32_t context_ = 0;
 };
 
 struct World {
@@ -232,6 +242,75 @@ TEST_CASE("a query shows created copies of the session's context, VSS_CTX_ALL th
   CHECK(code_of(session.delete_snapshots(id, ObjectType::snapshot, true)) ==
         Errc::object_not_found);
   CHECK(found(context::kAll).size() == 1);
+  CHECK(world.umbrad.stop() == 0);
+}
+
+TEST_CASE("a component that wants to be recovered makes its copies recoverable",
+          "[e2e][umbrad][vss:VSS_VOLSNAP_ATTR.AUTORECOVER]") {
+  World world;
+  const auto attributes = [&](std::uint32_t context) {
+    auto session = world.prepared(context);
+    REQUIRE(session.do_snapshot_set());
+    const auto copies = world.memory.query_snapshots(false);
+    REQUIRE(copies->size() == 1);
+    CHECK(world.reading.context() == copies->at(0).attributes);
+    return copies->at(0).attributes;
+  };
+  CHECK(attributes(context::kBackup) == context::kBackup);
+  world.reading.flags = component_flag::kBackupRecovery;
+  CHECK(attributes(context::kBackup) == (context::kBackup | attribute::kAutorecover));
+  const auto no = context::kBackup | attribute::kNoAutorecovery;
+  CHECK(attributes(no) == no);
+  const auto rollback = context::kBackup | attribute::kRollbackRecovery;
+  CHECK(attributes(rollback) == rollback);
+  world.reading.flags = component_flag::kAppRollbackRecovery;
+  CHECK(attributes(rollback) == (rollback | attribute::kAutorecover));
+  CHECK(world.umbrad.stop() == 0);
+}
+
+TEST_CASE("whether a volume has copies, and what should not run then",
+          "[e2e][umbrad][vss:function.IsVolumeSnapshotted]") {
+  World world;
+  const auto before = requester::is_volume_snapshotted(World::volume(), world.connect());
+  REQUIRE(before);
+  CHECK(!before->present);
+  CHECK(before->compatibility == 0);
+  {
+    auto session = world.prepared();
+    REQUIRE(session.do_snapshot_set());
+    const auto with = requester::is_volume_snapshotted(World::volume(), world.connect());
+    REQUIRE(with);
+    CHECK(with->present);
+    CHECK(with->compatibility == snapshot_compatibility::kDisableDefrag);
+    static_cast<void>(world.memory.add_volume("other"));
+    CHECK(!requester::is_volume_snapshotted(World::volume("other"), world.connect())->present);
+  }
+  CHECK(code_of(requester::is_volume_snapshotted(World::volume("nowhere"), world.connect())) ==
+        Errc::object_not_found);
+  CHECK(code_of(requester::is_volume_snapshotted({}, world.connect())) == Errc::object_not_found);
+  CHECK(world.umbrad.stop() == 0);
+}
+
+TEST_CASE("a file's volume by the place of its mount and by its id",
+          "[e2e][umbrad][vss:IVssBackupComponentsEx4.GetRootAndLogicalPrefixPaths]") {
+  World world;
+  const std::string file = world.umbrad.run_dir();
+  const auto options = world.connect();
+  const auto code = [&](const std::string& path) {
+    return code_of(requester::get_root_and_logical_prefix_paths(path, options));
+  };
+  CHECK(code("relative") == Errc::invalid_argument);
+  CHECK(code(file + "/nowhere") == Errc::object_not_found);
+  CHECK(code(file) == Errc::object_not_found);  // It lies on no attached volume, so far.
+  const auto id = world.memory.add_volume("here", 4096, device_of_path(file));
+  const auto found = requester::get_root_and_logical_prefix_paths(file, options);
+  REQUIRE(found);
+  CHECK(found->logical_prefix == id.to_string());
+  CHECK(found->root_path.ends_with('/'));
+  CHECK((file + "/").starts_with(found->root_path));
+  const auto named = requester::resolve_volume(found->logical_prefix);
+  REQUIRE(named);
+  CHECK(named->id == id);
   CHECK(world.umbrad.stop() == 0);
 }
 

@@ -73,6 +73,7 @@ const std::vector<Row>& rows() {
       {"writer_metadata", "nnYYYYYYY nYY", "nnYYY nYY",
        [](B& s) { return status_of(s.writer_metadata()); },
        [](R& s) { return status_of(s.writer_metadata()); }},
+      {"volumes_of", "nnYYYYYYY nYY", "", [](B& s) { return status_of(s.volumes_of({})); }, kNo},
       {"add_component", "nnY!nnnnn nnn", "", [](B& s) { return s.add_component(kRef); }, kNo},
       {"set_backup_options", "nnYYnnnnn nnn", "",
        [](B& s) { return s.set_component_text("set_backup_options", kRef, "x"); }, kNo},

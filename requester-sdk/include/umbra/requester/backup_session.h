@@ -134,6 +134,13 @@ class UMBRA_REQUESTER_EXPORT BackupSession {
   [[nodiscard]] Status set_previous_backup_stamp(const ComponentRef& component,
                                                  const std::string& stamp);
 
+  /// The volumes that the files of these components, and of those that come with them, lie on; also
+  /// those mounted below a file set with subdirectories, which a copy of the upper volume does not
+  /// show. Errors: object_not_found (no such component); volume_not_supported (names a directory on
+  /// no attached volume).
+  [[nodiscard]] Result<std::vector<VolumeRef>> volumes_of(
+      const std::vector<ComponentRef>& components);
+
   /// Takes the machine-wide creation slot. Errors: snapshot_set_in_progress (the context names the
   /// holder; after waiting for `queue_limit`).
   [[nodiscard]] Result<SnapshotSetId> start_snapshot_set(
@@ -232,7 +239,7 @@ class UMBRA_REQUESTER_EXPORT BackupSession {
   [[nodiscard]] Status break_snapshot_set(const SnapshotSetId& set, std::uint32_t flags = 0,
                                           std::chrono::milliseconds limit = kImportLimit);
   /// Returns when the revert has started; it goes on whatever becomes of the session. Admin. No
-  /// writer hears of it: see should_block_revert(). Errors: object_not_found; unsupported_context
+  /// writer hears of it. Errors: object_not_found; unsupported_context
   /// (not persistent); volume_in_use; revert_in_progress; those of
   /// DiffAreaManagement::revert_to_snapshot.
   [[nodiscard]] Status revert_to_snapshot(const SnapshotId& id, bool force_dismount = false);

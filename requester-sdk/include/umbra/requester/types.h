@@ -237,7 +237,11 @@ struct DoOptions {
 
 /// A whole creation in one call.
 struct CreateOptions {
-  std::vector<VolumeRef> volumes{};               ///< 1 to kVolumesPerSetMax; see resolve_volume().
+  /// 1 to kVolumesPerSetMax; see resolve_volume(). None: those that the files of `components` lie
+  /// on, with what is mounted below them.
+  std::vector<VolumeRef> volumes{};
+  /// To be selected. None: all that lie wholly on the volumes.
+  std::vector<ComponentRef> components{};
   ProviderId provider_id{};                       ///< Nil: umbrad chooses.
   std::uint32_t context = context::kAppRollback;  ///< Context and attributes.
   BackupType backup_type = BackupType::copy;
