@@ -7,6 +7,9 @@
 //
 //   umbra-test-writer --record FILE [--name N] [--component PATH[=DIRECTORY]]...
 //       [--at EVENT=ACTION]...
+//   umbra-test-writer --record FILE [--name N] --config FILE [--at EVENT=ACTION]...
+//
+// The configuration file is in the vocabulary of VSS's test writer: docs/tools/test-writer.md.
 //
 // EVENT: identify, prepare_for_backup, prepare_for_snapshot, freeze, thaw, post_snapshot, abort,
 // backup_complete, backup_shutdown, pre_restore, post_restore. ACTION (several for one event are
@@ -39,6 +42,7 @@
 #include <stdexcept>
 
 #include "engine/platform/clock.h"
+#include "tests/tools/test_writer/behaviour.h"
 #include "umbra/writer/writer.h"
 
 namespace {
@@ -142,12 +146,17 @@ class TestWriter final : public writer::Writer {
     int writer_restore = 3;
     std::string alternate;  // Destination of the alternate locations of all file sets.
   };
-  TestWriter(Script script, Declared declared, Record& record)
-      : script_(std::move(script)), declared_(std::move(declared)), record_(record) {}
+  // `configured`: instead of what is declared; null without a configuration file.
+  TestWriter(Script script, Declared declared, test_writer::Behaviour* configured, Record& record)
+      : script_(std::move(script)),
+        declared_(std::move(declared)),
+        configured_(configured),
+        record_(record) {}
 
   Status on_identify(writer::MetadataBuilder& metadata) override {
     record_.note("identify", nullptr);
     if (Status done = act("identify", nullptr); !done) return done;
+    if (configured_ != nullptr) return configured_->describe(metadata);
     metadata.set_backup_schema(declared_.schema);
     RestoreRules rules;
     rules.method = static_cast<RestoreMethod>(declared_.method);
@@ -211,11 +220,19 @@ class TestWriter final : public writer::Writer {
 
   Status act(const std::string& event, writer::Context* context) {
     const auto found = script_.find(event);
-    if (found == script_.end()) return {};
-    for (const Action& action : found->second) {
-      if (Status done = act(action, event, context); !done) return done;
+    if (found != script_.end()) {
+      for (const Action& action : found->second) {
+        if (Status done = act(action, event, context); !done) return done;
+      }
     }
-    return {};
+    return configured_ == nullptr ? Status{} : act_as_configured(event, context);
+  }
+
+  Status act_as_configured(const std::string& event, writer::Context* context) {
+    const auto& delays = configured_->config().delays;
+    if (const auto delay = delays.find(event); delay != delays.end()) wait(delay->second, context);
+    if (Status wanted = configured_->fail_if_asked(event); !wanted) return wanted;
+    return context == nullptr ? Status{} : configured_->act(event, *context);
   }
 
   Status act(const Action& action, const std::string& event, writer::Context* context) {
@@ -273,6 +290,7 @@ class TestWriter final : public writer::Writer {
 
   const Script script_;
   const Declared declared_;
+  test_writer::Behaviour* configured_;
   Record& record_;
   std::mutex mutex_;
   std::condition_variable never_;  // Only its time-outs matter.
@@ -335,6 +353,7 @@ int main(int argc, char** argv) {
   options.name = "test-writer";
   std::string class_id = "5f0c8d3e-2b52-4d7e-9a43-6f8e1b0c7a11";
   std::string record_path;
+  std::string config_path;
   TestWriter::Declared declared;
   declared.components = {"data"};
   std::vector<std::string> behaviour;
@@ -344,6 +363,8 @@ int main(int argc, char** argv) {
   CLI::App app("A writer that misbehaves on request (see the top of umbra_test_writer_posix.cc)");
   app.add_option("--socket", options.socket_path, "umbrad's socket");
   app.add_option("--record", record_path, "file to note events in")->required();
+  app.add_option("--config", config_path, "what to declare and do: docs/tools/test-writer.md");
+  app.add_option("--subscription", options.subscription, "2 backup events, 4 restore events, 6");
   app.add_option("--name", options.name, "writer name");
   app.add_option("--instance", options.instance_name, "instance name");
   app.add_option("--class-id", class_id, "writer class id");
@@ -354,7 +375,8 @@ int main(int argc, char** argv) {
   app.add_option("--alternate", declared.alternate, "Alternate location of every file set");
   app.add_option("--at", behaviour, "EVENT=ACTION[:ARGUMENT]");
   app.add_option("--freeze-window-ms", window_ms, "1 to 60000");
-  app.add_option("--level", level, "1 system, 2 back end, 3 front end")->check(CLI::Range(1, 3));
+  app.add_option("--level", level, "1 system, 2 back end, 3 front end, 4 system RM")
+      ->check(CLI::Range(1, 4));
   app.add_flag("--wait", wait, "start without umbrad and wait for it");
   CLI11_PARSE(app, argc, argv);
 
@@ -377,6 +399,17 @@ int main(int argc, char** argv) {
   options.level = static_cast<ApplicationLevel>(level);
   options.coordinator_required = !wait;
   options.log = [](int, std::string_view text) { std::cerr << text << std::endl; };
-  TestWriter test_writer(std::move(script), std::move(declared), record);
-  return serve(test_writer, std::move(options));
+  std::optional<test_writer::Behaviour> configured;
+  if (!config_path.empty()) {
+    auto config = test_writer::read_config(config_path);
+    if (!config) {
+      std::cerr << "umbra-test-writer: " << config.error().context << "\n";
+      return 2;
+    }
+    options.usage = config->usage;
+    configured.emplace(std::move(*config));
+  }
+  TestWriter testing(std::move(script), std::move(declared), configured ? &*configured : nullptr,
+                     record);
+  return serve(testing, std::move(options));
 }
