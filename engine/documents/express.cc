@@ -11,7 +11,9 @@ constexpr std::uint32_t kRecoveryFlags =
     component_flag::kBackupRecovery | component_flag::kAppRollbackRecovery;
 constexpr std::uint32_t kSchema = backup_schema::kCopy | backup_schema::kIndependentSystemState;
 
-Status refuse(std::string why) { return fail(Errc::not_supported, "express writer: " + why); }
+Status refuse(const std::string& why) {
+  return fail(Errc::not_supported, "express writer: " + why);
+}
 
 Status check_identity(const WriterIdentity& identity) {
   if (identity.class_id.is_nil()) {
