@@ -1,31 +1,34 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// umbra-test-requester: a backup on the requester SDK that stops after every step, so that a test
-// can kill it there.
+// umbra-test-requester: a backup or a restore as a file describes it, and whether what came of it
+// is what the file expects; for authors of writers, and for our own tests.
+// docs/tools/test-requester.md
 //
+//   umbra-test-requester --socket PATH --plan FILE [--step]
 //   umbra-test-requester --socket PATH [--context N] VOLUME...
 //
-// Prints "at STEP" after each step and waits for a line on standard input before the next; while
-// the set is being made also "phase PHASE" for each new phase, without waiting. After the set is
-// created, "snapshot ID DEVICE_OBJECT" for each copy. Exit status: 0 done; 1 a step failed, said on
-// standard error; 2 wrong arguments.
+// The second form makes a copy of volumes with every writer taking part, and always steps: it waits
+// for a line on standard input after each step, so that a test can kill it there.
+//
+// Exit status: 0 as expected; 1 not as expected, said on standard error; 2 wrong arguments or plan.
 
 #include <CLI/CLI.hpp>
 #include <cstdio>
-#include <functional>
 #include <iostream>
 #include <string>
 #include <vector>
 
-#include "umbra/requester/backup_session.h"
+#include "tests/tools/test_requester/carry_out.h"
 
 namespace {
 
 using namespace umbra;
-using requester::BackupSession;
+using namespace umbra::test_requester;
 
 struct Arguments {
   std::string socket;
+  std::string plan;
+  bool step = false;
   std::uint32_t context = context::kBackup;
   std::vector<std::string> volumes;
 };
@@ -36,91 +39,58 @@ void say(const std::string& line) {
 }
 
 // Standard input at its end: the test is gone, and so go we.
-bool wait_for_line() {
+bool wait_for_line(const std::string&) {
   std::string line;
   return static_cast<bool>(std::getline(std::cin, line));
 }
 
-Status add_volumes(BackupSession& session, const std::vector<std::string>& names) {
-  for (const auto& name : names) {
-    const auto volume = requester::resolve_volume(name);
-    if (!volume) return fail(volume.error());
-    if (const auto added = session.add_to_snapshot_set(*volume); !added) return fail(added.error());
+Result<Plan> plan_of(const Arguments& arguments) {
+  if (!arguments.plan.empty()) return load_plan(arguments.plan);
+  Plan plan;
+  plan.context = arguments.context;
+  plan.state = {.component_mode = false, .backup_type = BackupType::copy};
+  plan.volumes = arguments.volumes;
+  return plan;
+}
+
+int run(const Arguments& arguments) {
+  const auto plan = plan_of(arguments);
+  if (!plan) {
+    std::fprintf(stderr, "umbra-test-requester: %s\n", plan.error().to_string().c_str());
+    return 2;
   }
-  return {};
-}
-
-// Without components every writer takes part.
-Status configure(BackupSession& session, std::uint32_t context) {
-  if (auto status = session.set_context(context); !status) return status;
-  return session.set_backup_state({.component_mode = false, .backup_type = BackupType::copy});
-}
-
-Status make(BackupSession& session) {
-  requester::DoOptions options;
-  std::string last;
-  options.on_progress = [&last](const requester::Progress& progress) {
-    if (progress.phase.empty() || progress.phase == last) return;
-    last = progress.phase;
-    say("phase " + last);
-  };
-  if (auto status = session.do_snapshot_set(options); !status) return status;
-  const auto list = session.list_snapshots();
-  if (!list) return fail(list.error());
-  for (const auto& copy : list->snapshots) {
-    say("snapshot " + copy.snapshot_id.to_string() + " " + copy.device_object);
-  }
-  return {};
-}
-
-struct Step {
-  const char* name;
-  std::function<Status()> run;
-};
-
-Status backup(const Arguments& arguments) {
   requester::ConnectOptions connect;
   connect.socket_path = arguments.socket;
   connect.program = "umbra-test-requester";
-  auto session = BackupSession::open(connect);
-  if (!session) return fail(session.error());
-  const auto drop = [](auto result) -> Status {
-    if (!result) return fail(result.error());
-    return {};
-  };
-  const std::vector<Step> steps{
-      {"initialize", [&] { return drop(session->initialize_for_backup()); }},
-      {"configure", [&] { return configure(*session, arguments.context); }},
-      {"gather", [&] { return session->gather_writer_metadata(); }},
-      {"start", [&] { return drop(session->start_snapshot_set()); }},
-      {"add", [&] { return add_volumes(*session, arguments.volumes); }},
-      {"prepare", [&] { return session->prepare_for_backup(); }},
-      {"do", [&] { return make(*session); }},
-      {"complete", [&] { return session->backup_complete(); }},
-  };
-  for (const auto& step : steps) {
-    if (auto status = step.run(); !status) return fail(status.error(), step.name);
-    say(std::string("at ") + step.name);
-    if (!wait_for_line()) return {};
-  }
-  return {};
+  Hooks hooks{say, [](const std::string&) { return true; }};
+  if (arguments.step || arguments.plan.empty()) hooks.go_on = wait_for_line;
+  const auto outcome = carry_out(*plan, connect, hooks);
+  if (!outcome) return 0;
+  const auto wrong = judge(*plan, *outcome);
+  for (const auto& sentence : wrong)
+    std::fprintf(stderr, "umbra-test-requester: %s\n", sentence.c_str());
+  return wrong.empty() ? 0 : 1;
 }
 
 }  // namespace
 
 int main(int count, char** words) {
   Arguments arguments;
-  CLI::App app{"A backup that stops after every step, for tests."};
-  app.add_option("--socket", arguments.socket, "umbrad's socket")->required();
-  app.add_option("--context", arguments.context, "Context and attributes, a number (default: 0)");
-  app.add_option("volume", arguments.volumes, "Names, ids or paths")->required();
+  CLI::App app{"A backup or restore as a file describes it, and what came of it."};
+  app.add_option("--socket", arguments.socket, "umbrad's socket; default: as every program");
+  auto* plan = app.add_option("--plan", arguments.plan, "What to do, and what to expect (TOML)");
+  app.add_flag("--step", arguments.step, "Wait for a line on standard input after each step");
+  app.add_option("--context", arguments.context, "Context and attributes, a number (default: 0)")
+      ->excludes(plan);
+  app.add_option("volume", arguments.volumes, "Names, ids or paths")->excludes(plan);
   try {
     app.parse(count, words);
   } catch (const CLI::ParseError& error) {
     return app.exit(error) == 0 ? 0 : 2;
   }
-  const auto done = backup(arguments);
-  if (done) return 0;
-  std::fprintf(stderr, "umbra-test-requester: %s\n", done.error().to_string().c_str());
-  return 1;
+  if (arguments.plan.empty() && arguments.volumes.empty()) {
+    std::fprintf(stderr, "umbra-test-requester: --plan FILE or a VOLUME is needed\n");
+    return 2;
+  }
+  return run(arguments);
 }
