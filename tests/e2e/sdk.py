@@ -60,6 +60,77 @@ def examples(world):
     expect(world.stop(writer) == 0, "the example writer did not end well")
 
 
+def _keeper(world, directory, *arguments):
+    """A test writer with the component "data"; returns its process."""
+    before = world.log_text("keeper").count("ready")
+    process = world.start(
+        world.binary("umbra-test-writer"), "--socket", world.socket(), "--record", world.path("keeper.events"),
+        "--name", "keeper", "--component", f"data={directory}", *arguments, name="keeper",
+    )  # fmt: skip
+    wait_until(lambda: world.log_text("keeper").count("ready") > before, "the writer is registered")
+    return process
+
+
+def _write(path, text):
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    with open(path, "w", encoding="ascii") as file:
+        file.write(text)
+
+
+def _read(path):
+    with open(path, encoding="ascii") as file:
+        return file.read()
+
+
+# vss: rule.stamps-chain IVssBackupComponents.SetPreviousBackupStamp rule.additional-restores
+def chain_of_backups(world):
+    """The examples: a full backup of a chosen component, an incremental one on it, and both restored."""
+    mounted = _volume(world)
+    data = os.path.join(mounted, "app")
+    _write(f"{data}/one", "first")
+    _write(f"{data}/sub/two", "first")
+    writer = _keeper(world, data, "--at", "post_snapshot=stamp:s1")
+    full, later = world.path("full"), world.path("later")
+    run_command(world.binary("full_backup"), full, "keeper:data", env=_environment(world))
+    expect(_read(f"{full}/files{data}/sub/two") == "first", "the files are kept by their whole paths")
+    expect(world.stop(writer) == 0, "the writer ended badly")
+    writer = _keeper(world, data, "--at", "post_snapshot=stamp:s2")
+    _write(f"{data}/one", "second")
+    run_command(
+        world.binary("full_backup"), "--after", full, later, "keeper:data", env=_environment(world)
+    )
+    expect('previous-backup-stamp="s1"' in _read(f"{later}/backup.umbra.xml"), "the later one names its base")
+    for name in ("one", "sub/two"):
+        os.unlink(f"{data}/{name}")
+    run_command(world.binary("restore_backup"), full, later, env=_environment(world))
+    expect(_read(f"{data}/one") == "second" and _read(f"{data}/sub/two") == "first", "the newest of each")
+    with open(world.path("keeper.events"), encoding="utf-8") as lines:
+        told = [e["restore"][0]["more_follow"] for e in map(json.loads, lines) if e["event"] == "post_restore"]
+    expect(told == [True, False], f"the writer knows which is the last: {told}")
+    expect(not world.umbra("list", "shadows")["snapshots"], "an auto-release copy is left")
+    expect(world.stop(writer) == 0, "the writer ended badly")
+
+
+# vss: rule.restore-method-decision IVssCreateWriterMetadata.AddAlternateLocationMapping
+# vss: IVssBackupComponents.AddAlternativeLocationMapping VSS_RME.RESTORE_IF_NOT_THERE
+def restored_to_the_alternate_location(world):
+    """The example: files that are there are left alone, all go to where the writer says; or elsewhere."""
+    mounted = _volume(world)
+    data, spare = os.path.join(mounted, "app"), world.path("spare")
+    _write(f"{data}/one", "kept")
+    writer = _keeper(world, data, "--restore-method", "1", "--alternate", spare)
+    backup = world.path("backup")
+    run_command(world.binary("full_backup"), backup, "keeper:data", env=_environment(world))
+    _write(f"{data}/one", "newer")
+    done = run_command(world.binary("restore_backup"), backup, env=_environment(world))
+    expect(f"{data}/one -> {spare}/one" in done.stdout, f"it is told where: {done.stdout}")
+    expect(_read(f"{data}/one") == "newer" and _read(f"{spare}/one") == "kept", "what is there stays")
+    place = world.path("place")
+    run_command(world.binary("restore_backup"), "--to", place, backup, env=_environment(world))
+    expect(_read(f"{place}{data}/one") == "kept", "to any other place, too")
+    expect(world.stop(writer) == 0, "the writer ended badly")
+
+
 # vss: event.Identify event.PrepareForBackup event.PrepareForSnapshot event.Freeze event.Thaw
 # vss: event.PostSnapshot event.BackupComplete event.BackupShutdown
 def events_in_order(world):
@@ -93,6 +164,8 @@ if __name__ == "__main__":
         harness.run(
             {
                 "examples": examples,
+                "chain_of_backups": chain_of_backups,
+                "restored_to_the_alternate_location": restored_to_the_alternate_location,
                 "events_in_order": events_in_order,
                 "window_expires": window_expires,
             }
