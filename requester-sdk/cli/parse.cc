@@ -216,8 +216,7 @@ void add_list_files(Parser& parser, CLI::App& list) {
   add_parsed(app, "--since", arguments->since, parse_time,
              "When the backup was made that this one is based on");
   app->add_option("--not-to-backup", arguments->not_to_backup,
-                  "File with what is never backed up; \"\": none (default: "
-                  "/etc/umbra/files-not-to-backup)");
+                  "File with more that is not to be backed up than umbrad's configuration says");
   app->callback([&parser, arguments] {
     parser.invocation.command = [arguments](Service& service, Output& output) {
       return static_cast<int>(list_files(service, output, *arguments));

@@ -375,12 +375,28 @@ Result<Listing> make_listing(const BackupBundle& bundle, const FileListOptions& 
   listing.variables = options.variables ? *options.variables : machine_variables();
   if (options.not_to_backup.empty()) return listing;
   const auto text = read_small_file(options.not_to_backup, kNotToBackupBytesMax);
-  if (!text && text.error().code == Errc::object_not_found) return listing;
   if (!text) return fail(text.error());
   auto list = documents::parse_not_to_backup(*text);
   if (!list) return fail(list.error(), options.not_to_backup);
   listing.not_to_backup = std::move(*list);
   return listing;
+}
+
+// What umbrad's configuration wants left out, as if it stood in the requester's own list.
+Status add_configured(Listing& listing, const std::vector<NamedFiles>& configured) {
+  for (const NamedFiles& application : configured) {
+    std::string lines;
+    for (const std::string& file : application.files) lines += file + "\n";
+    auto parsed = documents::parse_not_to_backup(lines);
+    if (!parsed)
+      return fail(parsed.error(), "umbrad's configuration, files of '" + application.application +
+                                      "' that are not to be backed up");
+    for (documents::NotToBackup& entry : *parsed) {
+      entry.name = application.application;
+      listing.not_to_backup.push_back(std::move(entry));
+    }
+  }
+  return {};
 }
 
 Result<std::vector<WriterFiles>> collect(Listing& listing) {
@@ -493,6 +509,10 @@ Result<FileListSummary> list_files(Client& client, const BackupBundle& bundle,
   if (!options.sources.empty()) return list_files(bundle, options, on_file);
   auto listing = make_listing(bundle, options, on_file);
   if (!listing) return fail(listing.error());
+  const auto settings = client.settings();
+  if (!settings) return fail(settings.error());
+  for (const auto* configured : {&settings->files_not_to_snapshot, &settings->files_not_to_backup})
+    if (Status added = add_configured(*listing, *configured); !added) return fail(added.error());
   auto writers = collect(*listing);
   if (!writers) return fail(writers.error());
   const auto list = client.list_snapshots();

@@ -106,10 +106,10 @@ def no_leftovers(top):
 class Backup:
     """A volume with one writer's tree, and a persistent copy of it with its documents."""
 
-    def __init__(self, world, *writer_arguments, cowd=()):
+    def __init__(self, world, *writer_arguments, umbrad=(), cowd=()):
         require_fuse_and_loop()
         harness.require_programs("mkfs.ext4")
-        world.start_umbrad()
+        world.start_umbrad(*umbrad)
         world.start_cowd(*cowd)
         self.world = world
         volume = world.attach("vol", 256)
@@ -475,6 +475,21 @@ def files_of_a_backup(world):
     backup.end()
 
 
+# vss: config.FilesNotToBackup config.FilesNotToSnapshot
+def left_out_by_configuration(world):
+    """What umbrad's configuration does not want backed up is in the copy, and in no list of files."""
+    data = world.path("mnt", "vol", "app", "data")
+    config = world.path("umbrad.toml")
+    with open(config, "w", encoding="utf-8") as file:
+        file.write(f'[files_not_to_backup]\nNobody = ["{data}/two /s"]\nData = ["{data}/* /s"]\n')
+        file.write(f'[files_not_to_snapshot]\nOther = ["{data}/link"]\n')
+    backup = Backup(world, umbrad=("--config", config))
+    out = world.umbra_raw("list", "files", backup.bundle, "--json").stdout
+    names = {os.path.relpath(json.loads(line)["path"], data) for line in out.splitlines()[:-1]}
+    expect(set(backup.wanted) - names == {"sub/two", "link"}, f"a writer knows better than Data: {names}")
+    backup.end()
+
+
 def wrong_calls(world):
     backup = Backup(world)
     backup.restore("--in-place", "--component", "data:nothing", status=EXIT_NOT_FOUND)
@@ -495,7 +510,7 @@ CASES = {
         in_place, elsewhere, without_its_writer, from_another_place, refused_by_the_writer,
         one_refuses_the_other_comes_back, post_restore_fails, writer_dies, requester_dies, interrupted, umbrad_dies,
         no_room, rules_of_places, if_replace_fails_needs_no_end, files_of_a_backup,
-        wrong_calls,
+        left_out_by_configuration, wrong_calls,
     )
 }  # fmt: skip
 

@@ -77,9 +77,10 @@ struct FileListOptions {
   std::optional<std::int64_t> base_filetime{};
   /// Values of `${NAME}` and `%NAME%` in paths. Nothing: those of /etc/environment.
   std::optional<std::map<std::string, std::string, std::less<>>> variables{};
-  /// A file with the requester's own list of what is never backed up (FilesNotToBackup of VSS);
-  /// that it is not there is no error. Empty: none.
-  std::string not_to_backup = "/etc/umbra/files-not-to-backup";
+  /// A file with what this requester never backs up, in lines of "/directory/pattern", with " /s"
+  /// for all below, under "[application]". Empty: none. With a client, FilesNotToSnapshot and
+  /// FilesNotToBackup of umbrad's configuration are left out as well.
+  std::string not_to_backup{};
 };
 
 struct FileListSummary {
