@@ -19,6 +19,7 @@
 #include "engine/platform/clock.h"
 #include "engine/rpc/connection.h"
 #include "engine/rpc/management_calls.h"
+#include "engine/rpc/passed_calls.h"
 #include "engine/rpc/provider_server.h"
 #include "umbra/caller.h"
 
@@ -183,6 +184,7 @@ class ProviderServer::Impl {
 
   // Calls wait until the provider knows which sessions are alive.
   void retain(std::vector<SessionId> alive) {
+    passed_.retain_sessions(alive);
     asio::post(*urgent_, [this, alive = std::move(alive),
                           connection = std::weak_ptr<Connection>(connection_)] {
       provider_.retain_sessions(alive);
@@ -206,6 +208,7 @@ class ProviderServer::Impl {
   }
 
   void dispatch(Waiting call) {
+    passed_.begun(call.method, call.params);
     asio::thread_pool& pool = is_urgent(call.method) ? *urgent_ : *pool_;
     asio::post(pool, [this, call = std::move(call)]() mutable {
       if (call.connection != connections_.load()) return drop(std::move(call));
@@ -217,10 +220,20 @@ class ProviderServer::Impl {
               ? serve_management_call(provider_, *options_.operations, call.method, call.params)
               : serve_provider_call(provider_, call.method, call.params);
       // The responder is the I/O thread's.
-      asio::post(io_, [responder = std::move(call.responder), result = std::move(result)] {
-        responder(result);
+      asio::post(io_, [this, call = std::move(call), result = std::move(result)] {
+        call.responder(result);
+        repeat(passed_.ended(call.method, call.params));
       });
     });
+  }
+
+  void repeat(std::vector<PassedCalls::Call> calls) {
+    for (PassedCalls::Call& call : calls) {
+      asio::post(*urgent_, [this, call = std::move(call)] {
+        const CallerScope scope(caller_of(call.params));
+        static_cast<void>(serve_provider_call(provider_, call.method, call.params));
+      });
+    }
   }
 
   // Answered when the operation has ended or the time is over; no thread waits for it.
@@ -253,7 +266,8 @@ class ProviderServer::Impl {
 
   // What an ended connection asked for must not happen after umbrad has asked what did happen.
   void drop(Waiting call) {
-    asio::post(io_, [responder = std::move(call.responder)] {});
+    asio::post(io_,
+               [this, call = std::move(call)] { repeat(passed_.ended(call.method, call.params)); });
   }
 
   void give_up(const Error& reason) {
@@ -300,6 +314,7 @@ class ProviderServer::Impl {
       waits_;                               // Not answered; shared with timer and operation.
   std::shared_ptr<Connection> connection_;  // Shared with the connection itself.
   std::vector<Waiting> waiting_;
+  PassedCalls passed_;
   std::atomic<std::uint64_t> connections_{0};  // That have ended.
   std::chrono::milliseconds delay_;
   std::uint64_t told_ = 0;  // Events that umbrad has.

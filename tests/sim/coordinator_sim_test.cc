@@ -82,6 +82,7 @@ class Life {
     return problem_;
   }
   [[nodiscard]] std::uint64_t sum() const { return world_.sum(); }
+  [[nodiscard]] std::string last_events() const { return world_.last_events(); }
   [[nodiscard]] const Tally& tally() const { return tally_; }
 
  private:
@@ -302,7 +303,8 @@ TEST_CASE("whatever writers, requesters, providers and umbrad's end do, nothing 
     const auto seed = seeds.next();
     Life life(seed);
     const auto problem = life.live();
-    INFO("life " << i << ", seed " << seed << ": " << problem);
+    INFO("life " << i << ", seed " << seed << ": " << problem << "\n"
+                 << (problem.empty() ? std::string() : life.last_events()));
     REQUIRE(problem.empty());
     total.created += life.tally().created;
     total.failed += life.tally().failed;

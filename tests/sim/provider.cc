@@ -42,6 +42,7 @@ void SimProvider::connect() {
     } else if (id == register_) {
       const auto reply = rpc::decode<rpc::RegisteredProvider>(*result);
       if (!reply) return;
+      passed_.retain_sessions(reply->alive);
       memory_.retain_sessions(reply->alive);
       registered_ = true;
     }
@@ -68,6 +69,7 @@ void SimProvider::die() {
   ++process_;
   if (line_) line_->close();
   memory_.restart();
+  passed_ = {};
   closed();
 }
 
@@ -77,16 +79,21 @@ void SimProvider::take_down() {
   register_ = 0;
   if (line_) line_->close();
   memory_.restart();
+  passed_ = {};
 }
 
 // Calls that came before the registration is through wait in production; here they take as long.
 void SimProvider::serve(const rpc::IncomingRequest& request) {
   const bool odd = is_odd();
   if (odd && world_.prng.chance(1, 4)) return die();
+  passed_.begun(request.method, request.params);
   const auto takes = odd ? world_.random_upto(9'000ms) : world_.random_upto(200ms);
   world_.after(takes, [this, request, process = process_, line = line_] {
+    if (process != process_) return;
     // What had not begun when umbrad went is dropped.
-    if (process == process_ && line == line_ && line->is_open()) carry_out(request);
+    if (line == line_ && line->is_open()) carry_out(request);
+    for (const auto& again : passed_.ended(request.method, request.params))
+      static_cast<void>(rpc::serve_provider_call(memory_, again.method, again.params));
   });
 }
 
@@ -101,7 +108,10 @@ void SimProvider::carry_out(const rpc::IncomingRequest& request) {
   const bool commits = call == "commit_snapshots" || call == "flush_commit_release";
   if (commits && result)
     if (const auto set = daemon::set_in(request.params)) on_commit_(*set);
-  if (odd && world_.prng.chance(1, 5)) return;  // It was done, and nobody hears of it.
+  const bool unheard = odd && world_.prng.chance(1, 5);  // It was done, and nobody hears of it.
+  world_.mix(name_ + " " + call + (result ? "" : ": " + result.error().to_string()) +
+             (unheard ? ", unheard" : ""));
+  if (unheard) return;
   line_->reply(request.id, result);
 }
 

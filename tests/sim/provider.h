@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "engine/rpc/passed_calls.h"
 #include "tests/sim/world.h"
 #include "tests/support/memory_provider.h"
 
@@ -42,6 +43,7 @@ class SimProvider {
   int chaos_;
   std::function<void(const SnapshotSetId&)> on_commit_;
   test::MemoryProvider memory_;
+  rpc::PassedCalls passed_;
   std::vector<std::string> volumes_;
   std::shared_ptr<Line> line_;
   rpc::CallId hello_ = 0;

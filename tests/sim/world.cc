@@ -359,6 +359,16 @@ void World::mix(std::string_view text) {
   for (const char c : text) add(static_cast<unsigned char>(c));
   for (auto t = now().time_since_epoch().count(); t != 0; t >>= 8)
     add(static_cast<std::uint64_t>(t) & 0xFFU);
+  constexpr std::size_t kLastEvents = 80;
+  if (last_events_.size() == kLastEvents) last_events_.pop_front();
+  const auto seconds = std::chrono::duration<double>(now().time_since_epoch()).count();
+  last_events_.push_back(std::to_string(seconds) + " " + std::string(text));
+}
+
+std::string World::last_events() const {
+  std::string text;
+  for (const std::string& event : last_events_) text += event + "\n";
+  return text;
 }
 
 }  // namespace umbra::sim

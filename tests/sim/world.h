@@ -12,6 +12,7 @@
 
 #include <boost/asio/io_context.hpp>
 #include <cstdint>
+#include <deque>
 #include <functional>
 #include <map>
 #include <memory>
@@ -141,6 +142,8 @@ class World {
 
   /// What happened, as numbers: equal runs have equal sums.
   void mix(std::string_view text);
+  /// The newest things that happened, a line each, for whoever looks for a broken promise.
+  [[nodiscard]] std::string last_events() const;
   [[nodiscard]] std::uint64_t sum() const noexcept { return sum_; }
 
   /// Sees all bytes as they are sent; `up`: to umbrad.
@@ -165,6 +168,7 @@ class World {
   std::map<std::pair<TimePoint, std::uint64_t>, Callback> events_;
   std::vector<std::shared_ptr<SimChannel>> channels_;
   std::uint64_t sum_ = 1469598103934665603U;
+  std::deque<std::string> last_events_;
 };
 
 }  // namespace umbra::sim

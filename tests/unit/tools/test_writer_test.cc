@@ -21,7 +21,8 @@ TEST_CASE("a whole configuration is understood") {
   const auto config = parse_config(R"(<TestWriter usage="SYSTEM_SERVICE" deleteFiles="yes"
       checkIncludes="yes" supportsIncremental="yes" supportsStamps="yes" verbosity="high">
     <RestoreMethod method="RESTORE_IF_CAN_BE_REPLACED" writerRestore="always">
-      <AlternateLocationMapping path="/srv/a" filespec="*.db" recursive="yes" alternatePath="/srv/b"/>
+      <AlternateLocationMapping path="/srv/a" filespec="*.db" recursive="yes"
+          alternatePath="/srv/b"/>
     </RestoreMethod>
     <ExcludeFile path="/srv/a" filespec="*.tmp" recursive="yes"/>
     <ExcludeFileFromSnapshot path="/srv/cache"/>
