@@ -8,6 +8,7 @@
 // What umbrad says must have every member that it had then, with the same value; it may have more.
 // Ids are those of the run; times, texts for people and XML are compared as being there.
 
+#include <algorithm>
 #include <boost/json/object.hpp>
 #include <boost/json/value.hpp>
 #include <cstdlib>
@@ -142,6 +143,11 @@ class Replay {
         say(entry.peer, with_new_ids(rpc::serialize(entry.text)));
       else
         expect(i, entry);
+      // Who has nothing more to say or to hear goes, as it did then.
+      const auto later =
+          std::any_of(entries_.begin() + static_cast<std::ptrdiff_t>(i) + 1, entries_.end(),
+                      [&](const Entry& other) { return other.peer == entry.peer; });
+      if (!later) lines_[entry.peer]->close();
     }
     return problem_;
   }
