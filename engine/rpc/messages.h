@@ -343,8 +343,8 @@ struct WriterEntryList {
 // --- traces: what was asked of whom while a set was made; the set's own user, or admin -----------
 
 struct TraceSpan {
-  std::string actor;  // "umbrad", "requester", "writer 'ledger'", "provider 'memory'".
-  std::string what;   // A phase, a call, an event; or what was noticed.
+  std::string actor;           // "umbrad", "requester", "writer 'ledger'", "provider 'memory'".
+  std::string what;            // A phase, a call, an event; or what was noticed.
   std::uint64_t begin_us = 0;  // Since the set's begin.
   std::uint64_t end_us = 0;
   bool ended = false;  // false: no answer (yet); end_us means nothing.
@@ -363,7 +363,7 @@ struct SetTrace {
   std::uint32_t dropped = 0;  // Spans beyond what is kept of one set.
   std::vector<TraceSpan> spans;
 };
-struct QueryTrace {  // query.trace -> SetTrace
+struct QueryTrace {      // query.trace -> SetTrace
   SnapshotSetId set_id;  // Nil: the newest.
 };
 struct TraceList {  // query.traces {} -> newest first, without spans

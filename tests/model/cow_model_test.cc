@@ -146,7 +146,7 @@ TEST_CASE("the store agrees with its twin when old content is shared, not copied
   load.segments_least = 2;
   load.segments_most = 6;
   load.stopped_reverts = false;  // A target may be lost before it is reverted to.
-  bool shared = false;  // A short run's few swarms may have nothing that leads there.
+  bool shared = false;           // A short run's few swarms may have nothing that leads there.
   for (std::uint64_t stream = 10; !shared && stream < 20; ++stream) {
     CowWorld tight(seed() + stream, options);
     run_model(tight, load, stream, operations / 16, Losses::allowed);
