@@ -77,36 +77,42 @@ tl::unexpected<Error> invalid(std::string why) {
 Status check_text(std::string_view xml) {
   if (xml.size() > kDocumentBytesMax) return invalid("the document is longer than 16 MiB");
   if (!is_utf8(xml)) return invalid("the document is not UTF-8");
-  std::size_t marks = 0;
+  for (std::size_t i = 0; i < xml.size(); ++i) {
+    const auto code = static_cast<unsigned char>(xml[i]);
+    if (code >= 0x20 || is_char(code)) continue;
+    return invalid((code == 0 ? "the document holds a NUL at byte "
+                              : "a control character that XML forbids at byte ") +
+                   std::to_string(i));
+  }
+  std::size_t tags = 0;
   std::size_t attributes = 0;
+  bool in_tag = false;
+  char quote = 0;  // In an attribute's value: what ends it.
   for (std::size_t i = 0; i < xml.size(); ++i) {
     const char letter = xml[i];
-    const auto code = static_cast<unsigned char>(letter);
-    if (code < 0x20 && !is_char(code)) {
-      return invalid((code == 0 ? "the document holds a NUL at byte "
-                                : "a control character that XML forbids at byte ") +
-                     std::to_string(i));
-    }
-    if (letter == '=') ++attributes;
     if (letter == '&' && !is_reference(xml.substr(i + 1))) {
       return invalid("a reference to an entity or character that does not exist at byte " +
                      std::to_string(i));
     }
-    if (letter != '<') continue;
-    ++marks;
-    if (const std::size_t length = opaque_length(xml.substr(i)); length > 0) {
-      // It may be a value that only looks like it, so its marks count.
-      const std::string_view piece = xml.substr(i, length);
-      if (piece.find('\0') != std::string_view::npos)
-        return invalid("the document holds a NUL at byte " + std::to_string(i));
-      marks += static_cast<std::size_t>(std::count(piece.begin(), piece.end(), '<')) - 1;
-      attributes += static_cast<std::size_t>(std::count(piece.begin(), piece.end(), '='));
-      i += length - 1;
-    } else if (xml.substr(i).starts_with("<!")) {
-      return invalid("a document type is not allowed");
+    if (letter == '<') {
+      // The parser would take it for a part of the value, and read what this function passes over.
+      if (in_tag) return invalid("'<' inside of a tag at byte " + std::to_string(i));
+      if (const std::size_t length = opaque_length(xml.substr(i)); length > 0) {
+        i += length - 1;
+        continue;
+      }
+      if (xml.substr(i).starts_with("<!")) return invalid("a document type is not allowed");
+      in_tag = true;
+      ++tags;
+    } else if (in_tag && quote != 0) {
+      if (letter == quote) quote = 0;
+    } else if (in_tag) {
+      if (letter == '"' || letter == '\'') quote = letter;
+      if (letter == '=') ++attributes;
+      if (letter == '>') in_tag = false;
     }
   }
-  if (marks > 2 * kElementsMax) return invalid("the document has too many elements");
+  if (tags > 2 * kElementsMax) return invalid("the document has too many elements");
   if (attributes > kAttributesMax) return invalid("the document has too many attributes");
   return {};
 }

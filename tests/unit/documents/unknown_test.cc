@@ -146,12 +146,24 @@ TEST_CASE("attributes and single elements are there once") {
   check_refused(metadata_with("<later" + many + "/>"), "too many attributes");
 }
 
-TEST_CASE("what looks like a comment in a value hides no element from the count") {
-  std::string wide = "<a b=\"<!--\"/>";
+TEST_CASE("markup in a value is refused, and text is no attribute") {
+  for (const char* value : {"<", "<!--", "<![CDATA[", "<?", "<a/>", "<!-- -->"}) {
+    CAPTURE(value);
+    check_refused(metadata_with("<a b=\"" + std::string(value) + "\"/>"), "inside of a tag");
+  }
+  // What only looks like a comment hides no control character and no element from the reader.
+  check_refused(metadata_with("<a b=\"<?\" c=\"&#6;\"/>"), "inside of a tag");
+  check_refused(metadata_with("<!-- \x06 -->"), "control character");
+  std::string wide;
   for (std::size_t i = 0; i <= 2 * kElementsMax; ++i) wide += "<a/>";
   check_refused(metadata_with(wide), "too many elements");
-  check_refused(metadata_with("<a b=\"<!--\"/>" + std::string(kAttributesMax + 1, '=')),
-                "too many attributes");
+  std::string many = "<a";
+  for (std::size_t i = 0; i <= kAttributesMax; ++i) many += " b=''";
+  check_refused(metadata_with(many + "/>"), "too many attributes");
+  CHECK(parse_writer_metadata(metadata_with("<a>" + std::string(kAttributesMax + 1, '=') +
+                                            "</a><!-- <a b= --><exclude path=\"/'>=\"/>"))
+            ->excludes[0]
+            .path == "/'>=");
 }
 
 TEST_CASE("a document of 100 MiB is refused by its length") {
