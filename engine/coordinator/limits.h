@@ -59,6 +59,9 @@ struct Limits {
   milliseconds provider_query = std::chrono::seconds{30};  ///< Find, list, query, BeginPrepare.
   milliseconds provider_delete = std::chrono::minutes{10};
   milliseconds provider_admin = std::chrono::minutes{10};  ///< Attach, detach, mount.
+  /// How long after its start umbrad, without its list of providers, waits for one that it has not
+  /// heard of, before a set with members that nobody has is taken for one that was never created.
+  milliseconds settle_wait = std::chrono::minutes{10};
   /// On top of what a provider may take for the hold, before it counts as not answering.
   milliseconds provider_grace = std::chrono::seconds{5};
   /// What the way to the provider may take: the window that travels with the hold is this much

@@ -6,12 +6,13 @@
 
 namespace umbra::coord {
 
-Settlement decide_settlement(const std::vector<SetFate>& fates, bool everybody) {
+Settlement decide_settlement(const Findings& findings) {
   const auto any = [&](SetFate fate) {
-    return std::find(fates.begin(), fates.end(), fate) != fates.end();
+    return std::find(findings.fates.begin(), findings.fates.end(), fate) != findings.fates.end();
   };
   if (any(SetFate::created)) return Settlement::complete;
-  if (!everybody || any(SetFate::undecided)) return Settlement::wait;
+  if (!findings.everybody || any(SetFate::undecided)) return Settlement::wait;
+  if (!findings.all_members && !findings.knows_all) return Settlement::wait;
   return Settlement::discard;
 }
 

@@ -91,6 +91,7 @@ class RequesterSession final : public Role, public std::enable_shared_from_this<
     VolumeProperties volume;
     ProviderId provider;
     std::string device_object;  // From PreFinalCommit on.
+    bool lost = false;  // Its provider went away: what it had prepared may be gone.
   };
   struct Waiter {
     Reply reply;
@@ -215,6 +216,7 @@ class RequesterSession final : public Role, public std::enable_shared_from_this<
   void provider_answered(std::size_t provider, coord::ProviderCall call,
                          const Result<HoldReport>& report);
   void look_for_devices(std::size_t provider);
+  void plan_provider_lost(const ProviderId& id);
   void set_ended();
   void drop_set(coord::StopCause cause, const std::string& reason);
   [[nodiscard]] std::vector<ProviderId> set_providers() const;

@@ -70,6 +70,7 @@ Server::Server(ServerParts parts)
     logger_.warning("known providers not read", {{"why", known.error().to_string()}});
     return;
   }
+  registrations_found_ = !known->empty();
   for (const auto& properties : *known)
     if (providers_.size() < kProvidersKnownMax) providers_.push_back({properties, {}, {}, {}, 0});
 }
@@ -384,6 +385,10 @@ void Server::keep_traces() {
     if (const auto status = save_trace(parts_.traces_directory, trace); !status)
       logger_.warning("trace not kept",
                       {{"set", trace.set_id.to_string()}, {"why", status.error().to_string()}});
+}
+
+bool Server::knows_all_providers() const {
+  return registrations_found_ || parts_.clock.now() - started_ >= limits().settle_wait;
 }
 
 void Server::keep_registrations() {

@@ -134,6 +134,9 @@ class Server {
   [[nodiscard]] std::vector<std::shared_ptr<ProviderLink>> connected_providers() const;
   [[nodiscard]] std::vector<KnownProvider>& known_providers() noexcept { return providers_; }
   [[nodiscard]] std::vector<std::string> absent_providers() const;
+  /// Whoever is not among them will not come: there is a list of earlier days, or umbrad has run
+  /// for Limits::settle_wait.
+  [[nodiscard]] bool knows_all_providers() const;
   /// A provider has registered and may be called.
   void provider_arrived(const ProviderId& id);
   /// The last events of all providers.
@@ -184,6 +187,7 @@ class Server {
   std::vector<KnownProvider> providers_;
   rpc::EventLog events_;
   bool registrations_changed_ = false;
+  bool registrations_found_ = false;
   SessionKey next_session_ = 1;
   std::map<SessionKey, std::shared_ptr<RequesterSession>> sessions_;
   std::function<void()> ended_;  // Set while shutting down.

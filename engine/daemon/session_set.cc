@@ -49,6 +49,11 @@ void RequesterSession::add_to_snapshot_set(const Json& params, const Reply& repl
   if (members_.size() >= coord::kVolumesPerSetMax)
     return reply.error({Errc::maximum_number_of_volumes_reached,
                         std::to_string(coord::kVolumesPerSetMax) + " volumes are in the set"});
+  for (const auto& member : members_)
+    if (member.lost)
+      return reply.error({Errc::unexpected_provider_error,
+                          "the provider of volume '" + printable(member.volume.name) +
+                              "' was lost after it had prepared it; begin a new backup"});
   auto adding = std::make_shared<Adding>(Adding{reply, message->volume, false, {}, {}, 0, {}, {}});
   adding->named = !message->provider_id.is_nil();
   if (!adding->named) {
@@ -168,6 +173,9 @@ void RequesterSession::do_snapshot_set(const Json& params, const Reply& reply) {
   reply.good(rpc::StartedOperation{operation});
   set_.emplace(make_plan(*message), server_.limits());
   set_->start(server_.now());
+  // What a provider had prepared before it went away is gone; the rest must not be taken for all.
+  for (const auto& member : members_)
+    if (member.lost) plan_provider_lost(member.provider);
   run_actions();
 }
 
@@ -296,33 +304,47 @@ void RequesterSession::provider_answered(std::size_t provider, ProviderCall call
 }
 
 void RequesterSession::look_for_devices(std::size_t provider) {
-  const auto go_on = [self = shared_from_this(), provider] {
+  const auto go_on = [self = shared_from_this(), provider](const Result<HoldReport>& result) {
     if (!self->set_) return;
-    static_cast<void>(self->set_->provider_replied(self->server_.now(), provider,
-                                                   ProviderCall::pre_final_commit_snapshots,
-                                                   Result<HoldReport>{HoldReport{}}));
+    static_cast<void>(self->set_->provider_replied(
+        self->server_.now(), provider, ProviderCall::pre_final_commit_snapshots, result));
     self->run_actions();
   };
   const auto link = server_.provider(set_plan_providers_[provider]);
-  if (!link) return go_on();
+  if (!link) return go_on(HoldReport{});
   rpc::QuerySnapshots query;
   query.incomplete = true;
   link->call<rpc::SnapshotList>(
       "query_snapshots", query, server_.limits().provider_query,
-      [self = shared_from_this(), go_on](const Result<rpc::SnapshotList>& list) {
-        for (auto& member : self->members_)
-          for (std::size_t i = 0; list && i < list->snapshots.size(); ++i)
-            if (list->snapshots[i].snapshot_id == member.snapshot)
-              member.device_object = list->snapshots[i].device_object;
-        go_on();
+      [self = shared_from_this(), go_on, provider](const Result<rpc::SnapshotList>& list) {
+        if (!list) return go_on(HoldReport{});
+        for (auto& member : self->members_) {
+          if (member.provider != self->set_plan_providers_[provider]) continue;
+          const auto found =
+              std::find_if(list->snapshots.begin(), list->snapshots.end(),
+                           [&](const auto& one) { return one.snapshot_id == member.snapshot; });
+          // Whatever the provider answered to its calls: a set is whole, or is not.
+          if (found == list->snapshots.end())
+            return go_on(fail(Errc::unexpected_provider_error,
+                              "the copy of volume '" + printable(member.volume.name) +
+                                  "' is not there"));
+          member.device_object = found->device_object;
+        }
+        go_on(HoldReport{});
       });
 }
 
 void RequesterSession::provider_lost(const ProviderId& id) {
+  for (auto& member : members_)
+    if (member.provider == id) member.lost = true;
   if (!set_) return;
+  plan_provider_lost(id);
+  run_actions();
+}
+
+void RequesterSession::plan_provider_lost(const ProviderId& id) {
   for (std::size_t p = 0; p < set_plan_providers_.size(); ++p)
     if (set_plan_providers_[p] == id) set_->provider_lost(server_.now(), p);
-  run_actions();
 }
 
 void RequesterSession::provider_returned(const ProviderId& id) {
@@ -342,11 +364,14 @@ void RequesterSession::set_ended() {
     status = set_->writers()[i];
     if (failed_now || before == nullptr) note(status);
   }
-  for (const auto p : set_->untold())
+  for (const auto p : set_->untold()) {
+    // It may be back already, or go once more before it hears of it.
+    if (const auto link = server_.provider(set_plan_providers_[p])) link->abort_set(set_id_);
     for (auto& known : server_.known_providers())
       if (known.properties.provider_id == set_plan_providers_[p] &&
           known.aborted_sets.size() < kAbortedSetsMax)
         known.aborted_sets.push_back(set_id_);
+  }
   const bool in_doubt = set_->in_doubt();
   const auto& hold = set_->hold();
   if (good)

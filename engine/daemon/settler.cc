@@ -4,7 +4,7 @@
 
 #include <algorithm>
 #include <functional>
-#include <set>
+#include <map>
 #include <string>
 
 #include "engine/coordinator/settlement.h"
@@ -41,10 +41,16 @@ void Settler::tick(TimePoint now) {
 }
 
 void Settler::collect() {
+  struct Copies {
+    std::size_t expected = 0;
+    std::size_t found = 0;
+  };
   const auto links = server_.connected_providers();
-  const auto found = std::make_shared<std::set<SnapshotSetId>>();
+  const auto found = std::make_shared<std::map<SnapshotSetId, Copies>>();
   const auto answered = countdown(links.size() + 1, [this, found] {
-    sets_.assign(found->begin(), found->end());
+    sets_.clear();
+    for (const auto& [set, copies] : *found)
+      sets_.push_back({set, copies.found >= copies.expected});
     next_set();
   });
   rpc::QuerySnapshots query;
@@ -53,16 +59,21 @@ void Settler::collect() {
     link->call<rpc::SnapshotList>("query_snapshots", query, server_.limits().provider_query,
                                   [this, found, answered](const Result<rpc::SnapshotList>& list) {
                                     if (!list) waiting_ = true;
-                                    for (std::size_t i = 0; list && i < list->snapshots.size(); ++i)
-                                      if (list->snapshots[i].state != SnapshotState::created)
-                                        found->insert(list->snapshots[i].set_id);
+                                    for (std::size_t i = 0; list && i < list->snapshots.size();
+                                         ++i) {
+                                      const auto& copy = list->snapshots[i];
+                                      if (copy.state == SnapshotState::created) continue;
+                                      auto& copies = (*found)[copy.set_id];
+                                      copies.expected = copy.snapshots_count;
+                                      ++copies.found;
+                                    }
                                     answered();
                                   });
   answered();
 }
 
 void Settler::next_set() {
-  while (!sets_.empty() && server_.is_being_made(sets_.front())) sets_.pop_front();
+  while (!sets_.empty() && server_.is_being_made(sets_.front().id)) sets_.pop_front();
   if (sets_.empty()) return finish();
   const auto set = sets_.front();
   sets_.pop_front();
@@ -73,7 +84,7 @@ void Settler::next_set() {
   const auto answered = countdown(
       links.size() + 1, [this, set, answers, everybody] { decide(set, *answers, everybody); });
   rpc::SetRequest request;
-  request.set_id = set;
+  request.set_id = set.id;
   for (const auto& link : links)
     link->call<rpc::SetFateReply>(
         "query_set", request, server_.limits().provider_query,
@@ -84,10 +95,15 @@ void Settler::next_set() {
   answered();
 }
 
-void Settler::decide(const SnapshotSetId& set, const Answers& answers, bool everybody) {
-  std::vector<SetFate> fates;
-  for (const auto& [link, fate] : answers) fates.push_back(fate);
-  const auto settlement = coord::decide_settlement(fates, everybody);
+void Settler::decide(const Waiting& waiting, const Answers& answers, bool everybody) {
+  const SnapshotSetId& set = waiting.id;
+  coord::Findings findings;
+  for (const auto& [link, fate] : answers) findings.fates.push_back(fate);
+  findings.everybody = everybody;
+  findings.all_members = waiting.all_members;
+  findings.knows_all = server_.knows_all_providers();
+  const auto& fates = findings.fates;
+  const auto settlement = coord::decide_settlement(findings);
   // Whoever is away is asked when it comes; only what nobody announces is looked for again.
   if (settlement == coord::Settlement::wait && everybody) waiting_ = true;
   if (settlement == coord::Settlement::wait || server_.is_being_made(set)) return next_set();

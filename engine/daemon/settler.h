@@ -38,10 +38,14 @@ class Settler {
   [[nodiscard]] std::optional<TimePoint> next_deadline() const noexcept { return retry_; }
 
  private:
+  struct Waiting {
+    SnapshotSetId id;
+    bool all_members = false;  // Its copies are all there.
+  };
   using Answers = std::vector<std::pair<std::shared_ptr<ProviderLink>, SetFate>>;
   void collect();
   void next_set();
-  void decide(const SnapshotSetId& set, const Answers& answers, bool everybody);
+  void decide(const Waiting& waiting, const Answers& answers, bool everybody);
   void finish();
 
   Server& server_;
@@ -49,7 +53,7 @@ class Settler {
   bool again_ = false;
   bool waiting_ = false;
   std::optional<TimePoint> retry_;
-  std::deque<SnapshotSetId> sets_;
+  std::deque<Waiting> sets_;
 };
 
 }  // namespace umbra::daemon

@@ -260,11 +260,20 @@ void SystemProvider::index_member(const PrepareSnapshot& request) {
   index_.add(request.set_id, request.session_id, is_auto_release(request.attributes));
 }
 
+Status SystemProvider::check_begins(const PrepareSnapshot& request) const {
+  if (ended_.has(request.set_id))
+    return fail(Errc::provider_veto, "begin_prepare_snapshot of a set that was discarded");
+  if (ended_.has(request.session_id))
+    return fail(Errc::provider_veto, "begin_prepare_snapshot of a session that has ended");
+  return {};
+}
+
 Status SystemProvider::begin_prepare_snapshot(const PrepareSnapshot& request) {
   if (request.set_id.is_nil() || request.snapshot_id.is_nil()) {
     return fail(Errc::invalid_argument, "a set and a copy need ids");
   }
   Lock lock(mutex_);
+  if (Status begins = check_begins(request); !begins) return begins;
   if (current_ != nullptr && current_->is_unfinished()) {
     const SetPtr older = current_;
     const bool same = older->id == request.set_id;
@@ -284,6 +293,7 @@ Status SystemProvider::begin_prepare_snapshot(const PrepareSnapshot& request) {
       }
       give_up(older, cause);
       lock.lock();
+      if (Status begins = check_begins(request); !begins) return begins;  // Ended meanwhile.
     }
   }
   const auto entry = find_entry(request.volume);
@@ -423,6 +433,7 @@ void SystemProvider::abort_snapshots(const SnapshotSetId& id) noexcept {
   SetPtr set;
   {
     const std::lock_guard lock(mutex_);
+    ended_.add(id);
     if (current_ != nullptr && current_->id == id) set = current_;
   }
   if (set != nullptr) abort_set(set, aborted_error());
@@ -434,6 +445,7 @@ void SystemProvider::abort_set(const SetPtr& set, const Error& cause) noexcept {
     const std::lock_guard lock(mutex_);
     if (set->state == State::created) return;
     set->state = State::aborted;
+    ended_.add(set->id);
     hold = set->hold;
   }
   (void)set->stop.request_stop();

@@ -45,6 +45,7 @@
 
 #include "engine/platform/clock.h"
 #include "engine/platform/log.h"
+#include "engine/platform/recent_ids.h"
 #include "provider/contract/copy_index.h"
 #include "provider/contract/hold.h"
 #include "provider/contract/ports.h"
@@ -226,6 +227,7 @@ class SystemProvider final : public Provider {
   [[nodiscard]] Status exempt_free_blocks(const SetPtr& set);  // free_blocks.cc
   [[nodiscard]] Status flush_file_systems(const Set& set, std::chrono::milliseconds limit);
   [[nodiscard]] bool is_aborted(const Set& set) const;
+  [[nodiscard]] Status check_begins(const PrepareSnapshot& request) const;  // mutex_
   void abort_set(const SetPtr& set, const Error& cause) noexcept;
   /// For everybody but umbrad's own abort: a set in doubt is not discarded, but left prepared.
   void give_up(const SetPtr& set, const Error& cause) noexcept;
@@ -264,6 +266,7 @@ class SystemProvider final : public Provider {
   std::map<SnapshotId, Surfaced> surfaced_;
   CopyIndex index_;
   SetPtr current_;
+  RecentIds ended_;  // Sets that were given up, and sessions: nothing of them begins any more.
   bool all_attached_ = false;
   bool stopping_ = false;
 

@@ -420,6 +420,7 @@ void SystemProvider::remove_released(
 void SystemProvider::end_session(const SessionId& session) noexcept {
   {
     const std::lock_guard lock(mutex_);
+    ended_.add(session);
     const bool makes_set =
         current_ != nullptr && current_->is_unfinished() && current_->session == session;
     if (!makes_set && !index_.may_release(session)) return;  // The rule: nothing is left of it.

@@ -285,6 +285,31 @@ void a_new_set_discards_the_old(ProviderWorld& world) {
   }
 }
 
+// A call that was under way when its set or session ended comes late, while a newer set is made.
+void late_calls_begin_nothing(ProviderWorld& world) {
+  const auto a = world.add_volume("a");
+  const auto b = world.add_volume("b");
+  SetStory discarded{world.provider()};
+  REQUIRE(discarded.add(a));
+  SetStory aborted{world.provider()};
+  REQUIRE(aborted.add(a));  // Discards the first.
+  world.provider().abort_snapshots(aborted.id);
+  SetStory unheard{world.provider()};
+  world.provider().abort_snapshots(unheard.id);  // Passes the begin of its set.
+  SetStory ended{world.provider()};
+  world.provider().end_session(ended.session);
+  SetStory next{world.provider()};
+  REQUIRE(next.add(a));
+  for (SetStory* late : {&discarded, &aborted, &unheard, &ended}) {
+    const auto begun = late->add(b);
+    REQUIRE(!begun);
+    CHECK(begun.error().code == Errc::provider_veto);
+  }
+  REQUIRE(next.add(b));
+  next.create();
+  for (const auto& snapshot : next.snapshots) CHECK(shown(world.provider(), snapshot));
+}
+
 // vss: IVssSoftwareSnapshotProvider.BeginPrepareSnapshot VSS_E_OBJECT_ALREADY_EXISTS
 void a_refused_volume_leaves_the_set(ProviderWorld& world) {
   const auto a = world.add_volume("a");
@@ -819,6 +844,7 @@ constexpr std::array kFacts{
     ProviderFact{"abort ends a set whose EndPrepareSnapshots blocks",
                  abort_ends_a_blocked_end_prepare},
     ProviderFact{"a new set id discards an unfinished set", a_new_set_discards_the_old},
+    ProviderFact{"what comes late for a set that has ended begins none", late_calls_begin_nothing},
     ProviderFact{"a refused volume leaves the set as it was", a_refused_volume_leaves_the_set},
     ProviderFact{"attributes that are not offered are refused", foreign_attributes_are_refused},
     ProviderFact{"a write issued during the hold is not in the snapshot",

@@ -302,6 +302,39 @@ TEST_CASE("a provider that is down is named, and its volumes can be added once i
         Errc::async_finished);
 }
 
+// Otherwise the set would be made of what the provider's next life prepares, and be told as whole.
+TEST_CASE("a provider that goes away with a volume prepared fails the set, although it is back",
+          "[sim][case][vss:rule.no-partial-commit]") {
+  Machine machine;
+  Caller requester(machine.world, "requester");
+  begin(requester, context::kNasRollback);
+  REQUIRE(requester.call<rpc::StartedSet>("session.start_snapshot_set"));
+  REQUIRE(add(requester, "p0"));
+  const bool adds_both = GENERATE(true, false);
+  CAPTURE(adds_both);
+  if (adds_both) REQUIRE(add(requester, "p1"));
+  machine.provider.take_down();
+  machine.pass(1s);
+  machine.provider.connect();
+  machine.pass(1s);
+  if (!adds_both) {
+    const auto refused = add(requester, "p1");
+    REQUIRE(!refused);
+    CHECK(refused.error().code == Errc::unexpected_provider_error);
+    CHECK(refused.error().context.find("'p0'") != std::string::npos);
+  }
+  const auto end = wait(requester, start(requester, "session.do_snapshot_set"));
+  CHECK(end.status == Errc::unexpected_provider_error);
+  CHECK(end.context.find("provider 'p': the connection was lost") != std::string::npos);
+  machine.pass(1min);
+  CHECK(machine.provider.memory().unfinished_sets() == 0);
+  CHECK(machine.provider.memory().query_snapshots(true).value().empty());
+  Caller next(machine.world, "requester");
+  begin(next, context::kNasRollback);
+  REQUIRE(next.call<rpc::StartedSet>("session.start_snapshot_set"));
+  CHECK(add(next, "p0"));
+}
+
 const daemon::RolePolicy kGroups{0, 100, 200};
 
 TEST_CASE("one user's connections end at its share, others' do not", "[sim][case][security]") {

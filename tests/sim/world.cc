@@ -256,6 +256,7 @@ coord::Limits short_limits() {
   limits.provider_query = 3s;
   limits.provider_delete = 8s;
   limits.provider_grace = 500ms;
+  limits.settle_wait = 60s;
   limits.sequence = 20s;
   limits.sequence_long = 60s;
   return limits;

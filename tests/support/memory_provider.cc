@@ -86,6 +86,7 @@ void MemoryProvider::restart() {
     // A prepared set waits only for members that somebody else may have confirmed.
     it = set.step == Step::created || set.in_doubt() ? std::next(it) : sets_.erase(it);
   }
+  ended_ = {};
   ++lives_;
   changed_.notify_all();
 }
@@ -224,6 +225,8 @@ Status MemoryProvider::begin_prepare_snapshot(const PrepareSnapshot& request) {
   Lock lock(mutex_);
   if (auto entered = enter(lock, "begin_prepare_snapshot", {}); !entered) return entered;
   if (auto fault = take_fault("begin_prepare_snapshot", {}); !fault) return fault;
+  if (ended_.has(request.set_id) || ended_.has(request.session_id))
+    return fail(Errc::provider_veto, "the set or its session has ended");
   const auto volume = locate(request.volume);
   if (!volume) return fail(volume.error());
   if ((request.attributes & kAttributesNotOffered) != 0)
@@ -399,6 +402,7 @@ Status MemoryProvider::confirm_set(const SnapshotSetId& set) {
 }
 
 void MemoryProvider::discard(const SnapshotSetId& id) {
+  ended_.add(id);
   const auto found = sets_.find(id);
   if (found == sets_.end()) return;
   static_cast<void>(open_gates(found->second));
@@ -409,6 +413,7 @@ void MemoryProvider::discard(const SnapshotSetId& id) {
 void MemoryProvider::abort_snapshots(const SnapshotSetId& id) noexcept {
   Lock lock(mutex_);
   static_cast<void>(enter(lock, "abort_snapshots", {}));
+  ended_.add(id);
   const auto found = sets_.find(id);
   if (found != sets_.end() && found->second.step != Step::created) discard(id);
 }
@@ -502,6 +507,7 @@ DeleteReport MemoryProvider::delete_snapshots(const Guid& id, ObjectType type, b
 }
 
 void MemoryProvider::end_session_locked(const SessionId& session) {
+  ended_.add(session);
   for (auto it = sets_.begin(); it != sets_.end();) {
     const auto id = (it++)->first;
     auto& set = sets_.at(id);

@@ -19,6 +19,7 @@
 #include <vector>
 
 #include "engine/platform/clock.h"
+#include "engine/platform/recent_ids.h"
 #include "umbra/provider.h"
 
 namespace umbra::test {
@@ -152,6 +153,7 @@ class MemoryProvider final : public Provider {
   std::condition_variable changed_;
   std::map<VolumeId, Volume> volumes_;
   std::map<SnapshotSetId, Set> sets_;
+  RecentIds ended_;  // Sets that were discarded, and sessions: nothing of them begins any more.
   std::map<std::string, Error> failures_;
   std::set<std::string> blocked_;
   std::multiset<std::string> waiting_;

@@ -18,8 +18,10 @@
 //
 //   abort_snapshots may come at any moment, also while end_prepare_snapshots is still blocking, and
 //   more than once. A begin_prepare_snapshot with a new set id discards an older unfinished set
-//   (unless it is in doubt, see confirm_set). query_set and complete_set settle what was left in
-//   doubt; they come when umbrad or a provider is back.
+//   (unless it is in doubt, see confirm_set). A set that was discarded or aborted, and one of a
+//   session that has ended, is begun no more: what comes late would otherwise be taken for a new
+//   set, and discard a newer one or make half of the old. query_set and complete_set settle what was
+//   left in doubt; they come when umbrad or a provider is back.
 //
 // Threads: calls of one set come one after the other, except abort_snapshots and the queries, which
 // may come at any time from another thread. Calls block; the time limits are the caller's.
@@ -162,7 +164,8 @@ class Provider {
   /// end_prepare_snapshots. On failure the volume is not in the set and the set is as before.
   /// Errors: unsupported_context; object_not_found; object_already_exists (it is in the set);
   /// insufficient_storage; maximum_number_of_snapshots_reached; maximum_number_of_volumes_reached;
-  /// revert_in_progress; nested_volume_limit (lies on other volumes in a circle).
+  /// revert_in_progress; nested_volume_limit (lies on other volumes in a circle); provider_veto
+  /// (the set or its session has ended).
   [[nodiscard]] virtual Status begin_prepare_snapshot(const PrepareSnapshot& request) = 0;
 
   /// EndPrepareSnapshots: all preparation is done; may take minutes, and includes the long flush.
