@@ -127,10 +127,10 @@ class OperationTable::Impl {
       if (entry_.info.facts.size() >= kOperationFactsMax) return;
       entry_.info.facts.push_back({std::move(name), std::move(value)});
     }
-    bool point_of_no_return(std::string instead) override {
+    bool point_of_no_return(const std::string& instead) override {
       const std::lock_guard lock(impl_.mutex_);
       if (entry_.info.cancelling) return false;
-      entry_.instead = std::move(instead);
+      entry_.instead = instead;
       return true;
     }
 

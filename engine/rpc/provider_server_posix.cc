@@ -208,6 +208,8 @@ class ProviderServer::Impl {
   }
 
   void dispatch(Waiting call) {
+    if (const auto answer = passed_.answer_for(call.method, call.params))
+      return call.responder(*answer);
     passed_.begun(call.method, call.params);
     asio::thread_pool& pool = is_urgent(call.method) ? *urgent_ : *pool_;
     asio::post(pool, [this, call = std::move(call)]() mutable {

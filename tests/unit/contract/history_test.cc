@@ -31,8 +31,8 @@ class Meanwhile final : public OperationMonitor {
   void fact(std::string name, std::string value) override {
     facts.push_back({std::move(name), std::move(value)});
   }
-  bool point_of_no_return(std::string instead) override {
-    told_instead = std::move(instead);
+  bool point_of_no_return(const std::string& instead) override {
+    told_instead = instead;
     return !cancelled;
   }
   std::function<void()> then;

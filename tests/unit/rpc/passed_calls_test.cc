@@ -37,6 +37,25 @@ TEST_CASE("an end that passes calls is repeated after the last of them") {
   CHECK(calls.ended(kEnd, of("s", nullptr)).empty());
 }
 
+TEST_CASE("what there is of a set that is being deleted cannot be said") {
+  const std::string query = "provider.query_set";
+  const std::string remove = "provider.delete_snapshots";
+  const Json deletion = boost::json::object{{"id", "a"}, {"type", 2}};
+  PassedCalls calls;
+  CHECK(!calls.answer_for(query, of(nullptr, "a")));
+  calls.begun(remove, deletion);
+  calls.begun(remove, deletion);
+  CHECK(calls.ended(remove, deletion).empty());
+  const auto answer = calls.answer_for(query, of(nullptr, "a"));
+  REQUIRE(answer);
+  CHECK(decode<SetFateReply>(*answer)->fate == SetFate::undecided);
+  CHECK(!calls.answer_for(query, of(nullptr, "b")));
+  CHECK(!calls.answer_for("provider.complete_set", of(nullptr, "a")));
+  CHECK(calls.ended(remove, deletion).empty());
+  CHECK(calls.ended(remove, deletion).empty());  // One that nobody told of.
+  CHECK(!calls.answer_for(query, of(nullptr, "a")));
+}
+
 TEST_CASE("an end that passes nothing is not repeated") {
   PassedCalls calls;
   calls.begun(kEnd, of("s", nullptr));

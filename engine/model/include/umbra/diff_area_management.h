@@ -142,7 +142,7 @@ class OperationMonitor {
   virtual void fact(std::string name, std::string value) = 0;
   /// From here on nobody can cancel it; who tries is refused, with `instead` as what to do. False:
   /// somebody has asked before: it has to answer async_cancelled now.
-  [[nodiscard]] virtual bool point_of_no_return(std::string /*instead*/) { return true; }
+  [[nodiscard]] virtual bool point_of_no_return(const std::string& /*instead*/) { return true; }
 };
 
 struct OperationFact {
