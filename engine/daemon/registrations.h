@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Which providers have ever registered here, kept in a small file, so that after a restart of
-// umbrad a listing names a provider that has not come back yet instead of being empty, and a set that
-// was left in doubt waits for it. It is JSON, one ProviderList of the wire; whoever has uninstalled a
-// provider for good removes its entry while umbrad is stopped. Losing the file loses nothing but
-// that: such a set then waits for members that nobody has shown, until Limits::settle_wait.
+// umbrad a listing names a provider that has not come back yet instead of being empty, and a set
+// that was left in doubt waits for it. It is JSON, one ProviderList of the wire; whoever has
+// uninstalled a provider for good removes its entry while umbrad is stopped. Losing the file loses
+// nothing but that: such a set then waits for members that nobody has shown, until
+// Limits::settle_wait.
 
 #pragma once
 

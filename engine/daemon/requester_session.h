@@ -91,7 +91,7 @@ class RequesterSession final : public Role, public std::enable_shared_from_this<
     VolumeProperties volume;
     ProviderId provider;
     std::string device_object;  // From PreFinalCommit on.
-    bool lost = false;  // Its provider went away: what it had prepared may be gone.
+    bool lost = false;          // Its provider went away: what it had prepared may be gone.
   };
   struct Waiter {
     Reply reply;

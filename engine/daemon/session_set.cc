@@ -325,9 +325,9 @@ void RequesterSession::look_for_devices(std::size_t provider) {
                            [&](const auto& one) { return one.snapshot_id == member.snapshot; });
           // Whatever the provider answered to its calls: a set is whole, or is not.
           if (found == list->snapshots.end())
-            return go_on(fail(Errc::unexpected_provider_error,
-                              "the copy of volume '" + printable(member.volume.name) +
-                                  "' is not there"));
+            return go_on(
+                fail(Errc::unexpected_provider_error,
+                     "the copy of volume '" + printable(member.volume.name) + "' is not there"));
           member.device_object = found->device_object;
         }
         go_on(HoldReport{});

@@ -20,8 +20,8 @@
 //   more than once. A begin_prepare_snapshot with a new set id discards an older unfinished set
 //   (unless it is in doubt, see confirm_set). A set that was discarded or aborted, and one of a
 //   session that has ended, is begun no more: what comes late would otherwise be taken for a new
-//   set, and discard a newer one or make half of the old. query_set and complete_set settle what was
-//   left in doubt; they come when umbrad or a provider is back.
+//   set, and discard a newer one or make half of the old. query_set and complete_set settle what
+//   was left in doubt; they come when umbrad or a provider is back.
 //
 // Threads: calls of one set come one after the other, except abort_snapshots and the queries, which
 // may come at any time from another thread. Calls block; the time limits are the caller's.
