@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
+#include <tuple>
 
 #include "provider/cow/checker.h"
 #include "provider/format/crc32c.h"
@@ -109,7 +110,7 @@ Status Checker::check_index() {
   judge_tails(view, scan_);
   check_gaps();
   check_uses(uses);
-  check_order();
+  check_slots();
   return check_groups();
 }
 
@@ -144,22 +145,34 @@ void Checker::check_uses(const format::Uses& found_uses) {
         up_to(format::kEpochMax));
 }
 
-// Within a segment, slots ascend with the units.
-void Checker::check_order() {
-  std::uint32_t segment = 0;
-  std::uint32_t slot = 0;
+// Slots are given out when the data is there, units when it is asked for: they need not ascend
+// alike.
+void Checker::check_slots() {
+  struct Slots {
+    std::uint32_t segment;
+    std::uint32_t begin;
+    std::uint32_t end;
+    const format::GroupHeader* header;
+  };
+  std::vector<Slots> taken;
   for (const FoundGroup& found_group : scan_.groups) {
     const format::Group& group = found_group.group;
-    if (group.header.segment != segment) slot = 0;
-    segment = group.header.segment;
-    if (group.header.is_void()) continue;
-    if (group.header.first_slot < slot) {
-      found(Kind::damage, layout_->unit_offset(segment, group.header.unit, 0),
-            "two groups of segment " + std::to_string(segment) + " name the same slot",
-            up_to(group.header.epoch));
-    }
     const auto data = std::count_if(group.flags.begin(), group.flags.end(), format::has_data);
-    slot = group.header.first_slot + static_cast<std::uint32_t>(data);
+    if (group.header.is_void() || data == 0) continue;
+    const std::uint32_t first = group.header.first_slot;
+    taken.push_back(
+        {group.header.segment, first, first + static_cast<std::uint32_t>(data), &group.header});
+  }
+  std::sort(taken.begin(), taken.end(), [](const Slots& a, const Slots& b) {
+    return std::tie(a.segment, a.begin) < std::tie(b.segment, b.begin);
+  });
+  for (std::size_t i = 1; i < taken.size(); ++i) {
+    const Slots& one = taken[i];
+    const Slots& other = taken[i - 1];
+    if (one.segment != other.segment || one.begin >= other.end) continue;
+    found(Kind::damage, layout_->unit_offset(one.segment, one.header->unit, 0),
+          "two groups of segment " + std::to_string(one.segment) + " name the same slot",
+          up_to(std::max(one.header->epoch, other.header->epoch)));
   }
 }
 

@@ -67,7 +67,7 @@ class Checker {
   [[nodiscard]] Status check_groups();
   void check_gaps();
   void check_uses(const format::Uses& found_uses);
-  void check_order();
+  void check_slots();
   [[nodiscard]] Status check_data();
   void load_records();
   [[nodiscard]] bool is_current(const format::Group& group, std::uint32_t record) const;

@@ -5,6 +5,7 @@
 // half done: a snapshot that is being made, its recovery window, a revert, work that waits. Between
 // two openings a run is made of what a draw of weights says (a swarm): some operations are left
 // out, others dominate.
+#include "provider/cow/check.h"
 #include "provider/format/diff_area.h"
 #include "tests/support/change_watch.h"
 #include "tests/support/seed.h"
@@ -34,6 +35,21 @@ void take_many(CowWorld& world, CowLoad& load, std::size_t count) {
 
 enum class Losses { none, allowed };
 
+// Whatever order its requests completed in: what no byte was spoilt of is not called damaged.
+void check_sound(CowWorld& world) {
+  cow::CheckOptions options;
+  options.data = world.machine.prng().chance(1, 4);
+  options.boot_id = world.boot_id;
+  const SimMachine::Inline waits(world.machine);
+  const auto report = cow::check(*world.area, options);
+  INFO((report ? std::string() : report.error().to_string()));
+  REQUIRE(report);
+  for (const cow::Finding& finding : report->findings) {
+    INFO(finding.offset_bytes << ": " << finding.what);
+    REQUIRE(finding.kind != cow::Finding::Kind::damage);
+  }
+}
+
 void reopen(CowWorld& world, CowLoad& load) {
   Prng& prng = world.machine.prng();
   if (prng.chance(1, 2)) {
@@ -53,6 +69,7 @@ void reopen(CowWorld& world, CowLoad& load) {
   world.volume.reset();
   world.machine.run_until_idle();
   load.crashed();
+  check_sound(world);
   world.open();
   load.reopened();
   load.check_all();

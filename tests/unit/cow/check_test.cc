@@ -146,6 +146,52 @@ TEST_CASE("check finds a damaged copy of metadata, and repairs it to the byte", 
   }
 }
 
+// Data is given its slots when it has been read, which may be in another order than the units'.
+TEST_CASE("slots that do not ascend with the units are no damage; one that is named twice is",
+          "[cow]") {
+  Area area(true);
+  auto& bytes = area.world.diff.bytes();
+  const auto block = [&](std::uint64_t at, std::size_t size) {
+    return std::span(bytes).subspan(at, size);
+  };
+  const auto superblock =
+      format::decode_superblock(format::ConstBlock(bytes.data(), format::kBlockBytes));
+  REQUIRE(superblock);
+  const std::uint64_t tag = format::area_tag(superblock->area_id);
+  const std::size_t unit_bytes = area.layout.unit_bytes;
+  const auto group_at = [&](std::uint32_t unit) {
+    format::Group group;
+    REQUIRE(format::decode_group(area.layout, tag, 0, unit, 8,
+                                 block(area.layout.unit_offset(0, unit, 0), unit_bytes), group));
+    REQUIRE(group.header.count == 1);
+    return group;
+  };
+  const auto give = [&](format::Group group, std::uint16_t slot) {
+    group.header.first_slot = slot;
+    for (const std::uint32_t place : {0U, 1U})
+      format::encode_group(area.layout, tag, group.header, group.chunks, group.checksums,
+                           block(area.layout.unit_offset(0, group.header.unit, place), unit_bytes),
+                           group.flags);
+  };
+  const auto one = group_at(2);
+  const auto other = group_at(3);
+  give(one, other.header.first_slot);
+  give(other, one.header.first_slot);
+  std::swap_ranges(block(area.layout.slot_offset(0, one.header.first_slot), kChunk).begin(),
+                   block(area.layout.slot_offset(0, one.header.first_slot), kChunk).end(),
+                   block(area.layout.slot_offset(0, other.header.first_slot), kChunk).begin());
+  CheckReport report = area.check();
+  INFO(text_of(report));
+  CHECK(report.findings.empty());
+  CHECK(area.damaged_for_readers().empty());
+
+  area.restore();
+  give(one, other.header.first_slot);
+  report = area.check(false, false);
+  CHECK(report.damaged == 1);
+  CHECK(text_of(report).find("name the same slot") != std::string::npos);
+}
+
 TEST_CASE("check names the snapshots that damaged data costs, as their readers do", "[cow]") {
   Area area(true);
   for (std::uint64_t slot = 0; slot < kUnits; ++slot) {
