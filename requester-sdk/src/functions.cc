@@ -9,6 +9,7 @@
 #include "requester-sdk/src/derive.h"
 #include "requester-sdk/src/link.h"
 #include "requester-sdk/src/mounts.h"
+#include "umbra/requester/backup_session.h"
 
 namespace umbra::requester {
 namespace {
@@ -38,6 +39,18 @@ Result<VolumeProperties> find_volume(Link& link, const VolumeRef& wanted) {
                 list->absent_providers));
 }
 
+bool lies_on(const WriterMetadata& writer, std::uint64_t device) {
+  for (const ComponentInfo& component : writer.document.components) {
+    for (const auto* sets : {&component.files, &component.log_files}) {
+      for (const FileSet& set : *sets) {
+        const std::uint64_t lies = device_of_path(set.path);
+        if (device == 0 || lies == 0 || lies == device) return true;
+      }
+    }
+  }
+  return false;
+}
+
 }  // namespace
 
 Result<VolumeSnapshotted> is_volume_snapshotted(const VolumeRef& volume,
@@ -53,6 +66,32 @@ Result<VolumeSnapshotted> is_volume_snapshotted(const VolumeRef& volume,
                                [&](const auto& one) { return one.volume_id == found->volume_id; });
   if (answer.present) answer.compatibility = snapshot_compatibility::kDisableDefrag;
   return answer;
+}
+
+Result<bool> should_block_revert(const VolumeRef& volume, const ConnectOptions& options) {
+  std::uint64_t device = 0;
+  std::vector<WriterClassId> classes;
+  {
+    const auto link = connect_link(options);
+    if (!link) return fail(link.error());
+    const auto found = find_volume(**link, volume);
+    if (!found) return fail(found.error());
+    device = found->device;
+    auto settings = (*link)->call<rpc::CoordinatorSettings>("query.settings", rpc::Nothing{});
+    if (!settings) return fail(settings.error());
+    classes = std::move(settings->writers_blocking_revert);
+  }
+  if (classes.empty()) return false;
+  auto session = BackupSession::open(options);
+  if (!session) return fail(session.error());
+  if (const auto begun = session->initialize_for_backup(); !begun) return fail(begun.error());
+  Status done = session->enable_writer_classes(classes);
+  if (done) done = session->gather_writer_metadata();
+  if (!done) return fail(done.error());
+  const auto writers = session->writer_metadata();
+  if (!writers) return fail(writers.error());
+  return std::any_of(writers->begin(), writers->end(),
+                     [&](const WriterMetadata& writer) { return lies_on(writer, device); });
 }
 
 Result<RootAndPrefix> get_root_and_logical_prefix_paths(const std::string& file_path,

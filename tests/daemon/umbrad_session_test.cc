@@ -37,6 +37,7 @@ class ReadingWriter final : public writer::Writer {
     ComponentInfo component;
     component.name = "data";
     component.flags = flags;
+    if (!path.empty()) component.files.push_back({path, "*", false, "", file_spec::kDefault});
     if (auto added = metadata.add_component(component); !added) return added;
     component.name = "logs";
     return metadata.add_component(component);
@@ -65,6 +66,7 @@ class ReadingWriter final : public writer::Writer {
   }
   std::atomic<bool> fails_at_complete{false};
   std::atomic<std::uint32_t> flags{0};  // Of its component "data".
+  std::string path;                     // Of its files; set before anybody asks.
 
  private:
   std::mutex mutex_;
@@ -73,7 +75,7 @@ class ReadingWriter final : public writer::Writer {
 };
 
 struct World {
-  World() {
+  explicit World(const std::string& config = {}) : umbrad(config) {
     data = memory.add_volume("data");
     rpc::ProviderServerOptions options;
     options.socket_path = umbrad.socket();
@@ -130,7 +132,8 @@ struct World {
   MemoryProvider memory{system_clock()};
   VolumeId data;
   std::unique_ptr<rpc::ProviderServer> server;
-  WriterClassId class_id = WriterClassId::random();
+  static constexpr const char* kClass = "5d0b9f0a-6d0e-4f0f-9a53-0c8f3c1d7e21";
+  WriterClassId class_id = WriterClassId::parse(kClass).value();
   ReadingWriter reading;
   std::optional<writer::Session> writer;
 };
@@ -289,6 +292,31 @@ TEST_CASE("whether a volume has copies, and what should not run then",
         Errc::object_not_found);
   CHECK(code_of(requester::is_volume_snapshotted({}, world.connect())) == Errc::object_not_found);
   CHECK(world.umbrad.stop() == 0);
+}
+
+TEST_CASE("a writer that the configuration names blocks the revert of a volume with its files",
+          "[e2e][umbrad][vss:function.ShouldBlockRevert]") {
+  const auto blocks = [](const std::string& named, const std::string& path, std::uint64_t device) {
+    World world(named.empty() ? "" : "[revert]\nwriters_blocking = [\"" + named + "\"]\n");
+    world.reading.path = path;
+    static_cast<void>(world.memory.add_volume("there", 16, device));
+    const auto answer = requester::should_block_revert(World::volume("there"), world.connect());
+    CHECK(code_of(requester::should_block_revert(World::volume("nowhere"), world.connect())) ==
+          Errc::object_not_found);
+    CHECK(world.umbrad.stop() == 0);
+    REQUIRE(answer);
+    return *answer;
+  };
+  const std::string reading = World::kClass;
+  const std::string other = WriterClassId::random().to_string();
+  const std::uint64_t root = device_of_path("/");
+  REQUIRE(root != 0);
+  CHECK(blocks(reading, "/", root));
+  CHECK(!blocks(reading, "/", root + 1));
+  CHECK(blocks(reading, "/", 0));  // Nobody can tell.
+  CHECK(!blocks(reading, "", root));
+  CHECK(!blocks(other, "/", root));
+  CHECK(!blocks("", "/", root));
 }
 
 TEST_CASE("a file's volume by the place of its mount and by its id",

@@ -25,6 +25,15 @@ struct VolumeSnapshotted {
 [[nodiscard]] UMBRA_REQUESTER_EXPORT Result<VolumeSnapshotted> is_volume_snapshotted(
     const VolumeRef& volume, const ConnectOptions& options = {});
 
+/// ShouldBlockRevert: whether a writer of a class that umbrad's configuration names under
+/// `[revert] writers_blocking` has files on the volume. Ask before revert_to_snapshot(), which does
+/// not. Asks those writers for their components, which may take BackupSession::kGatherLimit. True
+/// also where it cannot be found out: a writer of the list runs and has files, and the volume is
+/// not served as a block device, or a path of the writer says nothing here. Errors:
+/// object_not_found (no such volume).
+[[nodiscard]] UMBRA_REQUESTER_EXPORT Result<bool> should_block_revert(
+    const VolumeRef& volume, const ConnectOptions& options = {});
+
 struct RootAndPrefix {
   std::string root_path{};       ///< Where its volume is mounted, with a slash at the end.
   std::string logical_prefix{};  ///< The volume's id as text: another name for it.
