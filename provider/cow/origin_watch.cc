@@ -230,11 +230,19 @@ Status Volume::Impl::check_origin() {
   const Fingerprint known = decode_fingerprint(superblock_.fingerprint);
   watch_mounts(known);
   bool guards = false;
+  Status unlocked;
   {
     const std::lock_guard lock(mutex_);
     guards = known.present && !living_.empty();
+    unlocked = refuse_if_retained();
   }
   const std::string change = guards ? what_changed(known) : std::string();
+  if (!change.empty() && !unlocked) {
+    return fail(options_.accept_changed_origin ? Errc::access_denied : Errc::origin_changed,
+                "the origin was changed while it was detached: " + change + ", and " +
+                    unlocked.error().context +
+                    ". Bring back the origin as it was, or attach it with another diff area");
+  }
   if (!change.empty() && !options_.accept_changed_origin) {
     return fail(Errc::origin_changed,
                 "the origin was changed while it was detached: " + change +

@@ -147,7 +147,8 @@ struct OpenOptions {
   /// When the origin was last written, by whomever; 0: unknown. Called by open() and close(). Null:
   /// unknown.
   std::function<std::int64_t()> origin_change_time;
-  /// An origin that was changed while it was detached: mark its snapshots lost and go on.
+  /// An origin that was changed while it was detached: mark its snapshots lost and go on. Refused
+  /// while one of them is under retention lock (access_denied).
   bool accept_changed_origin = false;
   /// The origin is a faithful copy in another file or device: its identity and the time of its last
   /// write are not compared, its content is.

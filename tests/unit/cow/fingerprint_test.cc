@@ -311,6 +311,32 @@ TEST_CASE("a changed origin is accepted without its snapshots, for good", "[cow]
   watched.accepted();
 }
 
+TEST_CASE("a locked snapshot is not given up for a changed origin, whoever accepts it",
+          "[cow][fingerprint]") {
+  Watched watched;
+  CowWorld& world = watched.world;
+  const SnapshotId locked = world.take(true);
+  REQUIRE(world.volume->set_retention({.longest_seconds = 7200, .reserve_bytes = 0}));
+  REQUIRE(world.volume->retain(locked, world.clock.wall_filetime() + 36'000'000'000));
+  watched.close();
+  watched.identity = std::byte{2};
+  for (const bool accept : {false, true}) {
+    watched.accept = accept;
+    const Status opened = world.try_open();
+    REQUIRE_FALSE(opened);
+    CHECK(opened.error().code == (accept ? Errc::access_denied : Errc::origin_changed));
+    CHECK(opened.error().context.find("under retention lock until") != std::string::npos);
+    CHECK(opened.error().context.find("another diff area") != std::string::npos);
+  }
+  watched.identity = std::byte{1};
+  watched.accepted();  // With its snapshot.
+  watched.close();
+  watched.identity = std::byte{2};
+  world.clock.advance(std::chrono::hours{2});
+  world.open();
+  CHECK(world.volume->statistics().snapshots_lost == 1);
+}
+
 TEST_CASE("without snapshots any origin is the right one", "[cow][fingerprint]") {
   Watched watched;
   const SnapshotId id = watched.world.take(true);
