@@ -67,7 +67,7 @@ configure_and_build() {
   local preset=$1
   shift
   export CCACHE_BASEDIR=$PWD CCACHE_NOHASHDIR=1
-  exec 9>"${TMPDIR:-/tmp}/umbra-build.$(id -u).lock"
+  exec 9>"${UMBRA_BUILD_LOCK:-${TMPDIR:-/tmp}/umbra-build.$(id -u).lock}"
   flock 9
   [ -f "build/$preset/build.ninja" ] || cmake --preset "$preset" >&2
   cmake --build "build/$preset" ${1:+--target "$@"} >&2
