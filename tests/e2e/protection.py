@@ -34,6 +34,11 @@ def protection(world):
     return world.umbra("protection", "db")
 
 
+def audited(world, *words):
+    with open(os.path.join(world.state_dir, "audit.log"), encoding="utf-8") as file:
+        return [line for line in file.read().splitlines() if all(word in line for word in words)]
+
+
 def full_at_level_snapshot(world):
     """The diff area is full: the volume fails, its copy reads on, also after kill -9; cleared, it works."""
     require_programs("nbdcopy")
@@ -79,13 +84,14 @@ def full_at_level_snapshot(world):
     expect(deleted == [copy["snapshot_id"]], f"{deleted}")
     (left,) = world.umbra("list", "shadows")["snapshots"]
     world.umbra("delete", "shadows", left["snapshot_id"])
-    lines = open(os.path.join(world.state_dir, "audit.log"), encoding="utf-8").read().splitlines()
     who = r'who="uid 0 pid \d+ \(umbra [^)]*\)"'
     for snapshot, reason in ((copy["snapshot_id"], "shrunk"), (left["snapshot_id"], "requested")):
-        (line,) = [one for one in lines if "snapshot_deleted" in one and snapshot in one]
+        # A thread of its own writes it.
+        wait_until(lambda: audited(world, "snapshot_deleted", snapshot), f"{snapshot} is in the audit")
+        (line,) = audited(world, "snapshot_deleted", snapshot)
         expect(f"reason={reason}" in line and re.search(who, line), line)
-    expect(any("protection_fault" in one for one in lines), "no line about the fault")
-    expect(any("protection_cleared" in one for one in lines), "no line about its end")
+    expect(audited(world, "protection_fault"), "no line about the fault")
+    expect(audited(world, "protection_cleared"), "no line about its end")
     world.umbra("detach", "db")
 
 
@@ -126,8 +132,8 @@ def locked_and_unused(world):
     expect(world.path("locked.diff") in kept and copies["locked"] in kept and until[:10] in kept, kept)
     expect(not os.path.exists(world.path("plain.diff")), "the file is there")
     expect(os.path.exists(world.path("locked.diff")), "the file has gone")
-    lines = open(os.path.join(world.state_dir, "audit.log"), encoding="utf-8").read().splitlines()
-    (line,) = [one for one in lines if "snapshot_deleted" in one]
+    wait_until(lambda: audited(world, "snapshot_deleted"), "the deletion is in the audit")
+    (line,) = audited(world, "snapshot_deleted")
     expect(copies["plain"] in line and "reason=requested" in line and "umbra" in line.split("who=")[1], line)
     (left,) = world.umbra("list", "volumes")["volumes"]
     expect(left["name"] == "locked" and "not attached" in left["state"], f"{left}")
