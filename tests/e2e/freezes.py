@@ -666,6 +666,8 @@ def is_stuck(pid):
 def dying_server_is_cut_off(world):
     """umbra-cowd that waits for its disk cannot die: asked twice to stop, the guardian aborts its
     devices, and whoever waits for them gets an error instead of waiting for ever."""
+    if os.environ.get("UMBRA_LONG") != "1":
+        raise harness.Skip("waits half a minute for limits that cannot be shortened: UMBRA_LONG=1")
     disk = StallingDisk(world, "disk")
     scene = Scene(world)
     volume = scene.add("data")
