@@ -2,6 +2,7 @@
 //
 // Opening and locking, blocking I/O, and the engine of threads.
 #include <fcntl.h>
+#include <poll.h>
 #include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -26,6 +27,8 @@ constexpr std::uint32_t kFileBlockBytes = 512;
 constexpr std::uint32_t kDirectBlockBytes = 4096;
 constexpr int kRetriesMax = 1000;
 constexpr std::size_t kZeroesBytes = 64U << 10U;
+constexpr int kHeldTries = 50;  // A quarter of a second in all.
+constexpr int kHeldWaitMs = 5;
 constexpr int kInlineDepthMax = 16;
 constexpr std::uint64_t kInlineBytesMax = 256U << 10U;  // Some 50 us of copying.
 constexpr mode_t kCreateMode = 0600;  // The diff area shows the volume's whole history.
@@ -41,6 +44,18 @@ alignas(4096) const std::byte g_zeroes[kZeroesBytes] = {};
     case EBUSY:
       return fail(Errc::volume_attached, path + ": mounted, or in use by another program");
     default: return fail(Errc::io_error, path + ": " + error_text(error));
+  }
+}
+
+// 0, or errno. What says that somebody else has the file is asked again for a moment: after a
+// ring's end, the more so a killed process's, the kernel may hold its file a little longer.
+template <class Attempt>
+[[nodiscard]] int once_released(const Attempt& attempt) {
+  for (int tries = 0;; ++tries) {
+    if (attempt()) return 0;
+    const int error = errno;
+    if ((error != EBUSY && error != EWOULDBLOCK) || tries == kHeldTries) return error;
+    (void)::poll(nullptr, 0, kHeldWaitMs);
   }
 }
 
@@ -503,19 +518,26 @@ Result<std::unique_ptr<FileDevice>> open_file_device(const std::string& path,
   file.direct = options.direct || is_block;
   file.apart = options.apart;
   file.faults = options.faults;
-  file.fd.reset(::open(path.c_str(), flags, file_device::kCreateMode));
-  if (!file.fd && errno == EINVAL && options.direct && !is_block) {
+  int error = file_device::once_released([&] {
+    file.fd.reset(::open(path.c_str(), flags, file_device::kCreateMode));
+    return bool(file.fd);
+  });
+  if (error == EINVAL && options.direct && !is_block) {
     return fail(
         Errc::not_supported,
         path + ": its file system cannot do without the page cache; use cache \"buffered\"");
   }
-  if (!file.fd) return file_device::open_failure(path, errno);
+  if (error != 0) return file_device::open_failure(path, error);
   if (Status described = file_device::describe(file, options); !described) {
     return fail(described.error());
   }
-  if (options.lock && !is_block && ::flock(file.fd.get(), LOCK_EX | LOCK_NB) != 0) {
-    if (errno != EWOULDBLOCK) return file_device::open_failure(path, errno);
-    return fail(Errc::volume_attached, path + ": locked by another program");
+  if (options.lock && !is_block) {
+    error =
+        file_device::once_released([&] { return ::flock(file.fd.get(), LOCK_EX | LOCK_NB) == 0; });
+    if (error == EWOULDBLOCK) {
+      return fail(Errc::volume_attached, path + ": locked by another program");
+    }
+    if (error != 0) return file_device::open_failure(path, error);
   }
   // In the page cache a pool is faster (io_uring hands buffered writes to threads of the kernel's).
   const bool ring_is_better = file.direct && !options.apart;

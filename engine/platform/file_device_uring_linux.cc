@@ -22,6 +22,7 @@
 #include <linux/falloc.h>
 #include <poll.h>
 #include <sys/eventfd.h>
+#include <sys/file.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -147,7 +148,9 @@ class UringDevice final : public Base {
       reap();
     }
     // What is left is the read of the event, which goes with the ring. The file is given back
-    // first, and at once: the lock is on it.
+    // first, and its lock before that: a worker of the kernel's that ran one of the last requests
+    // may hold the file for a moment longer than the request.
+    (void)::flock(fd(), LOCK_UN);
     (void)::io_uring_unregister_files(&ring_);
     ::io_uring_queue_exit(&ring_);
   }

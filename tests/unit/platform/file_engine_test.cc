@@ -257,7 +257,7 @@ TEST_CASE("a device that goes leaves no lock behind, in any engine", "[file_devi
       REQUIRE(run(*bench.device, block::Op::write, 0, bytes, true) == 0);
       bench.device.reset();
       auto again = open_file_device(path, bench.options);
-      REQUIRE(again);
+      if (!again) FAIL(again.error().to_string());
       bench.device = std::move(*again);
     }
   }
