@@ -57,6 +57,8 @@ class ProviderLink final : public Role, public std::enable_shared_from_this<Prov
   /// The same, and deletes what of it was created all the same.
   void discard_set(const SnapshotSetId& set);
   void end_session(const SessionId& session);
+  /// It was unregistered: the connection ends.
+  void dismiss() { channel_->close({Errc::provider_not_registered, "unregistered"}); }
 
  private:
   static constexpr const char* kSelf = "umbrad";

@@ -10,10 +10,10 @@
 
 namespace umbra::daemon {
 
-Result<std::vector<ProviderProperties>> load_registrations(const std::string& path) {
+Result<Registrations> load_registrations(const std::string& path) {
   std::error_code error;
   const auto size = std::filesystem::file_size(path, error);
-  if (error == std::errc::no_such_file_or_directory) return std::vector<ProviderProperties>{};
+  if (error == std::errc::no_such_file_or_directory) return Registrations{};
   if (error) return fail(Errc::io_error, path + ": " + error.message());
   if (size > kRegistrationsBytesMax) return fail(Errc::invalid_argument, path + " is too large");
   std::ifstream file(path);
@@ -23,16 +23,19 @@ Result<std::vector<ProviderProperties>> load_registrations(const std::string& pa
   if (!json) return fail(Errc::invalid_argument, path + ": " + json.error().context);
   const auto list = rpc::decode<rpc::ProviderList>(*json);
   if (!list) return fail(Errc::invalid_argument, path + ": " + list.error().context);
-  std::vector<ProviderProperties> providers;
-  for (const auto& entry : list->providers)
-    if (!entry.properties.provider_id.is_nil()) providers.push_back(entry.properties);
-  return providers;
+  Registrations registrations;
+  for (const auto& entry : list->providers) {
+    if (entry.properties.provider_id.is_nil()) continue;
+    (entry.registered ? registrations.known : registrations.unregistered)
+        .push_back(entry.properties);
+  }
+  return registrations;
 }
 
-Status save_registrations(const std::string& path,
-                          const std::vector<ProviderProperties>& providers) {
+Status save_registrations(const std::string& path, const Registrations& registrations) {
   rpc::ProviderList list;
-  for (const auto& one : providers) list.providers.push_back({one, false});
+  for (const auto& one : registrations.known) list.providers.push_back({one, false, true});
+  for (const auto& one : registrations.unregistered) list.providers.push_back({one, false, false});
   const std::string draft = path + ".new";
   {
     std::ofstream file(draft, std::ios::trunc);

@@ -86,6 +86,8 @@ void RequesterSession::request(const std::string& method, const Json& params, co
       Entry{"volume.list", &S::list_volumes},
       Entry{"coordinator.status", &S::coordinator_status},
       Entry{"coordinator.abort", &S::coordinator_abort},
+      Entry{"coordinator.register_provider", &S::register_provider},
+      Entry{"coordinator.unregister_provider", &S::unregister_provider},
   };
   if (ending_) return reply.error({Errc::bad_state, "the session is over"});
   if (method == "snapshot.mount" || method == "snapshot.unmount")

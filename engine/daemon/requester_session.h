@@ -14,6 +14,7 @@
 //   session_set.cc        the set: adding volumes, running the phase machine
 //   session_copies.cc     copies beyond its own set: support, import, break, recovery
 //   queries.cc            what needs no session
+//   provider_admin.cc     which providers there are to be (IVssAdmin)
 
 #pragma once
 
@@ -73,6 +74,8 @@ class RequesterSession final : public Role, public std::enable_shared_from_this<
   [[nodiscard]] const SnapshotSetId& set_id() const noexcept { return set_id_; }
   /// From StartSnapshotSet until its set has ended.
   [[nodiscard]] bool makes_set() const noexcept { return session_.holds_set() || set_.has_value(); }
+  /// Such a set has members at this provider, or may get one from a call that is under way.
+  [[nodiscard]] bool makes_set_on(const ProviderId& id) const;
   void describe_set(rpc::CoordinatorStatus& status) const;
 
  private:
@@ -246,6 +249,11 @@ class RequesterSession final : public Role, public std::enable_shared_from_this<
   void manage(const std::string& method, const Json& params, const Reply& reply);
   void pass_to(const std::shared_ptr<ProviderLink>& link, const std::string& method,
                const Json& params, const Reply& reply);
+
+  // provider_admin.cc
+  void register_provider(const Json& params, const Reply& reply);
+  void unregister_provider(const Json& params, const Reply& reply);
+  void unregister_unless_used(const ProviderProperties& properties, const Reply& reply);
 
   Server& server_;
   SessionKey key_;

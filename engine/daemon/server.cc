@@ -70,9 +70,11 @@ Server::Server(ServerParts parts)
     logger_.warning("known providers not read", {{"why", known.error().to_string()}});
     return;
   }
-  registrations_found_ = !known->empty();
-  for (const auto& properties : *known)
+  registrations_found_ = !known->known.empty();
+  for (const auto& properties : known->known)
     if (providers_.size() < kProvidersKnownMax) providers_.push_back({properties, {}, {}, {}, 0});
+  for (const auto& properties : known->unregistered)
+    if (unregistered_.size() < kProvidersKnownMax) unregistered_.push_back(properties);
 }
 
 Server::~Server() = default;
@@ -352,6 +354,12 @@ void Server::writer_window_expired(const WriterInstanceId& id, const SessionId& 
 
 Status Server::add_provider(const std::shared_ptr<ProviderLink>& link) {
   const auto& properties = link->properties();
+  for (const auto& gone : unregistered_)
+    if (gone.provider_id == properties.provider_id)
+      return fail(Errc::provider_not_registered,
+                  "provider '" + printable(properties.name) +
+                      "' was unregistered; 'umbra register " + "provider " +
+                      properties.provider_id.to_string() + " NAME' lets it in again");
   for (auto& known : providers_) {
     if (known.properties.provider_id != properties.provider_id) continue;
     if (const auto other = known.link.lock(); other && other->is_open())
@@ -370,6 +378,45 @@ Status Server::add_provider(const std::shared_ptr<ProviderLink>& link) {
   registrations_changed_ = true;
   keep_files();
   return {};
+}
+
+Status Server::register_provider(const ProviderProperties& properties) {
+  const auto is_it = [&](const ProviderProperties& one) {
+    return one.provider_id == properties.provider_id;
+  };
+  for (const auto& known : providers_)
+    if (is_it(known.properties))
+      return fail(Errc::provider_already_registered,
+                  "provider '" + printable(known.properties.name) + "' has this id");
+  if (providers_.size() >= kProvidersKnownMax)
+    return fail(Errc::limit_reached,
+                std::to_string(kProvidersKnownMax) + " providers are known already");
+  std::erase_if(unregistered_, is_it);
+  providers_.push_back({properties, {}, {}, {}, 0});
+  registrations_changed_ = true;
+  keep_files();
+  return {};
+}
+
+void Server::unregister_provider(const ProviderId& id) {
+  const auto found = std::find_if(providers_.begin(), providers_.end(), [&](const auto& known) {
+    return known.properties.provider_id == id;
+  });
+  if (found == providers_.end()) return;
+  const auto link = found->link.lock();
+  if (unregistered_.size() >= kProvidersKnownMax) unregistered_.erase(unregistered_.begin());
+  unregistered_.push_back(found->properties);
+  providers_.erase(found);
+  registrations_changed_ = true;
+  keep_files();
+  if (link) link->dismiss();
+  settle();  // Sets in doubt wait for it no more.
+}
+
+std::optional<SnapshotSetId> Server::set_made_on(const ProviderId& id) const {
+  for (const auto& [key, session] : sessions_)
+    if (session->makes_set_on(id)) return session->set_id();
+  return std::nullopt;
 }
 
 // Not while a set is on its way: the files may lie on a volume whose writes it holds.
@@ -394,8 +441,8 @@ bool Server::knows_all_providers() const {
 void Server::keep_registrations() {
   if (!registrations_changed_ || parts_.registrations_path.empty()) return;
   registrations_changed_ = false;
-  std::vector<ProviderProperties> list;
-  for (const auto& known : providers_) list.push_back(known.properties);
+  Registrations list{{}, unregistered_};
+  for (const auto& known : providers_) list.known.push_back(known.properties);
   if (const auto status = save_registrations(parts_.registrations_path, list); !status)
     logger_.warning("known providers not kept", {{"why", status.error().to_string()}});
 }

@@ -125,9 +125,16 @@ class Server {
   [[nodiscard]] std::shared_ptr<WriterLink> writer(const WriterInstanceId& id) const;
   void writer_window_expired(const WriterInstanceId& id, const SessionId& session);
 
-  /// Errors: provider_already_registered; limit_reached.
+  /// Errors: provider_already_registered; provider_not_registered (it was unregistered);
+  /// limit_reached.
   [[nodiscard]] Status add_provider(const std::shared_ptr<ProviderLink>& link);
   void remove_provider(const ProviderLink& link);
+  /// It is known from now on, and may connect. Errors: provider_already_registered; limit_reached.
+  [[nodiscard]] Status register_provider(const ProviderProperties& properties);
+  /// It is known no more: its connection ends, and it is not let in again until it is registered.
+  void unregister_provider(const ProviderId& id);
+  /// The set of which the provider has members, or may get some, while it is being made.
+  [[nodiscard]] std::optional<SnapshotSetId> set_made_on(const ProviderId& id) const;
   [[nodiscard]] std::shared_ptr<ProviderLink> provider(const ProviderId& id) const;
   /// The connected one of type system, if any.
   [[nodiscard]] std::shared_ptr<ProviderLink> system_provider() const;
@@ -185,6 +192,7 @@ class Server {
   std::deque<std::uint64_t> waiting_;  // Peers with requests beyond their user's calls per second.
   std::map<WriterInstanceId, std::weak_ptr<WriterLink>> writer_links_;
   std::vector<KnownProvider> providers_;
+  std::vector<ProviderProperties> unregistered_;  // At most kProvidersKnownMax; the oldest go.
   rpc::EventLog events_;
   bool registrations_changed_ = false;
   bool registrations_found_ = false;

@@ -163,6 +163,12 @@ std::vector<ProviderId> RequesterSession::set_providers() const {
   return providers;
 }
 
+bool RequesterSession::makes_set_on(const ProviderId& id) const {
+  return makes_set() &&
+         (adding_ || std::any_of(members_.begin(), members_.end(),
+                                 [&](const auto& one) { return one.provider == id; }));
+}
+
 // --- DoSnapshotSet ------------------------------------------------------------------------------
 
 void RequesterSession::do_snapshot_set(const Json& params, const Reply& reply) {

@@ -38,6 +38,7 @@ using Json = boost::json::value;
   X(NamedFiles) X(CoordinatorSettings) X(TraceSpan) X(SetTrace) X(QueryTrace) X(TraceList) \
   X(MountSnapshot) X(MountedSnapshot) X(UnmountSnapshot) X(AttachVolume) X(AttachedVolume) \
   X(DetachVolume) X(VolumeList) X(CoordinatorStatus) X(AbortSet) X(AbortedSet) \
+  X(UnregisterProvider) \
   X(RegisterProvider) X(RegisteredProvider) X(SetRequest) X(VolumeSupportRequest) \
   X(SupportReply) X(SetFateReply) X(SessionRequest) X(RetainSessions) X(VolumeRequest) \
   X(ProviderProperties) \

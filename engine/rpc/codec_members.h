@@ -263,6 +263,7 @@ void members(V& v, Ref<V, ProviderProperties> m) {
 template <class V>
 void members(V& v, Ref<V, ProviderEntry> m) {
   v("properties", m.properties), v("connected", m.connected);
+  v("registered", m.registered);
 }
 template <class V>
 void members(V& v, Ref<V, ProviderList> m) {
@@ -371,6 +372,10 @@ void members(V& v, Ref<V, AbortSet> m) {
 template <class V>
 void members(V& v, Ref<V, AbortedSet> m) {
   v("set_id", m.set_id), v("holder", m.holder);
+}
+template <class V>
+void members(V& v, Ref<V, UnregisterProvider> m) {
+  v("provider_id", m.provider_id), v("force", m.force);
 }
 template <class V>
 void members(V& v, Ref<V, RegisterProvider> m) {

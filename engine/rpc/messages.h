@@ -319,6 +319,7 @@ struct DeletedSnapshots {
 struct ProviderEntry {
   ProviderProperties properties;
   bool connected = false;
+  bool registered = true;  // False only in umbrad's own file: it is not to be let in.
 };
 struct ProviderList {  // query.providers {} ->
   std::vector<ProviderEntry> providers;
@@ -445,6 +446,11 @@ struct AbortSet {  // coordinator.abort -> AbortedSet; admin, or the holder's ow
 struct AbortedSet {
   SnapshotSetId set_id;
   std::string holder;
+};
+// coordinator.register_provider takes ProviderProperties; admin.
+struct UnregisterProvider {  // coordinator.unregister_provider -> ProviderProperties; admin
+  ProviderId provider_id;
+  bool force = false;  // Also with copies, or while it is away and nobody knows of any.
 };
 
 // --- providers -------------------------------------------------------------------------------

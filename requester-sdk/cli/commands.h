@@ -265,6 +265,14 @@ ExitCode mount(Service& service, Output& output, const SnapshotId& snapshot,
                const std::string& directory);
 ExitCode unmount(Service& service, Output& output, const SnapshotId& snapshot);
 
+// cmd_providers.cc
+ExitCode register_provider(Service& service, Output& output, const ProviderProperties& provider);
+struct UnregisterProvider {
+  std::string provider;  // Name or id.
+  bool force = false;
+};
+ExitCode unregister_provider(Service& service, Output& output, const UnregisterProvider& arguments);
+
 // cmd_abort.cc, cmd_status.cc
 ExitCode abort(Service& service, Output& output, const std::string& reason);
 ExitCode status(Service& service, Output& output);

@@ -498,6 +498,7 @@ std::variant<Invocation, Said> parse(Words words) {
   add_coordinator_commands(parser);
   add_management_commands(parser);
   add_history_commands(parser);
+  add_provider_commands(parser);
   try {
     std::reverse(words.begin(), words.end());  // CLI11 takes them from the back.
     parser.app.parse(words);

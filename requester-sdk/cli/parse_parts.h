@@ -54,6 +54,8 @@ std::optional<IdType> parse_id(const std::string& text) {
 
 /// In parse_management.cc; after the commands `list` and `delete`, which it adds to.
 void add_management_commands(Parser& parser);
+/// In parse_providers.cc.
+void add_provider_commands(Parser& parser);
 /// In parse_history.cc.
 void add_history_commands(Parser& parser);
 

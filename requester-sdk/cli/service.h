@@ -34,6 +34,8 @@ class Service {
       const requester::AttachOptions& options) = 0;
   [[nodiscard]] virtual Status detach(const VolumeRef& volume) = 0;
   [[nodiscard]] virtual Result<requester::AbortedSet> abort(const std::string& reason) = 0;
+  [[nodiscard]] virtual Status register_provider(const ProviderProperties& properties) = 0;
+  [[nodiscard]] virtual Status unregister_provider(const ProviderId& id, bool force) = 0;
   /// Nil: the newest.
   [[nodiscard]] virtual Result<requester::SetTrace> trace(const SnapshotSetId& set) = 0;
   [[nodiscard]] virtual Result<std::vector<requester::SetTrace>> traces() = 0;

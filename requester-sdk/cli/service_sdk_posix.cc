@@ -102,6 +102,13 @@ class SdkService final : public Service {
   Result<requester::AbortedSet> abort(const std::string& reason) override {
     return as_far_as_allowed([&](Client& client) { return client.abort_set(reason); });
   }
+  Status register_provider(const ProviderProperties& properties) override {
+    return with(admin_, true, [&](Client& client) { return client.register_provider(properties); });
+  }
+  Status unregister_provider(const ProviderId& id, bool force) override {
+    return with(admin_, true,
+                [&](Client& client) { return client.unregister_provider(id, force); });
+  }
 
   /// As admin if this user may, who sees the sets of all.
   Result<requester::SetTrace> trace(const SnapshotSetId& set) override {

@@ -128,4 +128,17 @@ Result<AbortedSet> Client::abort_set(const std::string& reason) {
   return AbortedSet{reply->set_id, std::move(reply->holder)};
 }
 
+Status Client::register_provider(const ProviderProperties& properties) {
+  const auto reply = impl_->link->call<rpc::Nothing>("coordinator.register_provider", properties);
+  if (!reply) return fail(reply.error());
+  return {};
+}
+
+Status Client::unregister_provider(const ProviderId& id, bool force) {
+  const auto reply = impl_->link->call<ProviderProperties>("coordinator.unregister_provider",
+                                                           rpc::UnregisterProvider{id, force});
+  if (!reply) return fail(reply.error());
+  return {};
+}
+
 }  // namespace umbra::requester

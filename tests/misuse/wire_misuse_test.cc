@@ -85,7 +85,8 @@ TEST_CASE("each role has its calls and no others",
        {"writer.register", "provider.register", "volume.attach", "volume.detach",
         "management.add_diff_area", "management.cancel_operation", "management.revert_to_snapshot",
         "management.scrub_diff_area", "management.abandon_revert", "management.create_checkpoint",
-        "management.delete_checkpoint", "management.no_such_call"}},
+        "management.delete_checkpoint", "management.no_such_call", "coordinator.register_provider",
+        "coordinator.unregister_provider"}},
       {"admin", {"writer.register", "provider.register"}},
   };
   for (const auto& [role, methods] : wrong) {

@@ -259,6 +259,42 @@ TEST_CASE("delete goes on after a copy that stays, and says so", "[cli]") {
   CHECK(ran.err.find("'san' is not connected") != std::string::npos);
 }
 
+TEST_CASE("providers are registered, and unregistered by name or id",
+          "[cli]"
+          "[vss:IVssAdmin.RegisterProvider][vss:IVssAdmin.UnregisterProvider]") {
+  auto state = without_error();
+  CHECK(umbra(state, {"register", "provider", kOne.to_string(), "san"}).out == "registered san\n");
+  CHECK(state.calls.back() == "register " + kOne.to_string() + " san VSS_PROV_SOFTWARE ");
+  const auto registered =
+      boost::json::parse(umbra(state, {"register", "provider", kOne.to_string(), "san", "--type",
+                                       "hardware", "--provider-version", "7", "--json"})
+                             .out);
+  CHECK(registered.at("type").as_string() == "VSS_PROV_HARDWARE");
+  CHECK(state.calls.back() == "register " + kOne.to_string() + " san VSS_PROV_HARDWARE 7");
+  for (const auto& words : std::vector<std::vector<std::string>>{
+           {"register", "provider", "nonsense", "san"},
+           {"register", "provider", kOne.to_string()},
+           {"register", "provider", kOne.to_string(), "san", "--type", "cloud"},
+           {"unregister", "provider"}})
+    CHECK(umbra(state, words).status == 2);
+
+  const auto provider = [](const Guid& id, const char* name) {
+    return requester::ProviderInfo{
+        .properties = {.provider_id = ProviderId{id}, .name = name, .version = "1"},
+        .connected = true};
+  };
+  state.providers = {provider(kOne, "cow"), provider(kTwo, "san")};
+  CHECK(umbra(state, {"unregister", "provider", "san"}).out == "unregistered san\n");
+  CHECK(state.calls.back() == "unregister " + kTwo.to_string());
+  CHECK(umbra(state, {"unregister", "provider", kOne.to_string(), "--force"}).status == 0);
+  CHECK(state.calls.back() == "unregister " + kOne.to_string() + " force");
+  const auto absent = umbra(state, {"unregister", "provider", "nas"});
+  CHECK(absent.status == 10);
+  CHECK(absent.err.find("'cow', 'san'") != std::string::npos);
+  state.providers = {provider(kOne, "cow"), provider(kTwo, "cow")};
+  CHECK(umbra(state, {"unregister", "provider", "cow"}).err.find("by its id") != std::string::npos);
+}
+
 TEST_CASE("attach, detach, mount, unmount, abort and status say what was done", "[cli]") {
   auto state = two_volumes();
   state.notes = {"served by FUSE and a loop device"};

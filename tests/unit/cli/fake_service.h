@@ -104,6 +104,13 @@ class FakeService final : public Service {
     return answer("abort " + reason,
                   requester::AbortedSet{.set_id = SnapshotSetId{kOne}, .holder = "uid 7 pid 8"});
   }
+  Status register_provider(const ProviderProperties& properties) override {
+    return done("register " + properties.provider_id.to_string() + " " + properties.name + " " +
+                std::string(vss_name(properties.type)) + " " + properties.version);
+  }
+  Status unregister_provider(const ProviderId& id, bool force) override {
+    return done("unregister " + id.to_string() + (force ? " force" : ""));
+  }
   Result<requester::SetTrace> trace(const SnapshotSetId& set) override {
     return answer("trace " + set.to_string(), state_.trace);
   }

@@ -155,6 +155,9 @@ TEST_CASE("every command's help ends with the exit statuses", "[cli]") {
                                                        {"mount"},
                                                        {"unmount"},
                                                        {"abort"},
+                                                       {"register"},
+                                                       {"register", "provider"},
+                                                       {"unregister", "provider"},
                                                        {"status"},
                                                        {"exec"}};
   for (auto words : commands) {

@@ -79,6 +79,18 @@ class UMBRA_REQUESTER_EXPORT Client {
   /// Errors: object_not_found (there is none).
   [[nodiscard]] Result<AbortedSet> abort_set(const std::string& reason);
 
+  /// IVssAdmin::RegisterProvider: the provider is known from now on, although it has not connected
+  /// yet, and may connect if it was unregistered. One that nobody unregistered need not be
+  /// registered: it is by its first connection. Admin. Errors: provider_already_registered;
+  /// invalid_argument (no id, no name, unknown type); limit_reached (64 are known).
+  [[nodiscard]] Status register_provider(const ProviderProperties& properties);
+  /// IVssAdmin::UnregisterProvider: its connection ends, it is in no list any more, and it is not
+  /// let in again until register_provider(). Copies that it has stay with it; nobody manages them.
+  /// `force`: also if there are such, or if it is away and cannot be asked. Admin. Errors:
+  /// provider_not_registered; provider_in_use (a set is being made on it, also with `force`; it has
+  /// copies, or is away).
+  [[nodiscard]] Status unregister_provider(const ProviderId& id, bool force = false);
+
  private:
   friend class Management;
   class Impl;
