@@ -8,6 +8,9 @@
 // hears which sessions are still alive (retain_sessions) and only then gets calls, since a session
 // that began after that list was made is not on it.
 //
+// What a call throws is caught, logged and answered: out_of_memory for std::bad_alloc, else
+// provider_veto.
+//
 // management.* is served from Provider::management(); its long calls are operations of a table that
 // may be shared with others in the process.
 //

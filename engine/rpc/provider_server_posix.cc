@@ -10,7 +10,9 @@
 #include <boost/asio/steady_timer.hpp>
 #include <boost/asio/thread_pool.hpp>
 #include <condition_variable>
+#include <exception>
 #include <mutex>
+#include <new>
 #include <set>
 #include <thread>
 #include <utility>
@@ -215,12 +217,7 @@ class ProviderServer::Impl {
     asio::post(pool, [this, call = std::move(call)]() mutable {
       if (call.connection != connections_.load()) return drop(std::move(call));
       const CallerScope scope(caller_of(call.params));
-      const auto extra = methods_.find(call.method);
-      Result<Json> result =
-          extra != methods_.end() ? extra->second(call.params)
-          : call.method.starts_with(kManagementPrefix)
-              ? serve_management_call(provider_, *options_.operations, call.method, call.params)
-              : serve_provider_call(provider_, call.method, call.params);
+      Result<Json> result = serve(call.method, call.params);
       // The responder is the I/O thread's.
       asio::post(io_, [this, call = std::move(call), result = std::move(result)] {
         call.responder(result);
@@ -229,11 +226,33 @@ class ProviderServer::Impl {
     });
   }
 
+  // The provider may be anybody's: what it throws fails the call, and ends nothing else.
+  Result<Json> serve(const std::string& method, const Json& params) {
+    try {
+      const auto extra = methods_.find(method);
+      if (extra != methods_.end()) return extra->second(params);
+      if (method.starts_with(kManagementPrefix))
+        return serve_management_call(provider_, *options_.operations, method, params);
+      return serve_provider_call(provider_, method, params);
+    } catch (const std::bad_alloc&) {
+      return threw(method, Errc::out_of_memory, "out of memory");
+    } catch (const std::exception& error) {
+      return threw(method, Errc::provider_veto, error.what());
+    } catch (...) {
+      return threw(method, Errc::provider_veto, "something that is no std::exception");
+    }
+  }
+
+  Result<Json> threw(const std::string& method, Errc code, const char* what) {
+    logger_.error("a call threw", {{"call", method}, {"what", what}});
+    return fail(code, method + " threw: " + what);
+  }
+
   void repeat(std::vector<PassedCalls::Call> calls) {
     for (PassedCalls::Call& call : calls) {
       asio::post(*urgent_, [this, call = std::move(call)] {
         const CallerScope scope(caller_of(call.params));
-        static_cast<void>(serve_provider_call(provider_, call.method, call.params));
+        static_cast<void>(serve(call.method, call.params));
       });
     }
   }

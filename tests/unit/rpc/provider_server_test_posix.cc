@@ -297,6 +297,19 @@ class NotingManagement final : public DiffAreaManagement {
   std::string caller;  // Of add_diff_area().
 };
 
+TEST_CASE("what a call throws is its failure, and no more") {
+  World world;
+  world.start({{"test.memory", [](const Json&) -> Result<Json> { throw std::bad_alloc(); }},
+               {"test.error", [](const Json&) -> Result<Json> { throw std::runtime_error("why"); }},
+               {"test.number", [](const Json&) -> Result<Json> { throw 7; }}});
+  CHECK(world.coordinator.call("test.memory", {}).error().code == Errc::out_of_memory);
+  const auto error = world.coordinator.call("test.error", {}).error();
+  CHECK(error.code == Errc::provider_veto);
+  CHECK(error.context.find("why") != std::string::npos);
+  CHECK(world.coordinator.call("test.number", {}).error().code == Errc::provider_veto);
+  CHECK(world.coordinator.call("provider.list_volumes", {}));
+}
+
 TEST_CASE("management is served, and what is not offered says so") {
   World world;
   NotingManagement management;
