@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 #
-# umbra_sdk_library(NAME CORE target NAMESPACE cxx-namespace)
+# umbra_sdk_library(NAME CORE target NAMESPACE cxx-namespace [SOURCES file...] [EXPOSE class...])
 # The shared library of an SDK from its static core: own symbols only (the libraries inside stay
 # inside, so that they cannot meet another copy in a customer's process), SONAME 0 until the API is
 # frozen, headers, and a CMake package NAME whose target is umbra::NAME without its "umbra-".
+# EXPOSE: classes of umbra's public headers that its customers derive from; SOURCES: where these are
+# defined, if that is not in the base below.
 
 include_guard()
 include(CMakePackageConfigHelpers)
@@ -18,10 +20,18 @@ set(UMBRA_SDK_BASE_SOURCES
 set(UMBRA_SDK_BASE_INCLUDES engine/platform/include engine/model/include engine/documents/include)
 
 function(umbra_sdk_library name)
-  cmake_parse_arguments(arg "" "CORE;NAMESPACE" "" ${ARGN})
+  cmake_parse_arguments(arg "" "CORE;NAMESPACE" "SOURCES;EXPOSE" ${ARGN})
   string(REGEX REPLACE "^umbra-" "" short "${name}")
-  add_library(${name} SHARED ${UMBRA_SDK_BASE_SOURCES})
-  set_source_files_properties(${UMBRA_SDK_BASE_SOURCES} PROPERTIES COMPILE_OPTIONS
+  add_library(${name} SHARED ${UMBRA_SDK_BASE_SOURCES} ${arg_SOURCES})
+  set(exposed "")
+  foreach(class ${arg_EXPOSE})
+    string(APPEND exposed "      umbra::${class}::*;
+      typeinfo?for?umbra::${class};
+      typeinfo?name?for?umbra::${class};
+      vtable?for?umbra::${class};
+")
+  endforeach()
+  set_source_files_properties(${UMBRA_SDK_BASE_SOURCES} ${arg_SOURCES} PROPERTIES COMPILE_OPTIONS
     "-fvisibility=default")
   set(script "${CMAKE_CURRENT_BINARY_DIR}/${name}.map")
   file(CONFIGURE OUTPUT "${script}" @ONLY CONTENT "{
@@ -40,7 +50,7 @@ function(umbra_sdk_library name)
       umbra::vss_name*;
       umbra::context_name*;
       umbra::display_name*;
-    };
+@exposed@    };
   local: *;
 };
 ")

@@ -159,6 +159,49 @@ def window_expires(world):
     expect(not is_frozen(directory), "the volume is still frozen")
 
 
+# vss: IVssAdmin.RegisterProvider IVssAdmin.UnregisterProvider VSS_E_PROVIDER_IN_USE
+# vss: IVssProviderNotifications.OnLoad IVssProviderNotifications.OnUnload
+def third_party_provider(world):
+    """The example provider's program: a set over it and umbra-cowd, its death, and its administration."""
+    _volume(world)
+    disk = world.path("vm.img")
+    _write(disk, "one" * 30_000)
+
+    def is_served():
+        return any(v["name"] == "vm" for v in world.umbra("list", "volumes")["volumes"])
+
+    def start():
+        process = world.start(
+            world.binary("file_provider"), world.path("store"), f"vm={disk}", env=_environment(world)
+        )
+        wait_until(is_served, "the provider is registered")
+        return process
+
+    provider = start()
+    made = world.umbra("create", "shadow", "data", "vm")
+    expect(len(made["snapshots"]) == 2, f"a set of both: {made}")
+    _write(disk, "two")
+    provider.kill()
+    provider.wait()
+    wait_until(lambda: len(world.umbra("list", "shadows")["snapshots"]) == 1, "its copy is not listed without it")
+    provider = start()
+    shadows = world.umbra("list", "shadows")["snapshots"]
+    mine = [s for s in shadows if s["original_volume"] == "vm"]
+    expect(len(shadows) == 2 and len(mine) == 1, f"both copies are there again: {shadows}")
+    expect(_read(mine[0]["device_object"]) == "one" * 30_000, "the copy has what was there before")
+
+    refused = world.umbra_raw("unregister", "provider", "file provider", check=False)
+    expect("VSS_E_PROVIDER_IN_USE" in refused.stderr, f"it has a copy: {refused.stderr}")
+    world.umbra("delete", "shadows", "--set", made["set_id"])
+    gone = world.umbra("unregister", "provider", "file provider")
+    names = [p["name"] for p in world.umbra("list", "providers")["providers"]]
+    expect("file provider" not in names, f"it is known no more: {names}")
+    expect(world.umbra("create", "shadow", "vm", check=False) is None, "its volume is known no more")
+    world.umbra("register", "provider", gone["provider_id"], "file provider")
+    wait_until(is_served, "the provider is back")
+    expect(world.stop(provider) == 0, "the provider did not end well")
+
+
 if __name__ == "__main__":
     sys.exit(
         harness.run(
@@ -168,6 +211,7 @@ if __name__ == "__main__":
                 "restored_to_the_alternate_location": restored_to_the_alternate_location,
                 "events_in_order": events_in_order,
                 "window_expires": window_expires,
+                "third_party_provider": third_party_provider,
             }
         )
     )

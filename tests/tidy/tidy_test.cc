@@ -38,7 +38,8 @@ std::vector<std::string> read_lines(const fs::path& path) {
 
 std::vector<File> source_files() {
   std::vector<File> files;
-  for (const char* top : {"engine", "provider", "writer-sdk", "requester-sdk", "tests", "bench"}) {
+  for (const char* top :
+       {"engine", "provider", "writer-sdk", "requester-sdk", "provider-sdk", "tests", "bench"}) {
     for (const auto& entry : fs::recursive_directory_iterator(kRoot / top)) {
       if (!entry.is_regular_file() || !is_source(entry.path())) continue;
       files.push_back(
@@ -82,6 +83,7 @@ std::optional<std::string> angle_include(const std::string& line) {
 std::string folder_of_include(const std::string& include) {
   if (starts_with(include, "umbra/writer/")) return "writer-sdk/include";
   if (starts_with(include, "umbra/requester/")) return "requester-sdk/include";
+  if (starts_with(include, "umbra/provider/")) return "provider-sdk/include";
   if (starts_with(include, "umbra/")) {
     for (const char* root : {"engine/platform", "engine/model", "engine/documents"}) {
       if (fs::exists(kRoot / root / "include" / include)) return root;
@@ -133,6 +135,13 @@ const std::vector<Rule>& rules() {
        "writers use the public SDK"},
       {"writer-sdk/examples",
        {"writer-sdk/include", "engine/model"},
+       "examples use the public SDK"},
+      {"provider-sdk/include", {"engine/platform", "engine/model"}, "public headers stand alone"},
+      {"provider-sdk/src",
+       {"provider-sdk/include", "engine/platform", "engine/model", "engine/rpc"},
+       "SDKs know the wire, never the coordinator or another provider"},
+      {"provider-sdk/examples",
+       {"provider-sdk/include", "engine/model"},
        "examples use the public SDK"},
       {"requester-sdk/include",
        {"engine/platform", "engine/model", "engine/documents"},
@@ -218,7 +227,8 @@ TEST_CASE("every source file names its licence in the first line", "[tidy]") {
                                                 "engine/documents/",    "engine/rpc/",
                                                 "writer-sdk/src/",      "writer-sdk/include/",
                                                 "requester-sdk/src/",   "requester-sdk/include/",
-                                                "writer-sdk/examples/", "requester-sdk/examples/"};
+                                                "writer-sdk/examples/", "requester-sdk/examples/",
+                                                "provider-sdk/"};
   for (const auto& file : sources()) {
     const bool is_dual = std::any_of(dual.begin(), dual.end(), [&](const std::string& prefix) {
       return starts_with(file.path, prefix);

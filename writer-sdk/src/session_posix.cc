@@ -18,6 +18,7 @@
 #include "engine/platform/local_stream.h"
 #include "engine/platform/log.h"
 #include "engine/platform/run_dir.h"
+#include "engine/platform/sink_log.h"
 #include "umbra/writer/writer.h"
 #include "writer-sdk/src/context.h"
 #include "writer-sdk/src/logic.h"
@@ -48,29 +49,6 @@ class BlockedSignals {
 
  private:
   sigset_t before_{};
-};
-
-// The application's sink as a Log.
-class SinkLog final : public Log {
- public:
-  explicit SinkLog(LogSink sink) : sink_(std::move(sink)) {}
-  void write(LogLevel level, std::string_view component, std::string_view message,
-             std::span<const LogField> fields) noexcept override {
-    if (!sink_) return;
-    try {
-      std::string text(component);
-      text.append(": ").append(message);
-      for (const LogField& field : fields) {
-        text.append(" ").append(field.key).append("=").append(printable(field.value));
-      }
-      sink_(static_cast<int>(level), text);
-    } catch (...) {
-      // A log that cannot be written must not end the application.
-    }
-  }
-
- private:
-  LogSink sink_;
 };
 
 // A callback queue's thread.
