@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 #
-# umbra_sdk_library(NAME CORE target NAMESPACE cxx-namespace [SOURCES file...] [EXPOSE class...])
+# umbra_sdk_library(NAME CORE target NAMESPACE cxx-namespace
+#                   [SOURCES file...] [EXPOSE class...] [FUNCTIONS function...])
 # The shared library of an SDK from its static core: own symbols only (the libraries inside stay
 # inside, so that they cannot meet another copy in a customer's process), SONAME 0 until the API is
 # frozen, headers, and a CMake package NAME whose target is umbra::NAME without its "umbra-".
-# EXPOSE: classes of umbra's public headers that its customers derive from; SOURCES: where these are
-# defined, if that is not in the base below.
+# EXPOSE, FUNCTIONS: classes of umbra's public headers that its customers derive from, and functions
+# that they call; SOURCES: where these are defined, if that is not in the base below.
 
 include_guard()
 include(CMakePackageConfigHelpers)
@@ -20,7 +21,7 @@ set(UMBRA_SDK_BASE_SOURCES
 set(UMBRA_SDK_BASE_INCLUDES engine/platform/include engine/model/include engine/documents/include)
 
 function(umbra_sdk_library name)
-  cmake_parse_arguments(arg "" "CORE;NAMESPACE" "SOURCES;EXPOSE" ${ARGN})
+  cmake_parse_arguments(arg "" "CORE;NAMESPACE" "SOURCES;EXPOSE;FUNCTIONS" ${ARGN})
   string(REGEX REPLACE "^umbra-" "" short "${name}")
   add_library(${name} SHARED ${UMBRA_SDK_BASE_SOURCES} ${arg_SOURCES})
   set(exposed "")
@@ -29,6 +30,10 @@ function(umbra_sdk_library name)
       typeinfo?for?umbra::${class};
       typeinfo?name?for?umbra::${class};
       vtable?for?umbra::${class};
+")
+  endforeach()
+  foreach(function ${arg_FUNCTIONS})
+    string(APPEND exposed "      umbra::${function}*;
 ")
   endforeach()
   set_source_files_properties(${UMBRA_SDK_BASE_SOURCES} ${arg_SOURCES} PROPERTIES COMPILE_OPTIONS

@@ -59,6 +59,8 @@ struct Limits {
   milliseconds provider_query = std::chrono::seconds{30};  ///< Find, list, query, BeginPrepare.
   milliseconds provider_delete = std::chrono::minutes{10};
   milliseconds provider_admin = std::chrono::minutes{10};  ///< Attach, detach, mount.
+  /// How long an import waits for LUNs to appear after the array let this machine see them.
+  milliseconds lun_arrival = std::chrono::minutes{2};
   /// How long after its start umbrad, without its list of providers, waits for one that it has not
   /// heard of, before a set with members that nobody has is taken for one that was never created.
   milliseconds settle_wait = std::chrono::minutes{10};

@@ -60,6 +60,8 @@ bool is_providers_code(Errc code) {
     case Errc::writererror_timeout:
     case Errc::autorecovery_failed:
     case Errc::revert_in_progress:
+    case Errc::break_revert_id_failed:
+    case Errc::cannot_revert_diskid:
     case Errc::unsupported_context: return true;
     default: return false;
   }

@@ -12,8 +12,16 @@
 
 #include "engine/daemon/provider_link.h"
 #include "engine/daemon/server.h"
+#include "engine/platform/log.h"
 
 namespace umbra::daemon {
+
+/// `text`, and who is away: one of them may have what was not found.
+[[nodiscard]] inline std::string with_absent(std::string text,
+                                             const std::vector<std::string>& absent) {
+  for (const auto& name : absent) text += "; provider '" + printable(name) + "' is away";
+  return text;
+}
 
 /// Asks every connected provider; `done` gets the good answers and the names of who gave none.
 template <class Answer, class Request>

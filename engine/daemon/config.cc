@@ -47,6 +47,7 @@ constexpr std::array kLimitKeys{
     LimitKey{"confirm", &Limits::confirm},
     LimitKey{"provider_query", &Limits::provider_query},
     LimitKey{"provider_delete", &Limits::provider_delete},
+    LimitKey{"lun_arrival", &Limits::lun_arrival},
     LimitKey{"settle_wait", &Limits::settle_wait},
     LimitKey{"provider_admin", &Limits::provider_admin},
     LimitKey{"sequence", &Limits::sequence},

@@ -89,6 +89,10 @@ void ProviderLink::call_raw(const std::string& method, Json params, coord::milli
 }
 
 Error ProviderLink::mapped(const std::string& member, const Error& error) const {
+  if (error.code == kLate && member == "begin_prepare_snapshot" &&
+      properties_.type == ProviderType::file_share)
+    return {Errc::fss_timeout,
+            "provider '" + printable(properties_.name) + "', " + member + ": no answer in time"};
   if (error.code == kLost || error.code == kLate) {
     const char* what = error.code == kLost ? ": the connection was lost" : ": no answer in time";
     return {Errc::unexpected_provider_error,

@@ -40,8 +40,15 @@ class ProviderLink final : public Role, public std::enable_shared_from_this<Prov
   template <class Answer, class Request>
   void call(const std::string& member, const Request& request, coord::milliseconds limit,
             std::function<void(Result<Answer>)> done, const std::string& caller = kSelf) {
+    call_in<Answer>("provider", member, request, limit, std::move(done), caller);
+  }
+  /// The same of another group of methods: "hardware", "management".
+  template <class Answer, class Request>
+  void call_in(const std::string& group, const std::string& member, const Request& request,
+               coord::milliseconds limit, std::function<void(Result<Answer>)> done,
+               const std::string& caller = kSelf) {
     call_raw(
-        "provider." + member, rpc::encode(request), limit,
+        group + "." + member, rpc::encode(request), limit,
         [self = shared_from_this(), member, done = std::move(done)](Result<Json> result) {
           if (!result) return done(tl::unexpected<Error>(self->mapped(member, result.error())));
           auto answer = rpc::decode<Answer>(*result);

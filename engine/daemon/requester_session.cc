@@ -370,6 +370,8 @@ std::optional<TimePoint> RequesterSession::next_deadline() const {
   for (const auto& [id, operation] : operations_)
     for (const auto& waiter : operation.waiters)
       next = next ? std::min(*next, waiter.until) : waiter.until;
+  if (const auto look = import_ ? import_->next_deadline() : std::nullopt)
+    next = next ? std::min(*next, *look) : *look;
   return next;
 }
 
@@ -385,6 +387,7 @@ void RequesterSession::tick(TimePoint now) {
     for (auto it = over; it != waiters.end(); ++it) it->reply.good(status_of(operation));
     waiters.erase(over, waiters.end());
   }
+  if (const auto running = import_) running->tick(now);
   if (set_) {
     set_->deadline_passed(now);
     run_actions();
@@ -420,6 +423,7 @@ void RequesterSession::end(StopCause cause) {
 }
 
 void RequesterSession::end_now() {
+  abandon_import();
   if (!id_.is_nil()) {
     tell_writers(coord::WriterEvent::backup_shutdown);
     end_restores();

@@ -12,7 +12,8 @@
 //   session_writers.cc    events that need no order among writers; documents; status
 //   session_restore.cc    restores
 //   session_set.cc        the set: adding volumes, running the phase machine
-//   session_copies.cc     copies beyond its own set: support, import, break, recovery
+//   session_copies.cc     what volumes and copies beyond its own set can do
+//   session_hardware.cc   copies that are LUNs: import, break, recovery
 //   queries.cc            what needs no session
 //   provider_admin.cc     which providers there are to be (IVssAdmin)
 
@@ -29,12 +30,15 @@
 #include "engine/coordinator/session.h"
 #include "engine/coordinator/snapshot_set.h"
 #include "engine/coordinator/writer_registry.h"
+#include "engine/daemon/lun_import.h"
+#include "engine/daemon/lun_recovery.h"
 #include "engine/daemon/peer.h"
 #include "engine/daemon/server.h"
 #include "engine/daemon/writer_link.h"
 #include "engine/rpc/management_messages.h"
 #include "engine/rpc/messages.h"
 #include "umbra/documents.h"
+#include "umbra/hardware_provider.h"
 
 namespace umbra::daemon {
 
@@ -93,8 +97,11 @@ class RequesterSession final : public Role, public std::enable_shared_from_this<
     SnapshotId snapshot;
     VolumeProperties volume;
     ProviderId provider;
-    std::string device_object;  // From PreFinalCommit on.
-    bool lost = false;          // Its provider went away: what it had prepared may be gone.
+    std::uint32_t attributes = 0;
+    std::string device_object;  // From PreFinalCommit on, and so are machine and time.
+    std::string machine;
+    std::int64_t filetime = 0;
+    bool lost = false;  // Its provider went away: what it had prepared may be gone.
   };
   struct Waiter {
     Reply reply;
@@ -219,6 +226,9 @@ class RequesterSession final : public Role, public std::enable_shared_from_this<
   void provider_answered(std::size_t provider, coord::ProviderCall call,
                          const Result<HoldReport>& report);
   void look_for_devices(std::size_t provider);
+  [[nodiscard]] bool is_transportable() const noexcept {
+    return (session_.context() & attribute::kTransportable) != 0;
+  }
   void plan_provider_lost(const ProviderId& id);
   void set_ended();
   void drop_set(coord::StopCause cause, const std::string& reason);
@@ -226,10 +236,20 @@ class RequesterSession final : public Role, public std::enable_shared_from_this<
 
   // session_copies.cc
   void is_volume_supported(const Json& params, const Reply& reply);
+
+  // session_hardware.cc
+  void look_for_luns(std::size_t provider);
+  [[nodiscard]] Status carry(const ProviderId& provider, const std::vector<SnapshotLuns>& answer);
   void import_snapshots(const Json& params, const Reply& reply);
+  void abandon_import();
   void break_snapshot_set(const Json& params, const Reply& reply);
   void add_snapshot_to_recovery_set(const Json& params, const Reply& reply);
   void recover_set(const Json& params, const Reply& reply);
+  struct Breaking;
+  void break_next(const std::shared_ptr<Breaking>& breaking);
+  void broken(const Breaking& breaking, Errc code, std::string context);
+  void refuse_recovery(const SnapshotId& id, const Reply& reply);
+  void add_recovery(RecoveryTarget target, const Reply& reply);
 
   // queries.cc
   void list_volumes(const Json& params, const Reply& reply);
@@ -268,6 +288,9 @@ class RequesterSession final : public Role, public std::enable_shared_from_this<
   std::vector<Writer> writers_;
   BackupComponentsDocument restore_;  // As it was kept; parts of live writers are with these.
   bool import_loaded_ = false;        // A backup that was given a document: it is in restore_.
+  std::vector<TransportedSnapshot> carried_;  // Of its own transportable set.
+  std::shared_ptr<LunImport> import_;         // While it runs.
+  std::vector<RecoveryTarget> recoveries_;    // For RecoverSet.
 
   struct EventWaiter {
     rpc::QueryEvents query;

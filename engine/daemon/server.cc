@@ -500,6 +500,11 @@ bool Server::is_being_made(const SnapshotSetId& set) const {
   });
 }
 
+bool Server::is_resyncing(const LunInformation& lun) const {
+  return std::any_of(resyncing.begin(), resyncing.end(),
+                     [&](const auto& one) { return is_same_lun(one, lun); });
+}
+
 std::shared_ptr<ProviderLink> Server::provider(const ProviderId& id) const {
   for (const auto& link : connected_providers())
     if (link->properties().provider_id == id) return link;

@@ -36,6 +36,7 @@
 #include "engine/platform/clock.h"
 #include "engine/platform/log.h"
 #include "engine/rpc/event_log.h"
+#include "umbra/lun.h"
 #include "umbra/provider.h"
 
 namespace umbra::daemon {
@@ -119,6 +120,11 @@ class Server {
   coord::WriterRegistry writers;
   coord::CreationSlot slot;
   TraceBook traces;
+  /// Whose import is under way: one at a time on a machine.
+  std::optional<SessionKey> importing;
+  /// LUNs that are being written over: one recovery for each.
+  std::vector<LunInformation> resyncing;
+  [[nodiscard]] bool is_resyncing(const LunInformation& lun) const;
 
   void add_writer(const WriterInstanceId& id, std::weak_ptr<WriterLink> link);
   void remove_writer(const WriterInstanceId& id);

@@ -72,8 +72,11 @@ void RequesterSession::add_to_snapshot_set(const Json& params, const Reply& repl
         "is_volume_supported", rpc::VolumeSupportRequest{adding->volume, session_.context()},
         server_.limits().provider_query,
         [self = shared_from_this(), adding, i](Result<rpc::SupportReply> answer) {
+          // Only LUNs of an array can be seen by another machine.
+          const bool able =
+              !self->is_transportable() || adding->answers[i].type == ProviderType::hardware;
           adding->answers[i].supports =
-              answer.map([](const rpc::SupportReply& one) { return one.supported; });
+              answer.map([able](const rpc::SupportReply& one) { return able && one.supported; });
           if (--adding->left == 0) self->choose_for(adding);
         });
   }
@@ -113,6 +116,11 @@ void RequesterSession::prepare_on(const std::shared_ptr<Adding>& adding) {
   request.volume.id = member.volume.volume_id;
   recovery_ = coord::recovery_attribute(session_.context(), component_flags());
   request.attributes = session_.context() | recovery_;
+  if (is_transportable()) request.attributes |= attribute::kNotSurfaced;
+  const auto type = adding->chosen->properties().type;
+  if (type == ProviderType::hardware) request.attributes |= attribute::kHardwareAssisted;
+  if (type == ProviderType::file_share) request.attributes |= attribute::kFileShare;
+  member.attributes = request.attributes;
   request.session_id = id_;
   adding->chosen->call<rpc::Nothing>(
       "begin_prepare_snapshot", request, server_.limits().provider_query,
@@ -305,6 +313,8 @@ void RequesterSession::provider_answered(std::size_t provider, ProviderCall call
   }
   // Writers want the copies' devices in PostSnapshot, the next phase.
   if (call == ProviderCall::pre_final_commit_snapshots && report) return look_for_devices(provider);
+  if (call == ProviderCall::post_final_commit_snapshots && report && is_transportable())
+    return look_for_luns(provider);
   static_cast<void>(set_->provider_replied(server_.now(), provider, call, report));
   run_actions();
 }
@@ -335,6 +345,8 @@ void RequesterSession::look_for_devices(std::size_t provider) {
                 fail(Errc::unexpected_provider_error,
                      "the copy of volume '" + printable(member.volume.name) + "' is not there"));
           member.device_object = found->device_object;
+          member.machine = found->originating_machine;
+          member.filetime = found->creation_filetime;
         }
         go_on(HoldReport{});
       });
@@ -399,6 +411,7 @@ void RequesterSession::set_ended() {
                                          {"why", outcome.context}});
   session_.creation_finished(good);
   if (!good) end_reason_ = outcome.context;
+  if (!good && !in_doubt) carried_.clear();
   finish_operation(running_, outcome.code, outcome.context);
   set_.reset();
   if (in_doubt) server_.settle();

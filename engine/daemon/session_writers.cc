@@ -216,7 +216,10 @@ void RequesterSession::get_backup_components(const Json&, const Reply& reply) {
   document.bootable_system_state = backup_state_.bootable_system_state;
   document.partial_file_support = backup_state_.partial_file_support;
   document.backup_type = backup_state_.backup_type;
-  if (!session_.is_restore() && !set_id_.is_nil()) document.set_id = set_id_;
+  if (!session_.is_restore() && !set_id_.is_nil()) {
+    document.set_id = set_id_;
+    document.snapshots = carried_;
+  }
   for (const auto& writer : writers_)
     if (!writer.part.components.empty()) document.writers.push_back(writer.part);
   reply.good(rpc::Document{documents::to_xml(document)});

@@ -18,6 +18,8 @@
 namespace umbra::documents {
 
 inline constexpr std::size_t kComponentsPerWriterMax = 100'000;
+/// Copies of a transportable set, and LUNs of one of them.
+inline constexpr std::size_t kTransportedMax = 64;
 inline constexpr std::size_t kStringBytesMax = 1U << 20U;  // One name, stamp, message, metadata.
 
 /// "logical\path\name"; just the name at the root.

@@ -52,8 +52,12 @@ constexpr std::array kRestoreTarget{"undefined", "original", "alternate", "direc
                                     "original-location"};
 constexpr std::array kFileRestoreStatus{"undefined", "none", "all", "failed"};
 constexpr std::array kRollForward{"undefined", "none", "all", "partial"};
+constexpr std::array kLunIdentifier{"vendor-specific", "t10",           "eui64",      "naa",
+                                    "relative-port",   "port-group",    "unit-group", "md5",
+                                    "scsi-name",       "protocol-port", "uuid"};
 
 constexpr const auto& words(RestoreType) { return kRestoreType; }
+constexpr const auto& words(LunIdentifierType) { return kLunIdentifier; }
 constexpr const auto& words(RestoreTarget) { return kRestoreTarget; }
 constexpr const auto& words(FileRestoreStatus) { return kFileRestoreStatus; }
 constexpr const auto& words(RollForwardType) { return kRollForward; }
@@ -180,11 +184,34 @@ void members(V& v, Ref<V, WriterComponents> m) {
   v.children("component", m.components);
 }
 template <class V>
+void members(V& v, Ref<V, LunIdentifier> m) {
+  v("type", m.type), v("value", m.value);
+}
+template <class V>
+void members(V& v, Ref<V, LunInformation> m) {
+  v("vendor", m.vendor), v("product", m.product), v("revision", m.revision);
+  v("serial", m.serial), v("size-bytes", m.size_bytes), v("device-path", m.device_path);
+  v.children("identifier", m.identifiers);
+}
+template <class V>
+void members(V& v, Ref<V, LunMapping> m) {
+  v.child("source", m.source), v.child("target", m.target);
+}
+template <class V>
+void members(V& v, Ref<V, TransportedSnapshot> m) {
+  v("snapshot-id", m.snapshot_id), v("set-id", m.set_id), v("provider-id", m.provider_id);
+  v("volume-id", m.volume_id), v("volume-name", m.volume_name);
+  v("originating-machine", m.originating_machine), v("snapshots-count", m.snapshots_count);
+  v("attributes", m.attributes), v("creation-filetime", m.creation_filetime);
+  v.children("lun", m.luns);
+}
+template <class V>
 void members(V& v, Ref<V, BackupComponentsDocument> m) {
   v("component-mode", m.component_mode), v("bootable-system-state", m.bootable_system_state);
   v("partial-file-support", m.partial_file_support), v("backup-type", m.backup_type);
   v.sparse("restore-type", m.restore_type, RestoreType::undefined);
   v("snapshot-set-id", m.set_id);
+  v.children("snapshot", m.snapshots);
   v.children(kWriterComponents, m.writers);
 }
 
@@ -447,6 +474,22 @@ Status check_part(const WriterComponents& part) {
   return {};
 }
 
+Status check_backup(const BackupComponentsDocument& document) {
+  for (const WriterComponents& part : document.writers)
+    if (const Status sound = check_part(part); !sound) return sound;
+  if (document.snapshots.size() > kTransportedMax) return invalid("too many snapshots");
+  for (const TransportedSnapshot& snapshot : document.snapshots) {
+    if (snapshot.snapshot_id.is_nil() || snapshot.provider_id.is_nil())
+      return invalid("snapshot: lacks its id or its provider's");
+    if (snapshot.luns.empty() || snapshot.luns.size() > kTransportedMax)
+      return invalid("snapshot: lies on no LUN, or on too many");
+    for (const LunMapping& lun : snapshot.luns)
+      if (!has_unique_identifier(lun.source) || !has_unique_identifier(lun.target))
+        return invalid("snapshot/lun: has no identifier that is unique in the world");
+  }
+  return {};
+}
+
 }  // namespace
 
 std::string to_xml(const WriterMetadataDocument& document) {
@@ -472,18 +515,14 @@ Result<WriterMetadataDocument> parse_writer_metadata(std::string_view xml) {
 Result<BackupComponentsDocument> parse_backup_components(std::string_view xml) {
   auto document = parse<BackupComponentsDocument>(kBackupComponents, xml);
   if (!document) return document;
-  for (const WriterComponents& part : document->writers) {
-    if (const Status sound = check_part(part); !sound) return fail(sound.error());
-  }
+  if (const Status sound = check_backup(*document); !sound) return fail(sound.error());
   return document;
 }
 
 Result<BackupBundle> parse_bundle(std::string_view xml) {
   auto bundle = parse<BackupBundle>(kBundle, xml);
   if (!bundle) return bundle;
-  for (const WriterComponents& part : bundle->components.writers) {
-    if (const Status sound = check_part(part); !sound) return fail(sound.error());
-  }
+  if (const Status sound = check_backup(bundle->components); !sound) return fail(sound.error());
   for (const WriterMetadataDocument& writer : bundle->writers) {
     if (const Status sound = check(writer); !sound) return invalid(sound.error().context);
   }

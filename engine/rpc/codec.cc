@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //
-// Writing and reading of whatever members() (codec_members.h, codec_management.h) names.
+// Writing and reading of whatever members() (codec_members.h, codec_management.h, codec_hardware.h)
+// names.
 #include "engine/rpc/codec.h"
 
 #include <array>
@@ -17,6 +18,7 @@
 
 #include "engine/platform/log.h"
 #include "engine/platform/wire_text.h"
+#include "engine/rpc/codec_hardware.h"
 #include "engine/rpc/codec_management.h"
 #include "engine/rpc/codec_members.h"
 #include "engine/rpc/codec_visit.h"

@@ -11,6 +11,7 @@
 
 #include <boost/json/value.hpp>
 
+#include "engine/rpc/hardware_messages.h"
 #include "engine/rpc/management_messages.h"
 #include "engine/rpc/messages.h"
 #include "umbra/result.h"
@@ -43,7 +44,7 @@ using Json = boost::json::value;
   X(SupportReply) X(SetFateReply) X(SessionRequest) X(RetainSessions) X(VolumeRequest) \
   X(ProviderProperties) \
   X(VolumeRef) X(VolumeProperties) X(SnapshotProperties) X(PrepareSnapshot) X(HoldLimits) \
-  X(HoldReport) UMBRA_RPC_MANAGEMENT_MESSAGES(X)
+  X(HoldReport) UMBRA_RPC_MANAGEMENT_MESSAGES(X) UMBRA_RPC_HARDWARE_MESSAGES(X)
 // clang-format on
 
 /// The JSON object of `message`. Threads: any.

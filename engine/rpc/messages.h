@@ -21,8 +21,9 @@
 //   requester  -> umbrad    session.*, operation.*, query.*, snapshot.*, management.* (queries)
 //   admin      -> umbrad    volume.*, coordinator.*, management.*
 //   provider   -> umbrad    provider.register, provider.event (notification)
-//   umbrad     -> provider  provider.*, and volume.*, snapshot.mount / unmount, management.* passed
-//                           on (management_messages.h)
+//   umbrad     -> provider  provider.*, hardware.* (hardware_messages.h), and volume.*,
+//                           snapshot.mount / unmount, management.* passed on
+//                           (management_messages.h)
 
 #pragma once
 

@@ -11,8 +11,8 @@
 // What a call throws is caught, logged and answered: out_of_memory for std::bad_alloc, else
 // provider_veto.
 //
-// management.* is served from Provider::management(); its long calls are operations of a table that
-// may be shared with others in the process.
+// management.* is served from Provider::management(), hardware.* from Provider::hardware(); their
+// long calls are operations of a table that may be shared with others in the process.
 //
 // Losing umbrad changes nothing here: running calls finish, their answers are dropped, calls that
 // have not begun are dropped too, holds end with their lease, and what sessions leave behind goes

@@ -20,6 +20,7 @@
 
 #include "engine/platform/clock.h"
 #include "engine/rpc/connection.h"
+#include "engine/rpc/hardware_calls.h"
 #include "engine/rpc/management_calls.h"
 #include "engine/rpc/passed_calls.h"
 #include "engine/rpc/provider_server.h"
@@ -233,6 +234,8 @@ class ProviderServer::Impl {
       if (extra != methods_.end()) return extra->second(params);
       if (method.starts_with(kManagementPrefix))
         return serve_management_call(provider_, *options_.operations, method, params);
+      if (method.starts_with(kHardwarePrefix))
+        return serve_hardware_call(provider_, *options_.operations, method, params);
       return serve_provider_call(provider_, method, params);
     } catch (const std::bad_alloc&) {
       return threw(method, Errc::out_of_memory, "out of memory");

@@ -4,16 +4,18 @@
 
 #include "tests/support/memory_provider.h"
 #include "engine/platform/assert.h"
-#include "tests/conformance/provider_suite.h"
+#include "tests/conformance/hardware_suite.h"
 #include "tests/support/catch.h"
 #include "tests/support/manual_clock.h"
+#include "tests/support/memory_array.h"
 
 namespace {
 
 using namespace umbra;
 using namespace umbra::test;
 
-class MemoryWorld final : public ProviderWorld {
+template <class Base>
+class MemoryWorldOf : public Base {
  public:
   Provider& provider() override { return provider_; }
   VolumeRef add_volume(const std::string& name) override {
@@ -47,15 +49,52 @@ class MemoryWorld final : public ProviderWorld {
     return true;
   }
 
- private:
+ protected:
   ManualClock clock_;
   MemoryProvider provider_{clock_};
+};
+using MemoryWorld = MemoryWorldOf<ProviderWorld>;
+
+// Two machines at one array.
+class ArrayWorld final : public MemoryWorldOf<HardwareWorld> {
+ public:
+  ArrayWorld() {
+    provider_.pose_as_hardware(array_);
+    other_.pose_as_hardware(array_, provider_.properties().provider_id);
+  }
+  Provider& other() override { return other_; }
+  Result<std::string> read_other(const SnapshotId& snapshot, std::size_t offset,
+                                 std::size_t size) override {
+    return other_.read_snapshot(snapshot, offset, size);
+  }
+  std::string read_volume(const VolumeRef& volume, std::size_t offset, std::size_t size) override {
+    return provider_.read_volume(*volume.id).substr(offset, size);
+  }
+
+ private:
+  MemoryArray array_;
+  MemoryProvider other_{clock_};
 };
 
 TEST_CASE("the provider in memory is a provider", "[conformance]") {
   for (const auto& fact : provider_facts()) {
     DYNAMIC_SECTION(fact.name) {
       MemoryWorld world;
+      fact.check(world);
+    }
+  }
+}
+
+TEST_CASE("the provider in memory is one of hardware, when it poses as one", "[conformance]") {
+  for (const auto& fact : hardware_facts()) {
+    DYNAMIC_SECTION(fact.name) {
+      ArrayWorld world;
+      fact.check(world);
+    }
+  }
+  for (const auto& fact : provider_facts()) {
+    DYNAMIC_SECTION(fact.name) {
+      ArrayWorld world;
       fact.check(world);
     }
   }

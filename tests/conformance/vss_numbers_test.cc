@@ -225,6 +225,26 @@ bool numbered(const std::vector<Enum>& values, std::uint32_t first = 0) {
   return true;
 }
 
+TEST_CASE("what becomes of LUNs has VSS's bits",
+          "[vss:VSS_BREAKEX_FLAG.MASK_LUNS][vss:VSS_BREAKEX_FLAG.MAKE_READ_WRITE]"
+          "[vss:VSS_BREAKEX_FLAG.REVERT_IDENTITY_ALL][vss:VSS_BREAKEX_FLAG.REVERT_IDENTITY_NONE]"
+          "[vss:VSS_ONLUNSTATECHANGE.NOTIFY_READ_WRITE]"
+          "[vss:VSS_ONLUNSTATECHANGE.NOTIFY_LUN_PRE_RECOVERY]"
+          "[vss:VSS_ONLUNSTATECHANGE.NOTIFY_LUN_POST_RECOVERY]"
+          "[vss:VSS_ONLUNSTATECHANGE.DO_MASK_LUNS][vss:VSS_RECOVERY.REVERT_IDENTITY_ALL]"
+          "[vss:VSS_RECOVERY.NO_VOLUME_CHECK]") {
+  CHECK(break_flag::kMaskLuns == 0x1);
+  CHECK(break_flag::kMakeReadWrite == 0x2);
+  CHECK(break_flag::kRevertIdentityAll == 0x4);
+  CHECK(break_flag::kRevertIdentityNone == 0x8);
+  CHECK(lun_state::kNotifyReadWrite == 0x100);
+  CHECK(lun_state::kNotifyLunPreRecovery == 0x200);
+  CHECK(lun_state::kNotifyLunPostRecovery == 0x400);
+  CHECK(lun_state::kDoMaskLuns == 0x800);
+  CHECK(recovery_option::kRevertIdentityAll == 0x100);
+  CHECK(recovery_option::kNoVolumeCheck == 0x200);
+}
+
 TEST_CASE("what a writer says of itself arrives, every value of it",
           "[vss:VSS_UT.UNDEFINED][vss:VSS_UT.BOOTABLESYSTEMSTATE][vss:VSS_UT.SYSTEMSERVICE]"
           "[vss:VSS_UT.USERDATA][vss:VSS_UT.OTHER][vss:VSS_ST.UNDEFINED]"

@@ -8,10 +8,6 @@
 namespace umbra::test {
 namespace {
 
-constexpr std::uint32_t kAttributesNotOffered = attribute::kTransportable |
-                                                attribute::kHardwareAssisted | attribute::kPlex |
-                                                attribute::kImported | attribute::kFileShare;
-
 HoldReport report_of(Duration held) {
   const auto us = std::chrono::duration_cast<std::chrono::microseconds>(held);
   return {{}, us, us};
@@ -36,7 +32,8 @@ VolumeId MemoryProvider::add_volume(const std::string& name, std::size_t size_by
                                     std::uint64_t device) {
   const Lock lock(mutex_);
   const auto id = VolumeId::random();
-  volumes_[id] = Volume{name, device, std::string(size_bytes, '\0'), {}, false};
+  volumes_[id] = Volume{name, device, std::string(size_bytes, '\0'), {}, false, {}};
+  if (array_ != nullptr) make_lun(volumes_[id]);
   return id;
 }
 
@@ -58,6 +55,12 @@ Status MemoryProvider::write(const VolumeId& id, std::size_t offset, std::string
   changed_.notify_all();
   volume.bytes.replace(offset, bytes.size(), bytes);
   return {};
+}
+
+std::string MemoryProvider::read_volume(const VolumeId& id) const {
+  const Lock lock(mutex_);
+  const auto found = volumes_.find(id);
+  return found != volumes_.end() ? found->second.bytes : std::string{};
 }
 
 Result<std::string> MemoryProvider::read_snapshot(const SnapshotId& id, std::size_t offset,
@@ -216,7 +219,7 @@ Result<bool> MemoryProvider::is_volume_supported(const VolumeRef& ref, std::uint
   if (auto entered = enter(lock, "is_volume_supported", {}); !entered) return fail(entered.error());
   if (auto fault = take_fault("is_volume_supported", {}); !fault) return fail(fault.error());
   if (const auto found = locate(ref); !found) return fail(found.error());
-  return (attributes & kAttributesNotOffered) == 0;
+  return (attributes & not_offered()) == 0;
 }
 
 // --- one set, call by call ----------------------------------------------------------------------
@@ -229,7 +232,7 @@ Status MemoryProvider::begin_prepare_snapshot(const PrepareSnapshot& request) {
     return fail(Errc::provider_veto, "the set or its session has ended");
   const auto volume = locate(request.volume);
   if (!volume) return fail(volume.error());
-  if ((request.attributes & kAttributesNotOffered) != 0)
+  if ((request.attributes & not_offered()) != 0)
     return fail(Errc::unsupported_context, "attributes that a provider in memory does not offer");
   // A new set id says that an older unfinished set is dead.
   for (auto it = sets_.begin(); it != sets_.end();) {
@@ -258,7 +261,7 @@ Status MemoryProvider::begin_prepare_snapshot(const PrepareSnapshot& request) {
   if (count >= kSnapshotsPerVolumeMax)
     return fail(Errc::maximum_number_of_snapshots_reached, "512 snapshots");
   sets_[request.set_id].snapshots[request.snapshot_id] =
-      Snapshot{request, (*volume)->first, {}, 0, false};
+      Snapshot{request, (*volume)->first, {}, 0, false, {}, {}, {}};
   return {};
 }
 
@@ -306,12 +309,15 @@ void MemoryProvider::commit(Set& set) {
   for (auto& [id, snapshot] : set.snapshots) {
     snapshot.image = volumes_.at(snapshot.volume).bytes;
     snapshot.filetime = clock_.wall_filetime();
+    clone_lun(snapshot);
   }
   set.step = Step::committed;
 }
 
 HoldReport MemoryProvider::open_gates(Set& set) {
-  for (auto& [id, snapshot] : set.snapshots) volumes_.at(snapshot.volume).held = false;
+  for (auto& [id, snapshot] : set.snapshots)
+    if (const auto volume = volumes_.find(snapshot.volume); volume != volumes_.end())
+      volume->second.held = false;  // An imported copy's is not here.
   changed_.notify_all();
   return report_of(clock_.now() - set.hold_begin);
 }
@@ -406,6 +412,7 @@ void MemoryProvider::discard(const SnapshotSetId& id) {
   const auto found = sets_.find(id);
   if (found == sets_.end()) return;
   static_cast<void>(open_gates(found->second));
+  for (const auto& [snapshot_id, snapshot] : found->second.snapshots) remove_luns(snapshot);
   sets_.erase(found);
   changed_.notify_all();
 }
@@ -450,9 +457,15 @@ SnapshotProperties MemoryProvider::describe(const Set& set, const Snapshot& snap
   properties.volume_id = snapshot.volume;
   properties.provider_id = properties_.provider_id;
   properties.snapshots_count = static_cast<std::uint32_t>(set.members.size());
-  properties.device_object = "/memory/" + snapshot.request.snapshot_id.to_string();
-  properties.original_volume = volumes_.at(snapshot.volume).name;
-  properties.attributes = snapshot.request.attributes;
+  const auto volume = volumes_.find(snapshot.volume);
+  properties.original_volume =
+      volume != volumes_.end() ? volume->second.name : snapshot.volume_name;
+  properties.originating_machine = snapshot.machine;
+  properties.attributes = attributes_of(snapshot);
+  // What is to be transported is seen where it is imported.
+  const bool away = (properties.attributes & attribute::kTransportable) != 0 &&
+                    (properties.attributes & attribute::kImported) == 0;
+  if (!away) properties.device_object = "/memory/" + snapshot.request.snapshot_id.to_string();
   properties.creation_filetime = snapshot.filetime;
   properties.state = set.step == Step::created ? SnapshotState::created
                                                : SnapshotState::processing_postfinalcommit;
@@ -497,6 +510,7 @@ DeleteReport MemoryProvider::delete_snapshots(const Guid& id, ObjectType type, b
         report.status = fail(Errc::volume_in_use, "the snapshot is open");
         return report;
       }
+      remove_luns(it->second);
       it = entry.snapshots.erase(it);
       ++report.deleted;
     }

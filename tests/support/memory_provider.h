@@ -20,9 +20,12 @@
 
 #include "engine/platform/clock.h"
 #include "engine/platform/recent_ids.h"
+#include "umbra/hardware_provider.h"
 #include "umbra/provider.h"
 
 namespace umbra::test {
+
+class MemoryArray;
 
 /// Threads: any.
 class MemoryProvider final : public Provider {
@@ -41,6 +44,7 @@ class MemoryProvider final : public Provider {
   Status write(const VolumeId& volume, std::size_t offset, std::string_view bytes);
   [[nodiscard]] Result<std::string> read_snapshot(const SnapshotId& snapshot, std::size_t offset,
                                                   std::size_t size) const;
+  [[nodiscard]] std::string read_volume(const VolumeId& volume) const;
   /// As if it were open or mounted.
   void set_in_use(const SnapshotId& snapshot, bool in_use);
   /// As if the process had been killed and started again: what is not durable by contract is gone,
@@ -62,6 +66,17 @@ class MemoryProvider final : public Provider {
   [[nodiscard]] std::size_t unfinished_sets() const;
   /// What management() answers. Before any call.
   void set_management(DiffAreaManagement* management) { management_ = management; }
+
+  // As one of hardware (memory_hardware.cc). Before any call.
+  /// Its volumes and copies are LUNs of the array from now on. Two that pose with one id on one
+  /// array are one provider on two machines.
+  void pose_as_hardware(MemoryArray& array, const ProviderId& id = {},
+                        ProviderType type = ProviderType::hardware);
+  /// The first lies on the LUN of the second.
+  void share_lun(const VolumeId& volume, const VolumeId& with);
+  [[nodiscard]] LunInformation lun_of(const VolumeId& volume) const;
+  /// As if its disk had come back without it.
+  void forget_volume(const VolumeId& volume);
 
   // umbra::Provider
   [[nodiscard]] ProviderProperties properties() const override { return properties_; }
@@ -90,8 +105,10 @@ class MemoryProvider final : public Provider {
   void end_session(const SessionId& session) noexcept override;
   void retain_sessions(const std::vector<SessionId>& alive) noexcept override;
   [[nodiscard]] DiffAreaManagement* management() noexcept override { return management_; }
+  [[nodiscard]] HardwareProvider* hardware() noexcept override;
 
  private:
+  class Hardware;
   enum class Step : std::uint8_t {
     preparing,
     prepared,
@@ -110,6 +127,7 @@ class MemoryProvider final : public Provider {
     std::string bytes;
     TimePoint held_until;  // Writes wait while `held` and this has not passed.
     bool held = false;
+    LunInformation lun{};  // Of hardware.
   };
   struct Snapshot {
     PrepareSnapshot request;
@@ -117,6 +135,9 @@ class MemoryProvider final : public Provider {
     std::string image;  // From the commit on.
     std::int64_t filetime = 0;
     bool in_use = false;
+    std::vector<LunMapping> luns{};  // Of hardware, from the commit on.
+    std::string volume_name{};       // Of an imported one, whose volume is not here.
+    std::string machine{};
   };
   struct Set {
     Step step = Step::preparing;
@@ -147,6 +168,13 @@ class MemoryProvider final : public Provider {
   void discard(const SnapshotSetId& set);
   void end_session_locked(const SessionId& session);
 
+  // memory_hardware.cc
+  void make_lun(Volume& volume);
+  void clone_lun(Snapshot& snapshot);
+  void remove_luns(const Snapshot& snapshot);
+  [[nodiscard]] std::uint32_t attributes_of(const Snapshot& snapshot) const;
+  [[nodiscard]] std::uint32_t not_offered() const;
+
   const Clock& clock_;
   ProviderProperties properties_;
   mutable std::mutex mutex_;
@@ -161,6 +189,8 @@ class MemoryProvider final : public Provider {
   int lives_ = 0;  // How often it was restarted.
   bool ending_ = false;
   DiffAreaManagement* management_ = nullptr;
+  MemoryArray* array_ = nullptr;
+  std::unique_ptr<HardwareProvider> hardware_;
 };
 
 }  // namespace umbra::test

@@ -47,6 +47,31 @@ WriterMetadataDocument full_metadata() {
   return document;
 }
 
+TransportedSnapshot transported(const std::string& volume) {
+  TransportedSnapshot snapshot;
+  snapshot.snapshot_id = SnapshotId::random();
+  snapshot.set_id = SnapshotSetId::random();
+  snapshot.provider_id = ProviderId::random();
+  snapshot.volume_id = VolumeId::random();
+  snapshot.volume_name = volume;
+  snapshot.originating_machine = "archive";
+  snapshot.snapshots_count = 2;
+  snapshot.attributes = context::kNasRollback | attribute::kTransportable;
+  snapshot.creation_filetime = 133'500'000'000'000'000;
+  LunInformation lun{.vendor = "VENDOR",
+                     .product = "array <1>",
+                     .revision = "7",
+                     .serial = "S1",
+                     .size_bytes = 1ULL << 60U,
+                     .identifiers = {{LunIdentifierType::relative_port, "1", {}},
+                                     {LunIdentifierType::naa, "600508b1001c", {}}},
+                     .device_path = "/dev/caf\xFF"};
+  LunInformation copy = lun;
+  copy.identifiers = {{LunIdentifierType::uuid, "6ba7b810", {}}};
+  snapshot.luns = {{lun, copy, {}}};
+  return snapshot;
+}
+
 BackupComponentsDocument full_components() {
   BackupComponentsDocument document;
   document.component_mode = false;
@@ -55,6 +80,7 @@ BackupComponentsDocument full_components() {
   document.backup_type = BackupType::log;
   document.restore_type = RestoreType::by_copy;
   document.set_id = SnapshotSetId::random();
+  document.snapshots = {transported("data"), transported("logs")};
   WriterComponents part{WriterInstanceId::random(), WriterClassId::random(), "main", 3, {}};
   BackupComponent component;
   component.logical_path = "a\\b";
@@ -152,6 +178,27 @@ TEST_CASE("a components document survives text, whole and by writer",
   CHECK(*back == document);
   CHECK(*parse_writer_components(to_xml(document.writers[0])) == document.writers[0]);
   CHECK(*parse_backup_components(to_xml(BackupComponentsDocument{})) == BackupComponentsDocument{});
+}
+
+TEST_CASE("copies in a document can be found again, or it is refused") {
+  const auto refused = [](const auto& spoil) {
+    BackupComponentsDocument document;
+    document.snapshots = {transported("data")};
+    REQUIRE(parse_backup_components(to_xml(document)));
+    spoil(document.snapshots);
+    const auto back = parse_backup_components(to_xml(document));
+    return !back && back.error().code == Errc::invalid_xml_document;
+  };
+  using Snapshots = std::vector<TransportedSnapshot>;
+  CHECK(refused([](Snapshots& all) { all[0].snapshot_id = {}; }));
+  CHECK(refused([](Snapshots& all) { all[0].provider_id = {}; }));
+  CHECK(refused([](Snapshots& all) { all[0].luns.clear(); }));
+  CHECK(refused([](Snapshots& all) { all[0].luns.resize(65, all[0].luns[0]); }));
+  CHECK(refused([](Snapshots& all) { all[0].luns[0].target.identifiers.clear(); }));
+  CHECK(refused([](Snapshots& all) {
+    all[0].luns[0].source.identifiers = {{LunIdentifierType::port_group, "1", {}}};
+  }));
+  CHECK(refused([](Snapshots& all) { all.resize(65, all[0]); }));
 }
 
 TEST_CASE("a backup's document says nothing of restores") {

@@ -22,6 +22,7 @@
 
 #include "umbra/errc.h"
 #include "umbra/ids.h"
+#include "umbra/lun.h"
 #include "umbra/vss.h"
 
 namespace umbra {
@@ -270,6 +271,8 @@ struct BackupComponentsDocument {
   BackupType backup_type = BackupType::full;
   RestoreType restore_type = RestoreType::undefined;
   SnapshotSetId set_id{};  ///< Nil before a set is started.
+  /// Of a transportable set: what its copies are found by where they are imported.
+  std::vector<TransportedSnapshot> snapshots{};
   std::vector<WriterComponents> writers{};
   std::string unknown{};
 

@@ -143,6 +143,7 @@ enum class SetFate : std::uint8_t {
 };
 
 class DiffAreaManagement;
+class HardwareProvider;
 
 class Provider {
  public:
@@ -248,6 +249,10 @@ class Provider {
   /// Management of diff areas (umbra/diff_area_management.h); null: none is offered. Constant; it
   /// lives as long as the provider. Threads: any.
   [[nodiscard]] virtual DiffAreaManagement* management() noexcept { return nullptr; }
+
+  /// Copies that are LUNs (umbra/hardware_provider.h); null: they are not. Constant; it lives as
+  /// long as the provider. Threads: any.
+  [[nodiscard]] virtual HardwareProvider* hardware() noexcept { return nullptr; }
 };
 
 }  // namespace umbra

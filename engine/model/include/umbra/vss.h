@@ -258,6 +258,14 @@ inline constexpr std::uint32_t kRevertIdentityAll = 0x4;
 inline constexpr std::uint32_t kRevertIdentityNone = 0x8;  ///< Excludes kRevertIdentityAll.
 }  // namespace break_flag
 
+/// VSS_ONLUNSTATECHANGE_*, a bit mask: what becomes of LUNs.
+namespace lun_state {
+inline constexpr std::uint32_t kNotifyReadWrite = 0x100;
+inline constexpr std::uint32_t kNotifyLunPreRecovery = 0x200;
+inline constexpr std::uint32_t kNotifyLunPostRecovery = 0x400;
+inline constexpr std::uint32_t kDoMaskLuns = 0x800;
+}  // namespace lun_state
+
 /// VSS_RECOVERY_OPTIONS, a bit mask.
 namespace recovery_option {
 inline constexpr std::uint32_t kRevertIdentityAll = 0x100;

@@ -34,7 +34,7 @@ enum class Remedy : std::uint8_t {
   X(not_implemented, 0x80004001U, "E_NOTIMPL", fix_the_call, "this call is not offered here")      \
   X(unexpected, 0x8000FFFFU, "E_UNEXPECTED", give_up, "an internal error; see the log")            \
   X(access_denied, 0x80070005U, "E_ACCESSDENIED", fix_the_call,                                    \
-    "the caller may not do this; see the roles in docs/wire.md")                                   \
+    "the caller may not do this: for its role (docs/wire.md), or for a lock on the copy")          \
   X(out_of_memory, 0x8007000EU, "E_OUTOFMEMORY", retry_later, "not enough memory")                 \
   X(invalid_argument, 0x80070057U, "E_INVALIDARG", fix_the_call, "an argument is not valid")       \
   X(bad_state, 0x80042301U, "VSS_E_BAD_STATE", fix_the_call, "not allowed at this point")          \
@@ -83,11 +83,19 @@ enum class Remedy : std::uint8_t {
     "no further diff area can be kept there; detach a volume or use another place")                \
   X(insufficient_storage, 0x8004231FU, "VSS_E_INSUFFICIENT_STORAGE", give_up,                      \
     "the diff area is full; enlarge it or delete snapshots")                                       \
+  X(some_snapshots_not_imported, 0x00042321U, "VSS_S_SOME_SNAPSHOTS_NOT_IMPORTED", give_up,        \
+    "some copies were imported, the LUNs of others did not arrive")                                \
+  X(no_snapshots_imported, 0x80042320U, "VSS_E_NO_SNAPSHOTS_IMPORTED", give_up,                    \
+    "not one copy could be imported; look at the array")                                           \
+  X(error_some_snapshots_not_imported, 0x80042321U, "VSS_E_SOME_SNAPSHOTS_NOT_IMPORTED", give_up,  \
+    "some copies were imported, at others their provider failed")                                  \
   X(revert_in_progress, 0x80042325U, "VSS_E_REVERT_IN_PROGRESS", retry_later,                      \
     "the volume is being reverted; wait until that has finished")                                  \
   X(revert_volume_lost, 0x80042326U, "VSS_E_REVERT_VOLUME_LOST", give_up,                          \
     "the volume was lost while it was reverted; attach it again, and the revert goes on")          \
   X(reboot_required, 0x80042327U, "VSS_E_REBOOT_REQUIRED", give_up, "a reboot is needed first")    \
+  X(unselected_volume, 0x8004232AU, "VSS_E_UNSELECTED_VOLUME", fix_the_call,                       \
+    "a volume that was not selected lies on a LUN that would be written over")                     \
   X(snapshot_not_in_set, 0x8004232BU, "VSS_E_SNAPSHOT_NOT_IN_SET", fix_the_call,                   \
     "the snapshot is not in this set")                                                             \
   X(nested_volume_limit, 0x8004232CU, "VSS_E_NESTED_VOLUME_LIMIT", fix_the_call,                   \
@@ -107,14 +115,26 @@ enum class Remedy : std::uint8_t {
     "the writer failed and will fail again; its log says why")                                     \
   X(writererror_recovery_failed, 0x800423F5U, "VSS_E_WRITERERROR_RECOVERY_FAILED", give_up,        \
     "the writer could not recover its data on the snapshot")                                       \
+  X(break_revert_id_failed, 0x800423F6U, "VSS_E_BREAK_REVERT_ID_FAILED", fix_the_call,             \
+    "identities cannot be given back while an original LUN is visible; mask it first")             \
   X(legacy_provider, 0x800423F7U, "VSS_E_LEGACY_PROVIDER", fix_the_call,                           \
     "the snapshot's provider cannot do this; use revert_to_snapshot or copy the files")            \
+  X(missing_disk, 0x800423F8U, "VSS_E_MISSING_DISK", give_up,                                      \
+    "a disk that is needed is not visible here")                                                   \
+  X(missing_volume, 0x800423FAU, "VSS_E_MISSING_VOLUME", give_up,                                  \
+    "a volume did not come back on its disk")                                                      \
   X(autorecovery_failed, 0x800423FBU, "VSS_E_AUTORECOVERY_FAILED", give_up,                        \
     "auto-recovery of the snapshot did not complete")                                              \
   X(nontransportable_bcd, 0x800423FDU, "VSS_E_NONTRANSPORTABLE_BCD", fix_the_call,                 \
     "the document describes no transportable snapshot set")                                        \
+  X(cannot_revert_diskid, 0x800423FEU, "VSS_E_CANNOT_REVERT_DISKID", fix_the_call,                 \
+    "the disk cannot get the identity of the original")                                            \
+  X(resync_in_progress, 0x800423FFU, "VSS_E_RESYNC_IN_PROGRESS", retry_later,                      \
+    "the LUN is being written over already")                                                       \
   X(writer_status_not_available, 0x80042409U, "VSS_E_WRITER_STATUS_NOT_AVAILABLE", retry_later,    \
     "the writer has too many open sessions")                                                       \
+  X(fss_timeout, 0x80042417U, "VSS_E_FSS_TIMEOUT", retry_later,                                    \
+    "preparing a copy of a share took too long")                                                   \
   X(limit_reached, 0xA0040101U, "UMBRA_E_LIMIT_REACHED", retry_later,                              \
     "a limit of the service is reached")                                                           \
   X(volume_attached, 0xA0040102U, "UMBRA_E_VOLUME_ATTACHED", fix_the_call,                         \

@@ -230,12 +230,16 @@ class UMBRA_REQUESTER_EXPORT BackupSession {
                                                     const ExposeOptions& options = {});
   /// Errors: object_not_found (also: not exposed); volume_in_use (files are open).
   [[nodiscard]] Status unexpose_snapshot(const SnapshotId& id);
-  /// Brings in the set of the document that initialize_for_backup() was given. Errors: bad_state
-  /// (it was given none); nontransportable_bcd.
+  /// Brings in the set of the document that initialize_for_backup() was given; one import at a time
+  /// on a machine, and each set once. What could be had stays also after an error. Errors:
+  /// bad_state (it was given none); nontransportable_bcd; snapshot_set_in_progress (another
+  /// import); no_snapshots_imported; some_snapshots_not_imported (LUNs of some did not arrive);
+  /// error_some_snapshots_not_imported (a provider failed, others had theirs).
   [[nodiscard]] Status import_snapshots(std::chrono::milliseconds limit = kImportLimit);
   /// BreakSnapshotSet and, with `flags` (break_flag), BreakSnapshotSetEx: an imported set becomes
   /// ordinary volumes. Errors: invalid_argument (flags that exclude each other); object_not_found;
-  /// provider_veto (not an imported set of hardware copies).
+  /// provider_veto (not an imported set of hardware copies); break_revert_id_failed (an original
+  /// LUN is visible here).
   [[nodiscard]] Status break_snapshot_set(const SnapshotSetId& set, std::uint32_t flags = 0,
                                           std::chrono::milliseconds limit = kImportLimit);
   /// Returns when the revert has started; it goes on whatever becomes of the session. Admin. No

@@ -149,11 +149,17 @@ class UMBRA_REQUESTER_EXPORT RestoreSession {
   [[nodiscard]] Result<AsyncOperation> start_gather_writer_status();
 
   /// For copying LUNs back from hardware copies; `flags` must be 0, `destination` that names
-  /// nothing means the original. Errors: invalid_argument; object_not_found; legacy_provider (its
-  /// provider cannot do this).
+  /// nothing means the original. The snapshot is one of the document. Errors: invalid_argument;
+  /// object_not_found; snapshot_not_in_set (not in the document); legacy_provider (its provider
+  /// cannot do this); volume_not_supported (the destination does not lie on such LUNs);
+  /// resync_in_progress (something else is written to the LUN).
   [[nodiscard]] Status add_snapshot_to_recovery_set(const SnapshotId& id, std::uint32_t flags = 0,
                                                     const VolumeRef& destination = {});
-  /// `options`: recovery_option. Errors: bad_state (no snapshot was added); invalid_argument.
+  /// Writes whole LUNs over with what was added, which is consumed. `options`: recovery_option.
+  /// Once the array copies it goes on whatever becomes of the session. Errors: bad_state (no
+  /// snapshot was added); invalid_argument; resync_in_progress; unselected_volume (another volume
+  /// lies on a LUN; not with kNoVolumeCheck); missing_disk (a LUN is not visible here): nothing was
+  /// written. missing_volume (it did not come back); cannot_revert_diskid; insufficient_storage.
   [[nodiscard]] Status recover_set(std::uint32_t options = 0,
                                    std::chrono::milliseconds limit = kEventLimit);
   /// The document as it is now; what writers asked for is in it after pre_restore.
