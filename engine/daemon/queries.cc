@@ -257,7 +257,6 @@ void RequesterSession::manage(const std::string& method, const Json& params, con
   if (!query) return refuse_method(method, peer_.role, reply);
   if (!*query && peer_.role != "admin")
     return reply.error({Errc::access_denied, method + " needs the role admin"});
-  // Writers that want reverts blocked (ShouldBlockRevert) would be asked here; none can say so yet.
   // Every message of management has it.
   const auto message = take<rpc::ManagementQuery>(params, reply);
   if (!message) return;

@@ -25,6 +25,16 @@ bool nobody_tells(Errc code) {
 }  // namespace
 
 ExitCode revert_shadow(Service& service, Output& output, const RevertShadow& arguments) {
+  if (!arguments.ignore_writers) {
+    const auto blocked = service.writers_block_revert(arguments.snapshot);
+    if (!blocked) return output.error(blocked.error());
+    if (*blocked) {
+      return output.error({Errc::access_denied,
+                           "a writer that umbrad's configuration names under [revert] "
+                           "writers_blocking has files on the volume; restore them by its own "
+                           "means, or use --ignore-writers"});
+    }
+  }
   const auto begun = service.revert(arguments.snapshot, arguments.force);
   if (!begun) return output.error(begun.error());
   output.note("the volume shows the copy; what changed since is copied back");

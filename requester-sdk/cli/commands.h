@@ -206,6 +206,7 @@ ExitCode changed(Service& service, Output& output, const Changed& arguments);
 struct RevertShadow {
   SnapshotId snapshot;
   bool force = false;
+  bool ignore_writers = false;  // Writers that block reverts are not asked.
   std::chrono::milliseconds time_limit{24 * 3'600'000};
 };
 ExitCode revert_shadow(Service& service, Output& output, const RevertShadow& arguments);

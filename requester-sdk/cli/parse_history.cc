@@ -27,6 +27,8 @@ void add_revert_commands(Parser& parser) {
   shadow->get_option("snapshot")->required();
   shadow->add_flag("--force", reverting->force,
                    "Unmount the volume and disconnect who has it or a younger copy open");
+  shadow->add_flag("--ignore-writers", reverting->ignore_writers,
+                   "Also if a writer that umbrad's configuration names has files on the volume");
   add_parsed(shadow, "--timeout", reverting->time_limit, parse_duration,
              "Wait no longer than this; it goes on (24h)");
   carry_out(parser, shadow, reverting, &revert_shadow);

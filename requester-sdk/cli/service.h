@@ -66,6 +66,8 @@ class Service {
                                                       std::uint64_t first_block) = 0;
   [[nodiscard]] virtual Result<OperationId> scrub(const VolumeRef& volume,
                                                   std::uint64_t bytes_per_second) = 0;
+  /// ShouldBlockRevert, of the copy's volume.
+  [[nodiscard]] virtual Result<bool> writers_block_revert(const SnapshotId& snapshot) = 0;
   [[nodiscard]] virtual Result<OperationId> revert(const SnapshotId& snapshot, bool force) = 0;
   [[nodiscard]] virtual Result<std::vector<RevertInfo>> reverts(const VolumeRef& volume) = 0;
   [[nodiscard]] virtual Status abandon_revert(const VolumeRef& volume) = 0;

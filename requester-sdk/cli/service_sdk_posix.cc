@@ -12,6 +12,7 @@
 #include "requester-sdk/cli/service.h"
 #include "umbra/requester/backup_session.h"
 #include "umbra/requester/client.h"
+#include "umbra/requester/functions.h"
 #include "umbra/requester/restore_session.h"
 
 namespace umbra::cli {
@@ -169,6 +170,17 @@ class SdkService final : public Service {
   }
   Result<OperationId> scrub(const VolumeRef& volume, std::uint64_t bytes_per_second) override {
     return manage(true, [&](Management m) { return m.scrub_diff_area(volume, bytes_per_second); });
+  }
+  Result<bool> writers_block_revert(const SnapshotId& snapshot) override {
+    auto list = snapshots(false);
+    if (!list) return fail(list.error());
+    for (const auto& one : list->snapshots) {
+      if (one.snapshot_id != snapshot) continue;
+      VolumeRef volume;
+      volume.id = one.volume_id;
+      return requester::should_block_revert(volume, connect_options(false));
+    }
+    return false;  // No such copy; or its provider is away: the revert says which.
   }
   Result<OperationId> revert(const SnapshotId& snapshot, bool force) override {
     // Whose copy it is: a revert is its own provider's.

@@ -41,6 +41,7 @@ struct FakeState {
   VolumeProtectionInfo protection;
   std::uint64_t delta_step = 50;
   std::vector<RevertInfo> reverts;
+  bool writers_block_revert = false;
   std::vector<CheckpointProp> checkpoints;
   std::optional<Error> wait_error;        // Of wait_operation().
   std::vector<OperationInfo> operations;  // wait_operation() gives the first, and then the next.
@@ -175,6 +176,10 @@ class FakeService final : public Service {
     return answer("changed " + older.to_string() + " " + younger.to_string() + " " +
                       std::to_string(first_block),
                   part);
+  }
+  Result<bool> writers_block_revert(const SnapshotId& snapshot) override {
+    state_.calls.push_back("blocks " + snapshot.to_string());
+    return state_.writers_block_revert;
   }
   Result<OperationId> revert(const SnapshotId& snapshot, bool force) override {
     return answer("revert " + snapshot.to_string() + (force ? " force" : ""), OperationId{kOne});

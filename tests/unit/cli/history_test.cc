@@ -43,13 +43,28 @@ TEST_CASE("a revert waits for its end", "[cli]") {
   const auto value = boost::json::parse(ran.out);
   CHECK(value.at("snapshot_id").as_string() == kTwo.to_string());
   CHECK(value.at("total_bytes").to_number<int>() == 4096);
-  CHECK(state.calls == Calls{"revert " + kTwo.to_string(), "wait", "wait"});
+  const auto asked = "blocks " + kTwo.to_string();
+  CHECK(state.calls == Calls{asked, "revert " + kTwo.to_string(), "wait", "wait"});
   state.calls.clear();
   CHECK(umbra(state, {"revert", "shadow", kTwo.to_string(), "--force"}).out.find("mount") !=
         std::string::npos);
-  CHECK(state.calls.front() == "revert " + kTwo.to_string() + " force");
+  CHECK(state.calls.at(1) == "revert " + kTwo.to_string() + " force");
   CHECK(umbra(state, {"revert", "shadow"}).status == 2);
   CHECK(umbra(state, {"revert"}).status == 2);
+}
+
+TEST_CASE("a revert that writers block is not begun, but for a switch", "[cli]") {
+  auto state = without_error();
+  state.writers_block_revert = true;
+  state.operations = {reverting(Errc::async_finished)};
+  const std::vector<std::string> words{"revert", "shadow", kTwo.to_string()};
+  const auto blocked = umbra(state, words);
+  CHECK(blocked.status != 0);
+  CHECK(blocked.err.find("--ignore-writers") != std::string::npos);
+  CHECK(state.calls == Calls{"blocks " + kTwo.to_string()});
+  state.calls.clear();
+  CHECK(umbra(state, {"revert", "shadow", kTwo.to_string(), "--ignore-writers"}).status == 0);
+  CHECK(state.calls == Calls{"revert " + kTwo.to_string(), "wait"});
 }
 
 TEST_CASE("a revert that is refused, stops, or outlives its provider is told apart", "[cli]") {
