@@ -9,10 +9,14 @@ it, and the store opens and judges each (umbra-power-replay).
 
 Case `guest` runs inside of the machine. It is emulated, so only UMBRA_LONG=1 runs all of it; a short
 form, of a minute, runs with UMBRA_KERNEL=1.
+
+Case `broken` is the check of the check: an umbra-cowd with one guarded line broken (tests/mutants) has
+to be found out.
 """
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -34,6 +38,8 @@ ORIGIN_MIB = 4
 DIFF_MIB = 96
 LOG_MIB = 6144  # Sparse.
 KEPT = 12  # At a time, of both kinds.
+BROKEN = "preserve: a flush before the origin write"
+BROKEN_DIRECTORY = "broken"  # In the job's: the umbra-cowd that is to be run, and its guardian.
 TAKEN_MIN = 60 if LONG else 10  # Persistent ones: the load goes on until then.
 
 
@@ -57,9 +63,12 @@ def guest(world):
     diff = device_mapper("power-diff", f"0 {diff_sectors} linear {log} {origin_sectors}")
     os.makedirs(world.run_dir, mode=0o755)
     coordinator = Coordinator(world.socket())
+    cowd = os.path.join("/job", BROKEN_DIRECTORY, "umbra-cowd")
+    if not os.path.exists(cowd):
+        cowd = world.binary("umbra-cowd")
     guardian = world.start(
-        world.binary("umbra-cowd"), "--run-dir", world.run_dir, "--state-dir", world.state_dir,
-        "--log-level", "debug",
+        cowd, "--run-dir", world.run_dir, "--state-dir", world.state_dir,
+        "--log-level", "debug", name="umbra-cowd",
     )  # fmt: skip
     volume = coordinator.attach(origin, diff, "disk", expose="nbd")
     mark("attached")
@@ -107,12 +116,29 @@ def hold_of(world, snapshot):
 
 
 def replayed(world):
+    replay = load_and_replay(world)
+    if replay.returncode != 0:
+        raise Failure("a power cut lost something")
+
+
+def broken(world):
+    replay = load_and_replay(world, BROKEN)
+    expect(replay.returncode == 1, f"a store with a broken line is found to be right: {BROKEN}")
+
+
+def load_and_replay(world, broken_line=None):
     if not LONG and os.environ.get("UMBRA_KERNEL") != "1":
         raise Skip("a machine is emulated: UMBRA_LONG=1 or, for the short form, UMBRA_KERNEL=1")
     data = world.make_image("data", (ORIGIN_MIB + DIFF_MIB) << 20)
     log = world.make_image("log", LOG_MIB << 20)
     job = world.path("job")
     os.makedirs(job)
+    if broken_line is not None:
+        directory = os.path.join(job, BROKEN_DIRECTORY)
+        os.makedirs(directory)
+        shutil.copy(world.binary("umbra-guardian"), directory)
+        mutants = os.path.join(HERE, "..", "mutants", "mutants.py")
+        run_command("python3", "-B", mutants, "--cowd", f"{directory}/umbra-cowd", broken_line, limit_s=1800)
     done = subprocess.run(
         [
             os.path.join(HERE, "vm"), "-d", data, "-d", log, "-o", job, "-t", str(VM_LIMIT_S), "env",
@@ -135,9 +161,8 @@ def replayed(world):
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=3000,
     )  # fmt: skip
     print(replay.stdout)
-    if replay.returncode != 0:
-        raise Failure("a power cut lost something")
+    return replay
 
 
 if __name__ == "__main__":
-    sys.exit(harness.run({"replayed": replayed, "guest": guest}))
+    sys.exit(harness.run({"replayed": replayed, "broken": broken, "guest": guest}))

@@ -94,6 +94,35 @@ struct NewestGoes : RigStory {
   SnapshotId newest;
 };
 
+// The same where the old content is not copied: a write that overtakes the sharing changes what is
+// shared.
+struct OvertakingShared : RigStory {
+  OvertakingShared() : RigStory({4, 4, true}) { rig.take(true); }
+  Threads threads() override {
+    return {[this] { rig.write(0, 10); },
+            [this] {
+              rig.write(0, 20);
+              rig.write(1, 21);
+            }};
+  }
+};
+
+struct TestedBeforeShared : RigStory {
+  TestedBeforeShared() : RigStory({4, 4, true}) {
+    rig.take(false);
+    rig.write(0, 10);
+    next = rig.prepare(true);
+  }
+  Threads threads() override {
+    return {[this] {
+              rig.write(0, 20);
+              rig.write(0, 30);
+            },
+            [this] { rig.commit(next); }};
+  }
+  SnapshotId next;
+};
+
 // --- around them -----------------------------------------------------------------------------
 
 // Writers that meet a shut gate wait and are tested again in the new epoch.
@@ -185,6 +214,11 @@ TEST_CASE("no writer overtakes a copy that is only claimed, in any order", "[cow
 
 TEST_CASE("no write is tested in one epoch and issued in the next, in any order", "[cow][sched]") {
   explore<TestedBefore>(2);
+}
+
+TEST_CASE("no writer overtakes content that is being shared, in any order", "[cow][sched]") {
+  explore<OvertakingShared>(2);
+  explore<TestedBeforeShared>(2);
 }
 
 TEST_CASE("what the newest snapshot knew stays known when it goes, in any order", "[cow][sched]") {

@@ -57,7 +57,9 @@ std::uint64_t value_of(const Image& image, std::uint64_t chunk) {
   return value;
 }
 
-Rig::Rig(const RigOptions& options) : origin(first_origin()), diff(formatted(options.segments)) {
+Rig::Rig(const RigOptions& options)
+    : origin(first_origin()), diff(formatted(options.segments)), shares_(options.shares) {
+  origin.can_share = diff.can_share = shares_;
   diff.size_bytes_max = diff_bytes(options.segments_max);
   origin.around = diff.around = point;
   for (std::uint64_t chunk = 0; chunk < kChunks; ++chunk) last_[chunk] = {1};
@@ -70,6 +72,7 @@ void Rig::open() {
   cow::OpenOptions options;
   options.volume_id = volume_id();
   options.executor = &executor;
+  options.reflink = shares_;
   options.grow_step_bytes = 1;
   options.grow_ahead_seconds = 0;  // What happens does not depend on the machine's clock.
   auto opened = cow::Volume::open(origin, diff, options);
@@ -193,6 +196,7 @@ void Rig::check() {
     }
   }
   if (volume->statistics().snapshots_lost != 0) complain("a snapshot was lost");
+  if (shares_ && volume->statistics().chunks_shared == 0) complain("nothing was shared");
   const std::uint64_t records = volume->statistics().records;
   // As kill -9 leaves it: what is in memory and what is in the diff area have to say the same.
   volume.reset();

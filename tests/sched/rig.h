@@ -58,6 +58,7 @@ inline constexpr std::uint64_t kChunks = 4;
 struct RigOptions {
   std::uint64_t segments = 4;
   std::uint64_t segments_max = 4;
+  bool shares = false;  // Old content is shared, not copied.
 };
 
 /// A volume with the records of `before` made, opened. Images are made once for all runs.
@@ -105,6 +106,7 @@ class Rig {
   void compare(const SnapshotId& id, const char* when);
   void complain(const std::string& what);
 
+  bool shares_ = false;
   std::uint64_t ids_ = 0;
   std::set<SnapshotId> unfinished_;                           // check() finishes them.
   std::map<std::uint64_t, std::vector<std::uint64_t>> last_;  // By chunk: values it may hold.

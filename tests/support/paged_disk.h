@@ -6,6 +6,7 @@
 #pragma once
 
 #include <array>
+#include <cerrno>
 #include <cstring>
 #include <memory>
 #include <vector>
@@ -28,6 +29,8 @@ class PagedDisk final : public block::ResizableDevice {
 
   /// resize() above this fails with insufficient_storage. Default: no growth.
   std::uint64_t size_bytes_max = 0;
+  /// It shares blocks with others of its kind: a copy that takes effect at once.
+  bool can_share = false;
   /// Called before and after each request takes effect. Null: nothing.
   void (*around)() noexcept = nullptr;
 
@@ -43,7 +46,7 @@ class PagedDisk final : public block::ResizableDevice {
       int error = block::check(geometry(), *request);
       if (error == 0) {
         if (around != nullptr) around();
-        effect(*request);
+        error = effect(*request);
         if (around != nullptr) around();
       }
       block::finish(*request, error);
@@ -58,6 +61,11 @@ class PagedDisk final : public block::ResizableDevice {
     if (around != nullptr) around();
     return {};
   }
+  [[nodiscard]] Result<std::uint32_t> share_unit(block::Device& source) override {
+    const auto* const other = dynamic_cast<PagedDisk*>(&source);
+    if (can_share && other != nullptr && other->can_share) return std::uint32_t{kPageBytes};
+    return Device::share_unit(source);
+  }
   [[nodiscard]] std::vector<std::byte> bytes() const {
     std::vector<std::byte> out(size_bytes_);
     copy_out(0, out.data(), out.size());
@@ -68,17 +76,31 @@ class PagedDisk final : public block::ResizableDevice {
   static constexpr std::uint64_t kPageBytes = 4096;
   using Page = std::array<std::byte, kPageBytes>;
 
-  void effect(block::Request& request) noexcept {
+  int effect(block::Request& request) noexcept {
     switch (request.op) {
       case block::Op::read:
         copy_out(request.offset_bytes, request.buffer, request.size_bytes);
         break;
       case block::Op::write:
       case block::Op::write_zeroes: copy_in(request); break;
+      case block::Op::share: return share(request);
       case block::Op::discard:
-      case block::Op::share:  // share_unit() says that it cannot: nobody asks.
       case block::Op::flush: break;
     }
+    return 0;
+  }
+  int share(const block::Request& request) noexcept {
+    const auto* const source = dynamic_cast<PagedDisk*>(request.source);
+    if (!can_share || source == nullptr || !source->can_share) return EOPNOTSUPP;
+    std::vector<std::byte> bytes(request.size_bytes);
+    source->copy_out(request.source_offset_bytes, bytes.data(), bytes.size());
+    block::Request write;
+    write.op = block::Op::write;
+    write.offset_bytes = request.offset_bytes;
+    write.size_bytes = request.size_bytes;
+    write.buffer = bytes.data();
+    copy_in(write);
+    return 0;
   }
   void copy_out(std::uint64_t from, std::byte* to, std::uint64_t size) const noexcept {
     while (size > 0) {
