@@ -112,6 +112,106 @@ TEST_CASE("each thing that can go wrong with a copy is a fault of its own",
   world.check_all();
 }
 
+TEST_CASE("a diff area that cannot be flushed is a fault of its own, until it is attached anew",
+          "[cow][policy][vss:VSS_PROTECTION_FAULT.IO_FAILURE]") {
+  SpaceWorld world(big_chunks(4, 4));
+  world.open();
+  REQUIRE(world.volume->set_protection_level(ProtectionLevel::snapshot));
+  (void)world.take(true);
+  world.overwrite(0, 1);
+  bool over = false;
+  world.diff.fault = [&](const block::Request& request) {
+    return request.op == block::Op::flush && !over ? EIO : 0;
+  };
+  CHECK(world.overwrite_one(kSegmentChunks) == EIO);
+  check_offline(world, Fault::io_failure);
+  REQUIRE(world.told.count(EventKind::protection_fault) == 1);
+  CHECK(world.told.of(EventKind::protection_fault).front().fault == Fault::io_failure);
+  over = true;  // What the failed flush was for may be lost: no later one makes up for it.
+  CHECK(world.volume->clear_protection_fault().error().code == Errc::io_error);
+  world.machine.cut_power();
+  world.volume.reset();
+  world.machine.power_on();
+  world.open();
+  REQUIRE(world.volume->clear_protection_fault());
+  world.twin = world.origin.bytes();
+  world.overwrite(kSegmentChunks, kSegmentChunks + 2);
+  world.check_all();
+}
+
+TEST_CASE("space that the host does not give, or gives too late, is a fault of its own",
+          "[cow][policy]"
+          "[vss:VSS_PROTECTION_FAULT.GROW_FAILED][vss:VSS_PROTECTION_FAULT.GROW_TOO_SLOW]") {
+  SpaceWorld world(big_chunks(2, 12));
+  world.diff.size_bytes_max = world.diff_bytes(2);  // The host is full.
+  world.open();
+  REQUIRE(world.volume->set_protection_level(ProtectionLevel::snapshot));
+  (void)world.take(true);
+  world.overwrite(0, kSegmentChunks);
+  (void)world.take(true);
+  world.overwrite(0, kSegmentChunks);
+  REQUIRE(world.told.count(EventKind::grow_failed) == 1);
+  Fault fault = Fault::grow_failed;
+  SECTION("it has no room") { CHECK(world.overwrite_one(kSegmentChunks) == EIO); }
+  SECTION("it has room again, but takes longer than a write may wait") {
+    fault = Fault::grow_too_slow;
+    world.clock.advance(std::chrono::seconds(100));  // It is tried again.
+    world.diff.size_bytes_max = world.diff_bytes(12);
+    const auto& first = world.submit(kSegmentChunks);
+    CHECK_FALSE(first.completed);
+    world.clock.advance(std::chrono::seconds(31));
+    const auto& second = world.submit(kSegmentChunks + 1);
+    world.machine.run_until_idle();
+    CHECK(first.request.error == EIO);
+    CHECK(second.request.error == EIO);
+  }
+  check_offline(world, fault);
+  REQUIRE(world.told.count(EventKind::protection_fault) == 1);
+  CHECK(world.told.of(EventKind::protection_fault).front().fault == fault);
+  world.diff.size_bytes_max = world.diff_bytes(12);
+  REQUIRE(world.volume->clear_protection_fault());
+  world.twin = world.origin.bytes();
+  world.overwrite(kSegmentChunks, 2 * kSegmentChunks);
+  world.check_all();
+}
+
+TEST_CASE("damaged metadata that costs a copy is a fault, met by the next start",
+          "[cow][policy][vss:VSS_PROTECTION_FAULT.META_DATA_CORRUPTION]") {
+  SpaceWorld world(big_chunks(4, 4));
+  world.open();
+  const bool protects = GENERATE(true, false);
+  if (protects) REQUIRE(world.volume->set_protection_level(ProtectionLevel::snapshot));
+  const SnapshotId damaged = world.take(true);
+  world.overwrite(0, 2);
+  const SnapshotId whole = world.take(true);
+  world.overwrite(0, 2);
+  REQUIRE(world.volume->close());
+  world.volume.reset();
+  const format::Layout layout = format::Layout::of(kChunk, 512);
+  for (std::uint32_t copy = 0; copy < 2; ++copy)
+    world.diff.bytes()[layout.unit_offset(0, 0, copy) + 30] ^= std::byte{1};
+  world.open();
+  const auto check = [&] {
+    const cow::Protection protection = world.volume->protection();
+    CHECK(protection.offline == protects);
+    CHECK(protection.fault == (protects ? Fault::meta_data_corruption : Fault::none));
+    CHECK((protection.fault_filetime != 0) == protects);
+    CHECK(world.run(block::Op::flush) == (protects ? EIO : 0));
+    Image seen;
+    CHECK(world.read_snapshot(damaged, seen) == EIO);
+    world.check_snapshot(whole);
+  };
+  check();
+  world.reopen_after_power_cut();
+  check();
+  REQUIRE(world.volume->clear_protection_fault());
+  world.images.erase(damaged);
+  world.overwrite(2, 4);
+  world.reopen_after_power_cut();  // What is known to be lost is no new fault.
+  CHECK_FALSE(world.volume->protection().offline);
+  world.check_all();
+}
+
 TEST_CASE("a fault that cannot be written is met again after a restart, and nothing is lost",
           "[cow][policy]") {
   SpaceWorld world(big_chunks(4, 4));
