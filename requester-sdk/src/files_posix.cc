@@ -10,6 +10,7 @@
 #include <array>
 #include <cerrno>
 #include <cstdlib>
+#include <filesystem>
 #include <memory>
 #include <system_error>
 
@@ -100,6 +101,14 @@ Status walk_directory(const SourceTree& tree, const FileSet& files, const Direct
   return {};
 }
 
+// Without links, as far as it exists: what a writer makes during the backup may be in the copy
+// only. As it is if it cannot be looked at.
+std::string real_path(const std::string& path) {
+  std::error_code error;
+  const auto real = std::filesystem::weakly_canonical(without_slash(path), error);
+  return without_slash(error ? path : real.string());
+}
+
 // Links on the way to the top of a set were resolved when the bundle was made. One that is found
 // now may lead to the live file system, or anywhere.
 Status check_inside(const SourceTree& tree, const std::string& directory) {
@@ -146,9 +155,7 @@ void complete_bundle(BackupBundle& bundle, const std::vector<std::uint64_t>& dev
     const auto expanded = documents::expanded(declared, variables);
     if (!expanded) return;  // None, or one that a listing will complain of.
     const std::string& path = *expanded;
-    const std::unique_ptr<char, decltype(&std::free)> real(::realpath(path.c_str(), nullptr),
-                                                           &std::free);
-    const ResolvedPath entry{path, real ? real.get() : path};
+    const ResolvedPath entry{path, real_path(path)};
     const auto& known = bundle.resolved_paths;
     if (entry.real != without_slash(path) &&
         std::find(known.begin(), known.end(), entry) == known.end())

@@ -294,6 +294,7 @@ TEST_CASE("masks have VSS's bits, and each arrives",
           "[vss:VSS_FSBT.INCREMENTAL_BACKUP_REQUIRED][vss:VSS_FSBT.LOG_BACKUP_REQUIRED]"
           "[vss:VSS_FSBT.FULL_SNAPSHOT_REQUIRED][vss:VSS_FSBT.DIFFERENTIAL_SNAPSHOT_REQUIRED]"
           "[vss:VSS_FSBT.INCREMENTAL_SNAPSHOT_REQUIRED][vss:VSS_FSBT.LOG_SNAPSHOT_REQUIRED]"
+          "[vss:VSS_FSBT.CREATED_DURING_BACKUP]"
           "[vss:VSS_BS.UNDEFINED][vss:VSS_BS.DIFFERENTIAL][vss:VSS_BS.INCREMENTAL]"
           "[vss:VSS_BS.EXCLUSIVE_INCREMENTAL_DIFFERENTIAL][vss:VSS_BS.LOG][vss:VSS_BS.COPY]"
           "[vss:VSS_BS.TIMESTAMPED][vss:VSS_BS.LAST_MODIFY]"
@@ -305,9 +306,11 @@ TEST_CASE("masks have VSS's bits, and each arrives",
           "[vss:VSS_CF.NOT_SYSTEM_STATE]") {
   using namespace file_spec;
   const std::vector<std::uint32_t> specs{
-      kFullBackup,   kDifferentialBackup,   kIncrementalBackup,   kLogBackup,
-      kFullSnapshot, kDifferentialSnapshot, kIncrementalSnapshot, kLogSnapshot};
-  CHECK(specs == std::vector<std::uint32_t>{0x1, 0x2, 0x4, 0x8, 0x100, 0x200, 0x400, 0x800});
+      kFullBackup,          kDifferentialBackup, kIncrementalBackup,
+      kLogBackup,           kFullSnapshot,       kDifferentialSnapshot,
+      kIncrementalSnapshot, kLogSnapshot,        kCreatedDuringBackup};
+  CHECK(specs ==
+        std::vector<std::uint32_t>{0x1, 0x2, 0x4, 0x8, 0x100, 0x200, 0x400, 0x800, 0x10000});
   CHECK(kDefault == 0xF0F);
   namespace bs = backup_schema;
   const std::vector<std::uint32_t> schemas{bs::kDifferential,

@@ -10,6 +10,7 @@
 #include <set>
 
 #include "engine/documents/ranges.h"
+#include "requester-sdk/src/files.h"
 #include "tests/support/catch.h"
 #include "tests/support/temp_dir.h"
 
@@ -164,6 +165,36 @@ TEST_CASE("a name without wildcards has to be there, if it is copied at all") {
   info.files = {{.path = "/a", .pattern = "here"}};
   world.writer().excludes = {{.path = "/a", .pattern = "here"}};
   CHECK(world.list() == Names{"/a/"});
+}
+
+TEST_CASE("files that a writer makes during the backup are found where they will have been",
+          "[vss:VSS_FSBT.CREATED_DURING_BACKUP]") {
+  World world;
+  const test::TempDir live;
+  const std::string real = fs::canonical(live.path()).string() + "/real";
+  const std::string link = fs::canonical(live.path()).string() + "/link";
+  fs::create_directory(real);
+  fs::create_directory_symlink(real, link);
+  FileSet made{.path = link + "/dump", .pattern = "part.1"};
+  made.backup_type_mask = file_spec::kFullBackup | file_spec::kCreatedDuringBackup;
+  world.declare("", "c").files = {made};
+  // Before the copy is made the directory is not there: it counts for the volume that would have
+  // it,
+  CHECK(device_of_declared(made.path) == device_of_declared(real));
+  CHECK(device_of_declared(made.path) != 0);
+  complete_bundle(world.bundle, {});
+  CHECK(world.bundle.resolved_paths == std::vector<ResolvedPath>{{made.path, real + "/dump"}});
+  // and what never came is missed.
+  CHECK(world.failure().code == Errc::object_not_found);
+  // The writer makes it in the copy, where links lead to the live file system.
+  const std::string there = world.make(real + "/dump/part.1");
+  fs::create_directory_symlink(real, world.top.path().string() + link);
+  CHECK(world.list() == Names{made.path + "/", made.path + "/part.1"});
+  CHECK(world.files[1].source == there);
+  CHECK_FALSE(world.files[1].from_snapshot);  // The mask did not ask for it.
+  // The bit says when, not whether: a mask without a type is part of no backup.
+  world.writer().components[0].files[0].backup_type_mask = file_spec::kCreatedDuringBackup;
+  CHECK(world.list().empty());
 }
 
 TEST_CASE("the type of the backup chooses sets, and of a database the logs") {
