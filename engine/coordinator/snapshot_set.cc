@@ -62,6 +62,10 @@ bool is_providers_code(Errc code) {
     case Errc::revert_in_progress:
     case Errc::break_revert_id_failed:
     case Errc::cannot_revert_diskid:
+    // Not ours: a provider may have a bound of them, lose a volume, or have to wait for a start.
+    case Errc::maximum_diffarea_associations_reached:
+    case Errc::revert_volume_lost:
+    case Errc::reboot_required:
     case Errc::unsupported_context: return true;
     default: return false;
   }

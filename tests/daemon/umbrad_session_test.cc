@@ -473,6 +473,20 @@ TEST_CASE("a creation is cancelled by its handle, also by letting go of it",
   CHECK(world.umbrad.stop() == 0);
 }
 
+TEST_CASE("without umbrad no writer can be gathered, and the code says who is gone",
+          "[e2e][umbrad][vss:VSS_E_WRITER_INFRASTRUCTURE]") {
+  World world;
+  auto idle = world.begun();
+  auto asking = world.begun();
+  REQUIRE(asking.set_backup_state({}));
+  REQUIRE(asking.gather_writer_metadata());
+  world.umbrad.kill();
+  CHECK(code_of(idle.set_backup_state({})) == Errc::coordinator_lost);
+  CHECK(code_of(asking.gather_writer_status()) == Errc::coordinator_lost);
+  CHECK(code_of(asking.gather_writer_metadata()) == Errc::coordinator_lost);
+  CHECK(code_of(BackupSession::open(world.connect())) == Errc::coordinator_lost);
+}
+
 TEST_CASE("a session that goes while its creation runs takes the set with it", "[e2e][umbrad]") {
   World world;
   world.memory.block("end_prepare_snapshots");

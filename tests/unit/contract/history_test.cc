@@ -285,6 +285,26 @@ TEST_CASE("a revert that has stopped is told, and can be given up or attached an
   }
 }
 
+TEST_CASE("a volume that goes while it is reverted is lost to who waits, and comes back reverting",
+          "[contract][vss:VSS_E_REVERT_VOLUME_LOST]") {
+  World world;
+  const auto target = world.take();
+  world.monitor.then = [&] {
+    auto status = world.going_on(7);
+    status.stopped = true;  // Else the volume would have been kept from going.
+    world.disk.set_revert(status);
+    REQUIRE(world.provider->remove_volume(world.disk.id, false));
+  };
+  const auto ended = world.revert(target);
+  REQUIRE_FALSE(ended);
+  INFO(ended.error().context);
+  CHECK(ended.error().code == Errc::revert_volume_lost);
+  CHECK(world.told == std::vector<std::string>{"revert_begun"});
+  world.start();
+  REQUIRE(world.resumed.size() == 1);
+  CHECK(world.resumed[0].second == target);
+}
+
 TEST_CASE("a revert that a restart interrupted is waited for again", "[contract]") {
   World world;
   const auto target = world.take();

@@ -404,11 +404,15 @@ TEST_CASE("codes that the contract does not allow are unexpected provider errors
   CHECK(strange.context.find("VSS_S_ASYNC_FINISHED") != std::string::npos);
 }
 
-TEST_CASE("codes that the contract allows arrive as they are", "[coordinator][vss:E_OUTOFMEMORY]") {
+TEST_CASE("codes that the contract allows arrive as they are",
+          "[coordinator][vss:E_OUTOFMEMORY][vss:VSS_E_MAXIMUM_DIFFAREA_ASSOCIATIONS_REACHED]"
+          "[vss:VSS_E_REVERT_VOLUME_LOST][vss:VSS_E_REBOOT_REQUIRED]") {
   for (const Errc code :
        {Errc::out_of_memory, Errc::invalid_argument, Errc::access_denied, Errc::object_not_found,
         Errc::insufficient_storage, Errc::volume_not_supported, Errc::flush_writes_timeout,
-        Errc::maximum_number_of_snapshots_reached, Errc::nested_volume_limit}) {
+        Errc::maximum_number_of_snapshots_reached, Errc::nested_volume_limit,
+        Errc::maximum_diffarea_associations_reached, Errc::revert_volume_lost,
+        Errc::reboot_required}) {
     CAPTURE(code_name(code));
     CHECK(map_provider_error("cow", "end_prepare_snapshots", {code, "why"}).code == code);
   }

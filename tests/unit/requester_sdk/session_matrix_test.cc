@@ -265,7 +265,8 @@ TEST_CASE("every call that the SDK has a rule for is in the table") {
   }
 }
 
-TEST_CASE("a session whose connection is gone gives coordinator_lost to every call") {
+TEST_CASE("a session whose connection is gone gives coordinator_lost to every call",
+          "[vss:VSS_E_WRITER_INFRASTRUCTURE]") {
   for (const Row& row : rows()) {
     INFO(row.name);
     if (*row.backup != 0) {

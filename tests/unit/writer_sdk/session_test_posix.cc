@@ -257,7 +257,8 @@ TEST_CASE("a subscription is registered, and stop() has the limit that was given
 }
 
 TEST_CASE("connecting refuses wrong options by name and passes on refusals",
-          "[vss:CVssWriter.Initialize][vss:limit.freeze-to-thaw-60s]") {
+          "[vss:CVssWriter.Initialize][vss:limit.freeze-to-thaw-60s][vss:VSS_SM.ALL]") {
+  CHECK(subscribe::kAll == 6);
   FakeCoordinator coordinator;
   Recorder recorder;
   const auto refused = [&](const writer::Options& options) {
