@@ -137,6 +137,8 @@ Result<std::string> expanded(std::string_view path, const Variables& variables) 
     }
     result += found->second;
   }
+  if (result.find('\0') != std::string::npos)
+    return fail(Errc::invalid_argument, "directory '" + result + "' has a NUL");
   if (!result.starts_with('/')) {
     return fail(Errc::invalid_argument,
                 "directory '" + std::string(path) + "' must be absolute; it is '" + result + "'");

@@ -37,7 +37,7 @@ namespace umbra::documents {
 using Variables = std::map<std::string, std::string, std::less<>>;
 /// `path` with `${NAME}` and `%NAME%` replaced, once: values are not looked into. A `$` or `%` that
 /// begins no such name stands for itself, "%%" for one percent sign. Errors: object_not_found (no
-/// such variable; named); invalid_argument (the result is not absolute).
+/// such variable; named); invalid_argument (the result is not absolute, or has a NUL).
 [[nodiscard]] Result<std::string> expanded(std::string_view path, const Variables& variables);
 /// Variables of a machine, in the form of environment(5) files: NAME=VALUE, perhaps quoted, one a
 /// line; `#` begins a comment. Lines of another form are left out.

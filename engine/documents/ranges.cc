@@ -115,12 +115,13 @@ std::vector<ByteRange> normalized(std::vector<ByteRange> ranges, std::uint64_t f
 
 Status check_directed_target(const DirectedTarget& target) {
   for (const std::string* directory : {&target.source_path, &target.destination_path}) {
-    if (directory->starts_with('/')) continue;
+    if (directory->starts_with('/') && directory->find('\0') == std::string::npos) continue;
     return fail(Errc::invalid_argument,
-                "directed target: directory '" + *directory + "' must be absolute");
+                "directed target: directory '" + *directory + "' must be absolute, without NUL");
   }
   for (const std::string* file : {&target.source_file, &target.destination_file}) {
-    const bool name = !file->empty() && file->find_first_of("*?/") == std::string::npos &&
+    constexpr std::string_view kNotInNames("*?/\0", 4);
+    const bool name = !file->empty() && file->find_first_of(kNotInNames) == std::string::npos &&
                       *file != "." && *file != "..";
     if (!name) {
       return fail(Errc::invalid_argument,

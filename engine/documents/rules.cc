@@ -134,7 +134,8 @@ Status set_failure(BackupComponent& component, const Edit& edit) {
 Status add_partial(BackupComponent& component, const Edit& edit) {
   const bool complete = edit.values.size() == 4 && !edit.values[1].empty() &&
                         edit.values[1].find_first_of("*?/") == std::string::npos &&
-                        !edit.values[2].empty();
+                        !edit.values[2].empty() &&
+                        (edit.values[0] + edit.values[1]).find('\0') == std::string::npos;
   if (!complete) return wrong_values(edit, "path, file name without wildcards, ranges, metadata");
   if (ranges_file(edit.values[2]).empty()) {
     if (const auto ranges = parse_ranges(edit.values[2]); !ranges)
@@ -244,6 +245,10 @@ bool is_ancestor(std::string_view ancestor, std::string_view descendant) noexcep
 }
 
 Status check_file_set(const FileSet& files, Paths paths) {
+  for (const std::string* text : {&files.path, &files.alternate_path, &files.pattern}) {
+    if (text->find('\0') != std::string::npos)  // It would end there for the kernel.
+      return fail(Errc::invalid_argument, "'" + *text + "' has a NUL, which no file's name has");
+  }
   if (!is_directory(files.path, paths)) {
     return fail(Errc::invalid_argument, "directory '" + files.path + "' must be absolute");
   }

@@ -84,6 +84,15 @@ class Writer {
   static Json value_of(AsPath<T> field) {
     return json::string(escape_bytes(field.text));
   }
+  static Json value_of(AsBytes<const std::string> field) {
+    return json::string(escape_bytes(field.text));
+  }
+  static Json value_of(AsBytes<const std::vector<std::string>> field) {
+    json::array array;
+    array.reserve(field.text.size());
+    for (const std::string& text : field.text) array.push_back(value_of(bytes(text)));
+    return array;
+  }
   template <class T>
   static Json value_of(AsDecimal<T> field) {
     return json::string(std::to_string(field.number));
@@ -138,6 +147,10 @@ class Reader {
   std::string problem;  // Empty, or "member: what was expected".
 
  private:
+  struct Escaped {
+    std::string text;
+  };
+
   // Each read() returns what is wrong, or nothing. A leading '.' or '[' continues the member's
   // name.
   static std::string read(const Json& value, std::string& text) {
@@ -172,11 +185,29 @@ class Reader {
   }
   static std::string read(const Json& value, AsPath<std::string> field) {
     if (!value.is_string()) return "expected a path";
-    std::optional<std::string> bytes = unescape_bytes(value.get_string());
-    if (!bytes) return "U+241B is not followed by two hexadecimal digits";
-    if (bytes->find('\0') != std::string::npos) return "a path holds no NUL";
-    field.text = std::move(*bytes);
+    std::string text;
+    std::string wrong = read(value, bytes(text));
+    if (!wrong.empty()) return wrong;
+    if (text.find('\0') != std::string::npos) return "a path holds no NUL";
+    field.text = std::move(text);
     return {};
+  }
+  static std::string read(const Json& value, AsBytes<std::string> field) {
+    if (!value.is_string()) return "expected text";
+    std::optional<std::string> unescaped = unescape_bytes(value.get_string());
+    if (!unescaped) return "U+241B is not followed by two hexadecimal digits";
+    field.text = std::move(*unescaped);
+    return {};
+  }
+  static std::string read(const Json& value, AsBytes<std::vector<std::string>> field) {
+    std::vector<Escaped> items;  // So that it is read as every other list is.
+    std::string wrong = read(value, items);
+    field.text.clear();
+    for (Escaped& item : items) field.text.push_back(std::move(item.text));
+    return wrong;
+  }
+  static std::string read(const Json& value, Escaped& item) {
+    return read(value, bytes(item.text));
   }
   template <std::integral T>
   static std::string read(const Json& value, AsDecimal<T> field) {

@@ -5,7 +5,7 @@
 // can send throws or asserts. Unknown members are ignored, absent and null ones have the default of
 // messages.h, numbers out of range and enumerators that VSS does not have are refused.
 //
-// Encoding is total too: text that is not UTF-8 is repaired (U+FFFD), paths are escaped.
+// Encoding is total too: messages for people are repaired (U+FFFD), all else escaped.
 
 #pragma once
 

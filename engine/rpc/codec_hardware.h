@@ -27,7 +27,7 @@ void members(V& v, Ref<V, LunMapping> m) {
 template <class V>
 void members(V& v, Ref<V, TransportedSnapshot> m) {
   v("snapshot_id", m.snapshot_id), v("set_id", m.set_id), v("provider_id", m.provider_id);
-  v("volume_id", m.volume_id), v("volume_name", m.volume_name);
+  v("volume_id", m.volume_id), v("volume_name", bytes(m.volume_name));
   v("originating_machine", m.originating_machine), v("snapshots_count", m.snapshots_count);
   v("attributes", m.attributes), v("creation_filetime", decimal(m.creation_filetime));
   v("luns", m.luns);

@@ -55,7 +55,8 @@ void members(V& v, Ref<V, RevertToSnapshot> m) {
 }
 template <class V>
 void members(V& v, Ref<V, RevertInfo> m) {
-  v("volume_id", m.volume_id), v("volume_name", m.volume_name), v("snapshot_id", m.snapshot_id);
+  v("volume_id", m.volume_id), v("volume_name", bytes(m.volume_name)),
+      v("snapshot_id", m.snapshot_id);
   v("total_bytes", decimal(m.total_bytes)), v("done_bytes", decimal(m.done_bytes));
   v("stopped", m.stopped), v("trouble", m.trouble);
 }
@@ -65,7 +66,7 @@ void members(V& v, Ref<V, RevertList> m) {
 }
 template <class V>
 void members(V& v, Ref<V, CreateCheckpoint> m) {
-  v("provider_id", m.provider_id), v("snapshot_id", m.snapshot_id), v("name", m.name);
+  v("provider_id", m.provider_id), v("snapshot_id", m.snapshot_id), v("name", bytes(m.name));
 }
 template <class V>
 void members(V& v, Ref<V, DeleteCheckpoint> m) {
@@ -79,7 +80,7 @@ void members(V& v, Ref<V, QueryChanges> m) {
 template <class V>
 void members(V& v, Ref<V, CheckpointProp> m) {
   v("checkpoint_id", m.checkpoint_id), v("volume_id", m.volume_id);
-  v("volume_name", m.volume_name), v("name", m.name), v("snapshot_id", m.snapshot_id);
+  v("volume_name", bytes(m.volume_name)), v("name", bytes(m.name)), v("snapshot_id", m.snapshot_id);
   v("creation_filetime", decimal(m.creation_filetime)), v("lost", m.lost);
 }
 template <class V>
@@ -93,7 +94,7 @@ void members(V& v, Ref<V, ProviderOperation> m) {
 }
 template <class V>
 void members(V& v, Ref<V, VolumeProp> m) {
-  v("volume_id", m.volume_id), v("display_name", m.display_name);
+  v("volume_id", m.volume_id), v("display_name", bytes(m.display_name));
 }
 template <class V>
 void members(V& v, Ref<V, DiffVolumeProp> m) {
@@ -102,7 +103,7 @@ void members(V& v, Ref<V, DiffVolumeProp> m) {
 }
 template <class V>
 void members(V& v, Ref<V, DiffAreaProp> m) {
-  v("volume_id", m.volume_id), v("volume_name", m.volume_name);
+  v("volume_id", m.volume_id), v("volume_name", bytes(m.volume_name));
   v("diff_area_path", path(m.diff_area_path)), v("diff_volume", path(m.diff_volume));
   v("maximum_bytes", decimal(m.maximum_bytes));
   v("allocated_bytes", decimal(m.allocated_bytes)), v("used_bytes", decimal(m.used_bytes));
@@ -166,7 +167,7 @@ template <class V>
 void members(V& v, Ref<V, ProviderEvent> m) {
   v("sequence", decimal(m.sequence)), v("name", m.name), v("event_id", m.event_id);
   v("severity", m.severity), v("time_filetime", decimal(m.time_filetime));
-  v("provider_id", m.provider_id), v("volume_id", m.volume_id), v("volume", m.volume);
+  v("provider_id", m.provider_id), v("volume_id", m.volume_id), v("volume", bytes(m.volume));
   v("snapshot_id", m.snapshot_id), v("set_id", m.set_id), v("cause", m.cause), v("who", m.who);
   v("percent", m.percent), v("fault", m.fault), v("used_bytes", decimal(m.used_bytes));
   v("limit_bytes", decimal(m.limit_bytes)), v("text", m.text);

@@ -32,7 +32,7 @@ void members(V& v, Ref<V, HelloReply> m) {
 }
 template <class V>
 void members(V& v, Ref<V, RegisterWriter> m) {
-  v("class_id", m.class_id), v("name", m.name), v("instance_name", m.instance_name);
+  v("class_id", m.class_id), v("name", bytes(m.name)), v("instance_name", bytes(m.instance_name));
   v("version_major", m.version_major), v("version_minor", m.version_minor);
   v("usage", m.usage), v("source", m.source), v("level", m.level);
   v("freeze_window_ms", m.freeze_window_ms), v("subscription", m.subscription);
@@ -43,7 +43,7 @@ void members(V& v, Ref<V, RegisterWriterReply> m) {
 }
 template <class V>
 void members(V& v, Ref<V, AffectedVolume> m) {
-  v("volume_id", m.volume_id), v("name", m.name), v("device", decimal(m.device));
+  v("volume_id", m.volume_id), v("name", bytes(m.name)), v("device", decimal(m.device));
   v("snapshot_id", m.snapshot_id), v("snapshot_device", path(m.snapshot_device));
 }
 template <class V>
@@ -57,8 +57,8 @@ void members(V& v, Ref<V, WriterEvent> m) {
 }
 template <class V>
 void members(V& v, Ref<V, ComponentEdit> m) {
-  v("op", m.op), v("logical_path", m.logical_path), v("component", m.component);
-  v("values", m.values);
+  v("op", m.op), v("logical_path", bytes(m.logical_path)), v("component", bytes(m.component));
+  v("values", bytes(m.values));
 }
 template <class V>
 void members(V& v, Ref<V, WriterReply> m) {
@@ -88,7 +88,7 @@ void members(V& v, Ref<V, WriterSelection> m) {
 }
 template <class V>
 void members(V& v, Ref<V, WriterMetadata> m) {
-  v("instance_id", m.instance_id), v("class_id", m.class_id), v("name", m.name);
+  v("instance_id", m.instance_id), v("class_id", m.class_id), v("name", bytes(m.name));
   v("metadata", m.metadata);
 }
 template <class V>
@@ -98,7 +98,7 @@ void members(V& v, Ref<V, WriterMetadataList> m) {
 template <class V>
 void members(V& v, Ref<V, ComponentRef> m) {
   v("instance_id", m.instance_id), v("class_id", m.class_id), v("type", m.type);
-  v("logical_path", m.logical_path), v("name", m.name);
+  v("logical_path", bytes(m.logical_path)), v("name", bytes(m.name));
 }
 template <class V>
 void members(V& v, Ref<V, SetBackupSucceeded> m) {
@@ -114,7 +114,7 @@ void members(V& v, Ref<V, StartedSet> m) {
 }
 template <class V>
 void members(V& v, Ref<V, VolumeRef> m) {
-  v("id", m.id), v("name", m.name), v("device", decimal(m.device)), v("path", path(m.path));
+  v("id", m.id), v("name", bytes(m.name)), v("device", decimal(m.device)), v("path", path(m.path));
 }
 template <class V>
 void members(V& v, Ref<V, AddToSnapshotSet> m) {
@@ -130,7 +130,7 @@ void members(V& v, Ref<V, DoSnapshotSet> m) {
 }
 template <class V>
 void members(V& v, Ref<V, SetComponentText> m) {
-  v("component", m.component), v("text", m.text);
+  v("component", m.component), v("text", bytes(m.text));
 }
 template <class V>
 void members(V& v, Ref<V, IsVolumeSupported> m) {
@@ -162,11 +162,11 @@ void members(V& v, Ref<V, SetSelectedForRestore> m) {
 }
 template <class V>
 void members(V& v, Ref<V, AddRestoreSubcomponent> m) {
-  v("component", m.component), v("logical_path", m.logical_path), v("name", m.name);
+  v("component", m.component), v("logical_path", bytes(m.logical_path)), v("name", bytes(m.name));
 }
 template <class V>
 void members(V& v, Ref<V, SetRestoreText> m) {
-  v("component", m.component), v("text", m.text);
+  v("component", m.component), v("text", bytes(m.text));
 }
 template <class V>
 void members(V& v, Ref<V, SetRestoreFlag> m) {
@@ -174,7 +174,7 @@ void members(V& v, Ref<V, SetRestoreFlag> m) {
 }
 template <class V>
 void members(V& v, Ref<V, SetRollForward> m) {
-  v("component", m.component), v("type", m.type), v("point", m.point);
+  v("component", m.component), v("type", m.type), v("point", bytes(m.point));
 }
 template <class V>
 void members(V& v, Ref<V, RestoreLocation> m) {
@@ -191,7 +191,7 @@ void members(V& v, Ref<V, SetFileRestoreStatus> m) {
 }
 template <class V>
 void members(V& v, Ref<V, WriterStatus> m) {
-  v("instance_id", m.instance_id), v("class_id", m.class_id), v("name", m.name);
+  v("instance_id", m.instance_id), v("class_id", m.class_id), v("name", bytes(m.name));
   v("state", m.state), v("failure", m.failure), v("application_code", m.application_code);
   v("message", m.message);
 }
@@ -237,7 +237,7 @@ void members(V& v, Ref<V, SnapshotProperties> m) {
   v("snapshot_id", m.snapshot_id), v("set_id", m.set_id), v("volume_id", m.volume_id);
   v("provider_id", m.provider_id), v("snapshots_count", m.snapshots_count);
   v("device_object", path(m.device_object)), v("nbd_uri", path(m.nbd_uri));
-  v("original_volume", m.original_volume), v("originating_machine", m.originating_machine);
+  v("original_volume", bytes(m.original_volume)), v("originating_machine", m.originating_machine);
   v("service_machine", m.service_machine), v("exposed_path", path(m.exposed_path));
   v("attributes", m.attributes), v("creation_filetime", decimal(m.creation_filetime));
   v("state", m.state), v("lost", m.lost);
@@ -271,8 +271,8 @@ void members(V& v, Ref<V, ProviderList> m) {
 }
 template <class V>
 void members(V& v, Ref<V, WriterEntry> m) {
-  v("instance_id", m.instance_id), v("class_id", m.class_id), v("name", m.name);
-  v("instance_name", m.instance_name), v("level", m.level);
+  v("instance_id", m.instance_id), v("class_id", m.class_id), v("name", bytes(m.name));
+  v("instance_name", bytes(m.instance_name)), v("level", m.level);
   v("freeze_window_ms", m.freeze_window_ms), v("state", m.state);
   v("last_failure", m.last_failure), v("last_failure_phase", m.last_failure_phase);
   v("last_failure_message", m.last_failure_message);
@@ -284,7 +284,7 @@ void members(V& v, Ref<V, WriterEntryList> m) {
 }
 template <class V>
 void members(V& v, Ref<V, NamedFiles> m) {
-  v("application", m.application), v("files", m.files);
+  v("application", bytes(m.application)), v("files", bytes(m.files));
 }
 template <class V>
 void members(V& v, Ref<V, CoordinatorSettings> m) {
@@ -326,7 +326,7 @@ void members(V& v, Ref<V, UnmountSnapshot> m) {
 template <class V>
 void members(V& v, Ref<V, AttachVolume> m) {
   v("origin_path", path(m.origin_path)), v("diff_area_path", path(m.diff_area_path));
-  v("name", m.name), v("chunk_bytes", m.chunk_bytes);
+  v("name", bytes(m.name)), v("chunk_bytes", m.chunk_bytes);
   v("diff_initial_bytes", decimal(m.diff_initial_bytes));
   v("diff_maximum_bytes", decimal(m.diff_maximum_bytes));
   v("snapshots_max", m.snapshots_max), v("expose", m.expose), v("cache", m.cache);
@@ -336,7 +336,7 @@ void members(V& v, Ref<V, AttachVolume> m) {
 }
 template <class V>
 void members(V& v, Ref<V, VolumeProperties> m) {
-  v("volume_id", m.volume_id), v("name", m.name), v("origin_path", path(m.origin_path));
+  v("volume_id", m.volume_id), v("name", bytes(m.name)), v("origin_path", path(m.origin_path));
   v("diff_area_path", path(m.diff_area_path)), v("device_path", path(m.device_path));
   v("nbd_uri", path(m.nbd_uri)), v("device", decimal(m.device));
   v("size_bytes", decimal(m.size_bytes)), v("chunk_bytes", m.chunk_bytes);

@@ -18,11 +18,19 @@ struct AsPath {
   T& text;
 };
 template <class T>
+struct AsBytes {
+  T& text;  // A string, or a vector of them.
+};
+template <class T>
 struct AsDecimal {
   T& number;
 };
 template <class T>
 AsPath<T> path(T& text) {
+  return {text};
+}
+template <class T>
+AsBytes<T> bytes(T& text) {
   return {text};
 }
 template <class T>

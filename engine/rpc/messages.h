@@ -4,7 +4,7 @@
 // object of a message has a member per field, of the same name. Conventions:
 //   GUID         text form of ids.h            Errc      "0x80042301"
 //   enumeration  VSS's number                  duration  integer, the unit ends the name
-//   path         UTF-8, other bytes escaped (engine/platform/wire_text.h)
+//   path, names, words for documents  UTF-8, other bytes escaped (engine/platform/wire_text.h)
 //   device, ..._bytes (64 bits), ..._filetime  decimal text, since they may pass 2^53
 // Members a peer does not know are ignored; members that are absent have the default given here.
 // Replies: the `result` of JSON-RPC is the reply struct, or `{}`. Errors: JSON-RPC's integer code

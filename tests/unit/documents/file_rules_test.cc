@@ -87,6 +87,8 @@ TEST_CASE("variables of a path are replaced once, by name", "[vss:rule.file-sets
   CHECK(expanded("${NONE}/a", variables).error().code == Errc::object_not_found);
   CHECK_THAT(expanded("/%NONE%", variables).error().context, Catch::Contains("'NONE'"));
   CHECK(expanded("${REL}/a", variables).error().code == Errc::invalid_argument);
+  CHECK(*expanded("/a\xFF/${DATA}", variables) == "/a\xFF//srv/${X}");
+  CHECK(expanded(std::string_view("/a\0b", 4), variables).error().code == Errc::invalid_argument);
   CHECK(parse_variables("# c\nDATA=/srv\nexport Q=\"a b\"\n bad name=1\nS='x'\r\nnothing\nE=\n") ==
         Variables{{"DATA", "/srv"}, {"Q", "a b"}, {"S", "x"}, {"E", ""}});
 }

@@ -254,6 +254,14 @@ TEST_CASE("changes at the wrong time or of the wrong form change nothing",
   CHECK(part.apply("set_failure", {"0x800423F3", "-7", "why"}) == Errc::invalid_argument);
   CHECK(part.apply("set_failure", {"0x80"}) == Errc::invalid_argument);
   CHECK(part.apply("add_partial_file", {"/d", "*", "0:1", ""}) == Errc::invalid_argument);
+  const std::string nul("/d\0", 3);  // The kernel would take another name.
+  CHECK(part.apply("add_partial_file", {nul, "f", "0:1", ""}) == Errc::invalid_argument);
+  CHECK(part.apply("add_partial_file", {"/d", nul.substr(1), "0:1", ""}) == Errc::invalid_argument);
+  CHECK(check_file_set({.path = "/\xFF", .pattern = "\xFE*"}));
+  for (const FileSet& files :
+       {FileSet{.path = nul}, FileSet{.path = "/d", .pattern = nul.substr(1)},
+        FileSet{.path = "/d", .alternate_path = nul}})
+    CHECK(check_file_set(files).error().code == Errc::invalid_argument);
   CHECK(part.apply("add_differenced_file", {"/d", "*", "true", "5"}) == Errc::invalid_argument);
   CHECK(part.apply("add_differenced_file", {"/d"}) == Errc::invalid_argument);
   CHECK(part.apply("format_disk", {}) == Errc::invalid_argument);
@@ -307,6 +315,11 @@ TEST_CASE("a restore's changes at the wrong time or of the wrong form change not
   CHECK(part.apply("add_directed_target", {"/a", "f", "0:5", "b", "g", "7:5"}, kPre) ==
         Errc::invalid_argument);
   CHECK(part.apply("add_directed_target", {"/a", "*", "0:5", "/b", "g", "7:5"}, kPre) ==
+        Errc::invalid_argument);
+  const std::string nul("/b\0", 3);
+  CHECK(part.apply("add_directed_target", {"/a", "f", "0:5", nul, "g", "7:5"}, kPre) ==
+        Errc::invalid_argument);
+  CHECK(part.apply("add_directed_target", {"/a", "f", "0:5", "/b", nul.substr(1), "7:5"}, kPre) ==
         Errc::invalid_argument);
   CHECK(part.apply("add_directed_target", {"/a", "f", "0:5", "/b", "..", "7:5"}, kPre) ==
         Errc::invalid_argument);

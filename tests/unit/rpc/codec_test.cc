@@ -167,6 +167,54 @@ TEST_CASE("decoding random JSON gives a message or a named complaint, never a th
   }
 }
 
+TEST_CASE("names, and words that end in documents, are any bytes") {
+  const std::string bytes(
+      "a\xFF\0\n\xE2\x90\x9B"
+      "00",
+      9);
+  const ComponentRef component{{}, {}, {}, bytes, bytes + "2"};
+  CHECK(through_text(component)->logical_path == bytes);
+  CHECK(through_text(component)->name == bytes + "2");
+  const ComponentEdit edit{bytes, bytes, bytes, {bytes, "", bytes + "3"}};
+  const auto edited = through_text(edit);
+  REQUIRE(edited);
+  CHECK(edited->op != bytes);  // A word of ours.
+  CHECK(edited->logical_path == bytes);
+  CHECK(edited->component == bytes);
+  CHECK(edited->values == edit.values);
+  CHECK(through_text(AddRestoreSubcomponent{component, bytes, bytes})->logical_path == bytes);
+  CHECK(through_text(AddRestoreSubcomponent{component, bytes, bytes})->name == bytes);
+  CHECK(through_text(SetComponentText{component, bytes})->text == bytes);
+  CHECK(through_text(SetRestoreText{component, bytes})->text == bytes);
+  CHECK(through_text(SetRollForward{component, {}, bytes})->point == bytes);
+  RegisterWriter writer;
+  writer.name = writer.instance_name = bytes;
+  CHECK(through_text(writer)->name == bytes);
+  CHECK(through_text(writer)->instance_name == bytes);
+  WriterMetadata metadata;
+  metadata.name = bytes;
+  CHECK(through_text(metadata)->name == bytes);
+  WriterStatus status;
+  status.name = bytes;
+  CHECK(through_text(status)->name == bytes);
+  VolumeRef volume;
+  volume.name = bytes;
+  CHECK(through_text(volume)->name == bytes);
+  VolumeProperties properties;
+  properties.name = bytes;
+  CHECK(through_text(properties)->name == bytes);
+  AffectedVolume affected;
+  affected.name = bytes;
+  CHECK(through_text(affected)->name == bytes);
+  CHECK(through_text(NamedFiles{"", {bytes}})->files == std::vector<std::string>{bytes});
+  // As it is on the wire, and what is no such text is refused with its place.
+  CHECK(serialize(encode(SetComponentText{{}, "a\xFF"})).find("a␛FF") != std::string::npos);
+  CHECK(problem<WriterReply>(R"({"edits":[{"values":["x","␛g0"]}]})") ==
+        "edits[0].values[1]: U+241B is not followed by two hexadecimal digits");
+  CHECK(problem<WriterReply>(R"({"edits":[{"values":"x"}]})") ==
+        "edits[0].values: expected an array");
+}
+
 TEST_CASE("text that is not UTF-8 is repaired, so that every line is JSON") {
   Nothing nothing;
   CHECK(serialize(encode(nothing)) == "{}");
