@@ -11,12 +11,13 @@
 include_guard()
 include(CMakePackageConfigHelpers)
 
-# The base types of the public headers (ids, errors, names of enumerations). They are compiled into
+# The base types of the public headers (ids, errors, LUNs, names of enumerations). They are compiled into
 # each SDK's library visibly; the engine's own copies are hidden.
 set(UMBRA_SDK_BASE_SOURCES
   "${PROJECT_SOURCE_DIR}/engine/platform/errc.cc"
   "${PROJECT_SOURCE_DIR}/engine/platform/ids.cc"
   "${PROJECT_SOURCE_DIR}/engine/platform/result.cc"
+  "${PROJECT_SOURCE_DIR}/engine/model/lun.cc"
   "${PROJECT_SOURCE_DIR}/engine/model/vss.cc")
 set(UMBRA_SDK_BASE_INCLUDES engine/platform/include engine/model/include engine/documents/include)
 
@@ -55,6 +56,10 @@ function(umbra_sdk_library name)
       umbra::vss_name*;
       umbra::context_name*;
       umbra::display_name*;
+      umbra::is_unique*;
+      umbra::has_unique_identifier*;
+      umbra::is_same_lun*;
+      umbra::is_same_description*;
 @exposed@    };
   local: *;
 };

@@ -15,6 +15,7 @@ cmake -S "$source/tests/install/consumer" -B "$scratch/consumer" -DCMAKE_CXX_COM
   -DCMAKE_PREFIX_PATH="$scratch/usr" -DEXAMPLE="$scratch/example" >"$scratch/configure.log"
 cmake --build "$scratch/consumer" >"$scratch/build.log" || { cat "$scratch/build.log"; exit 1; }
 "$scratch/consumer/consumer"
+for sdk in writer requester provider; do "$scratch/consumer/base_$sdk"; done
 echo disk >"$scratch/disk"
 mkfifo "$scratch/said"
 UMBRA_RUN_DIR="$scratch" "$scratch/consumer/file_provider" "$scratch/store" "vm=$scratch/disk" \
@@ -25,6 +26,12 @@ kill -TERM $provider
 wait $provider || { echo "the example provider did not end well"; cat "$scratch/provider.log"; exit 1; }
 [ "${said-}" = serving ] || { echo "the example provider does not serve"; exit 1; }
 status=0
+# What a call of the contract is made for is told in the library, and read in the provider: one
+# variable for both.
+if ! grep -q 'umbra::current_caller' <<<"$(nm -DC --defined-only "$(find "$scratch/usr" -name libumbra-provider.so.0)")"; then
+  echo "libumbra-provider does not export current_caller()"
+  status=1
+fi
 for name in writer requester provider; do
   library=$(find "$scratch/usr" -name "libumbra-$name.so.0")
   [ -n "$library" ] || { echo "libumbra-$name has no SONAME 0"; exit 1; }

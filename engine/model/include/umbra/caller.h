@@ -10,31 +10,24 @@
 
 #pragma once
 
+#include <cstddef>
 #include <string>
-#include <utility>
 
 namespace umbra {
 
-inline constexpr std::size_t kCallerBytesMax = 256;
+inline constexpr std::size_t kCallerBytesMax = 256;  ///< umbrad cuts what is longer.
 
-namespace caller_detail {
-[[nodiscard]] inline std::string& of_thread() noexcept {
-  thread_local std::string caller;
-  return caller;
-}
-}  // namespace caller_detail
+/// Empty: nobody's, the provider's own work. Of this thread, and valid until its scope ends.
+/// Threads: any.
+[[nodiscard]] const std::string& current_caller() noexcept;
 
-/// Empty: nobody's, the provider's own work.
-[[nodiscard]] inline const std::string& current_caller() noexcept {
-  return caller_detail::of_thread();
-}
-
-/// As long as it lives, this thread works for `caller`. Ends on the thread where it began.
+/// As long as it lives, this thread works for `caller`. Ends on the thread where it began. For a
+/// provider that hands a call's work to a thread of its own: CallerScope there, with what
+/// current_caller() was here.
 class CallerScope {
  public:
-  explicit CallerScope(std::string caller)
-      : before_(std::exchange(caller_detail::of_thread(), std::move(caller))) {}
-  ~CallerScope() { caller_detail::of_thread() = std::move(before_); }
+  explicit CallerScope(std::string caller);
+  ~CallerScope();
   CallerScope(const CallerScope&) = delete;
   CallerScope& operator=(const CallerScope&) = delete;
 
