@@ -36,6 +36,10 @@ int exec(Service& service, Output& output, const Exec& arguments, const RunComma
     return static_cast<int>(set.error() == ExitCode::interrupted ? ExitCode::interrupted
                                                                  : ExitCode::exec_failed);
   }
+  if (service.was_interrupted()) {
+    (void)service.finish(*set, false);
+    return static_cast<int>(ExitCode::interrupted);
+  }
   const auto ended = run_command(arguments.command, environment_of(*set));
   if (!ended) (void)output.error(ended.error());
   const bool succeeded = ended && *ended == 0;

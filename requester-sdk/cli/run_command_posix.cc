@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Runs the command of `umbra exec`. While it runs, the terminal's interrupt is its business: both
-// get it, and ours must outlive it to release the copies.
+// get it, and ours must outlive it to release the copies. None is lost on the way there: signals
+// wait while the command is started, and what had come before it existed is passed on to it.
 #include <fcntl.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -17,22 +18,47 @@
 namespace umbra::cli {
 namespace {
 
-// Ignores a signal for the life of the object.
-class Ignored {
+constexpr std::array kTerminals{SIGINT, SIGQUIT};
+
+// What the terminal sends waits from its making on, and is ignored from ignore() on, for the life
+// of the object.
+class TerminalSignals {
  public:
-  explicit Ignored(int number) : number_(number) {
-    struct sigaction ignore {};
-    ignore.sa_handler = SIG_IGN;
-    (void)sigaction(number_, &ignore, &before_);
+  TerminalSignals() {
+    sigset_t wait;
+    sigemptyset(&wait);
+    for (const int number : kTerminals) sigaddset(&wait, number);
+    (void)sigprocmask(SIG_BLOCK, &wait, &mask_);
+    for (std::size_t i = 0; i < kTerminals.size(); ++i)
+      (void)sigaction(kTerminals[i], nullptr, &before_[i]);
   }
-  ~Ignored() { restore(); }
-  Ignored(const Ignored&) = delete;
-  Ignored& operator=(const Ignored&) = delete;
-  void restore() const { (void)sigaction(number_, &before_, nullptr); }
+  ~TerminalSignals() { restore(); }
+  TerminalSignals(const TerminalSignals&) = delete;
+  TerminalSignals& operator=(const TerminalSignals&) = delete;
+
+  // What has come by now may have come before `child` was there to get it. Twice does no harm.
+  void pass_to(pid_t child) const {
+    sigset_t came;
+    sigemptyset(&came);
+    (void)sigpending(&came);
+    for (const int number : kTerminals)
+      if (sigismember(&came, number) == 1) (void)kill(child, number);
+  }
+  void ignore() const {
+    struct sigaction ignored {};
+    ignored.sa_handler = SIG_IGN;
+    for (const int number : kTerminals) (void)sigaction(number, &ignored, nullptr);
+    (void)sigprocmask(SIG_SETMASK, &mask_, nullptr);
+  }
+  void restore() const {
+    for (std::size_t i = 0; i < kTerminals.size(); ++i)
+      (void)sigaction(kTerminals[i], &before_[i], nullptr);
+    (void)sigprocmask(SIG_SETMASK, &mask_, nullptr);
+  }
 
  private:
-  int number_;
-  struct sigaction before_ {};
+  sigset_t mask_{};
+  std::array<struct sigaction, kTerminals.size()> before_{};
 };
 
 }  // namespace
@@ -41,12 +67,12 @@ Result<int> run_command(const std::vector<std::string>& command, const Environme
   // exec's errno comes back through a pipe that a successful exec closes.
   std::array<int, 2> failure{-1, -1};
   if (pipe2(failure.data(), O_CLOEXEC) != 0) return fail(Errc::limit_reached, "pipe");
-  const Ignored interrupt(SIGINT);
-  const Ignored quit(SIGQUIT);
+  const TerminalSignals signals;
   const pid_t pid = fork();
+  if (pid > 0) signals.pass_to(pid);
+  if (pid != 0) signals.ignore();
   if (pid == 0) {
-    interrupt.restore();
-    quit.restore();
+    signals.restore();
     for (const auto& [name, value] : added) (void)setenv(name.c_str(), value.c_str(), 1);
     std::vector<char*> words;
     for (const auto& word : command) words.push_back(const_cast<char*>(word.c_str()));

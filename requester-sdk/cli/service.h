@@ -93,6 +93,8 @@ class Service {
   [[nodiscard]] virtual Result<requester::SnapshotSetInfo> create(
       const requester::CreateOptions& options, requester::SetReport& report) = 0;
   /// Keeps what is needed to restore the set that create() made; load_documents() reads it.
+  /// A signal has come while it was created that came too late to prevent it.
+  [[nodiscard]] virtual bool was_interrupted() const noexcept = 0;
   [[nodiscard]] virtual Status save_documents(const std::string& path) = 0;
   [[nodiscard]] virtual Result<BackupBundle> load_documents(const std::string& path) = 0;
   /// umbra/requester/file_list.h.

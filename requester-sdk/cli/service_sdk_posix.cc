@@ -26,8 +26,10 @@ using requester::RestoreSession;
 
 std::atomic<BackupSession*> g_creating = nullptr;
 std::atomic<RestoreSession*> g_restoring = nullptr;
+std::atomic<bool> g_interrupted = false;
 
 void cancel_what_runs(int) {
+  g_interrupted = true;
   if (auto* session = g_creating.load()) session->cancel();
   if (auto* session = g_restoring.load()) session->cancel();
 }
@@ -250,6 +252,8 @@ class SdkService final : public Service {
     if (!set) session_.reset();
     return set;
   }
+
+  [[nodiscard]] bool was_interrupted() const noexcept override { return g_interrupted; }
 
   Status save_documents(const std::string& path) override {
     if (!session_) return fail(Errc::bad_state, "no set was created");

@@ -228,6 +228,25 @@ TEST_CASE("exec's own failures are told apart from the command's", "[cli]") {
   CHECK(exec(service, output, arguments, failing(Errc::ok)) == 130);
 }
 
+TEST_CASE("a command is not run after an interrupt that came too late for the set", "[cli]") {
+  auto state = a_set();
+  state.interrupted = true;
+  FakeService service(state);
+  std::ostringstream out;
+  std::ostringstream err;
+  Output output(out, err, false);
+  const Exec arguments{.create = {.volumes = {"db"}, .policy_list = {}, .documents = {}},
+                       .command = {"x"}};
+  bool ran = false;
+  const auto run = [&](const auto&, const auto&) {
+    ran = true;
+    return Result<int>(0);
+  };
+  CHECK(exec(service, output, arguments, run) == 130);
+  CHECK(!ran);
+  CHECK(state.calls.back() == "finish failed");
+}
+
 TEST_CASE("delete: one, a set, a volume's, all", "[cli]") {
   auto state = two_volumes();
   CHECK(umbra(state, {"delete", "shadows", kOne.to_string(), "--force"}).status == 0);

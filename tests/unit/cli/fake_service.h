@@ -42,6 +42,7 @@ struct FakeState {
   std::uint64_t delta_step = 50;
   std::vector<RevertInfo> reverts;
   bool writers_block_revert = false;
+  bool interrupted = false;
   std::vector<CheckpointProp> checkpoints;
   std::optional<Error> wait_error;        // Of wait_operation().
   std::vector<OperationInfo> operations;  // wait_operation() gives the first, and then the next.
@@ -249,6 +250,7 @@ class FakeService final : public Service {
     report = state_.error.code == Errc::ok ? state_.set.report : state_.failed_report;
     return answer("create", state_.set);
   }
+  bool was_interrupted() const noexcept override { return state_.interrupted; }
   Status save_documents(const std::string& path) override {
     state_.calls.push_back("save " + path);
     return {};
