@@ -170,6 +170,9 @@ Status BackupSession::revert_to_snapshot(const SnapshotId& id, bool force_dismou
 Result<RevertInfo> BackupSession::query_revert_status(const VolumeRef& volume) {
   return impl_->logic.query_revert_status(volume);
 }
+Result<AsyncOperation> BackupSession::start_query_revert_status(const VolumeRef& volume) {
+  return impl_->logic.start_query_revert_status(volume);
+}
 Status BackupSession::pre_fast_recovery(const SnapshotSetId&, std::uint32_t) {
   return fail(Errc::not_implemented, "pre_fast_recovery: VSS reserves it and has never had it");
 }

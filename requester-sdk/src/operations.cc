@@ -68,6 +68,8 @@ Result<rpc::OperationStatus> Operations::wait(std::string_view call, std::uint32
 
 Operations::~Operations() {
   if (watched_) watched_->owner = nullptr;
+  for (const auto& one : observed_)
+    if (const auto shared = one.lock()) shared->owner = nullptr;
 }
 
 AsyncOperation Operations::watch(std::string_view call, std::uint32_t operation,
@@ -82,6 +84,16 @@ AsyncOperation Operations::watch(std::string_view call, std::uint32_t operation,
   return AsyncOperation(watched_);
 }
 
+AsyncOperation Operations::observe(std::string_view call, Look look) {
+  std::erase_if(observed_, [](const auto& one) { return one.expired(); });
+  auto shared = std::make_shared<AsyncOperation::Shared>();
+  shared->owner = this;
+  shared->call = call;
+  shared->look = std::move(look);
+  observed_.push_back(shared);
+  return AsyncOperation(std::move(shared));
+}
+
 std::string Operations::still_running() {
   if (!watched_ || watched_->last.code != Errc::async_pending) return {};
   const auto status = look(*watched_, 0ms);
@@ -92,6 +104,11 @@ std::string Operations::still_running() {
 Result<AsyncStatus> Operations::look(AsyncOperation::Shared& shared,
                                      std::chrono::milliseconds slice) {
   if (shared.last.code != Errc::async_pending) return shared.last;
+  if (shared.look) {
+    auto seen = shared.look(slice);
+    if (!seen) return fail(in_call(shared.call, seen.error()));
+    return shared.last = std::move(*seen);
+  }
   const rpc::WaitOperation message{shared.operation, static_cast<std::uint32_t>(slice.count())};
   auto status = link_.call<rpc::OperationStatus>(
       slice > 0ms ? "operation.wait" : "operation.status", message, slice + kWaitGrace);
@@ -178,6 +195,13 @@ Result<AsyncStatus> AsyncOperation::wait(std::chrono::milliseconds limit) {
 }
 
 Result<Errc> AsyncOperation::cancel() {
+  if (shared_->look) {  // Nobody is asked to end it.
+    const bool known = !shared_->waiting.load();
+    if (known && shared_->last.code != Errc::async_pending) return shared_->last.code;
+    if (known && shared_->owner == nullptr)
+      return fail(Errc::coordinator_lost, shared_->call + ": its session is over");
+    return fail(Errc::bad_state, shared_->call + ": what it watches cannot be cancelled");
+  }
   // Said first, looked for afterwards: whoever leaves wait() does it the other way round, so that
   // one of the two passes it on.
   shared_->cancel.store(true);

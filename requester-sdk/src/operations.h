@@ -11,6 +11,7 @@
 #include <memory>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "requester-sdk/src/link.h"
 #include "umbra/requester/async.h"
@@ -39,6 +40,10 @@ class Operations {
   /// whichever call sees it first. `cancel_if_abandoned`: when the handle is let go before that.
   [[nodiscard]] AsyncOperation watch(std::string_view call, std::uint32_t operation,
                                      bool cancel_if_abandoned, OnFailure ended);
+  /// One look at something, at most that long. Errors: what could not be learnt.
+  using Look = std::function<Result<AsyncStatus>(std::chrono::milliseconds slice)>;
+  /// A handle for what goes on whatever becomes of the session, and beside its operations.
+  [[nodiscard]] AsyncOperation observe(std::string_view call, Look look);
   /// The operation that is watched and has not ended, after asking once; empty: there is none.
   [[nodiscard]] std::string still_running();
   /// One look at a watched operation, at most `slice` long.
@@ -59,6 +64,7 @@ class Operations {
   Link& link_;
   std::atomic<bool> cancelled_{false};
   std::shared_ptr<AsyncOperation::Shared> watched_;  // The newest; umbrad runs one at a time.
+  std::vector<std::weak_ptr<AsyncOperation::Shared>> observed_;
 };
 
 /// What a handle and its session have in common.
@@ -71,6 +77,7 @@ struct AsyncOperation::Shared {
   std::atomic<bool> cancel{false};
   AsyncStatus last;
   Operations::OnFailure ended;
+  Operations::Look look;  // Of observe(); then `operation` means nothing.
 };
 
 /// Undoing after a cancel: thawing writers (60 s windows) and deleting what exists.

@@ -69,11 +69,11 @@ Status RestoreLogic::run(std::string_view call, RestoreState after, std::chrono:
   return {};
 }
 
+template <class Request>
 Result<AsyncOperation> RestoreLogic::start(std::string_view call, RestoreState during,
-                                           RestoreState after) {
+                                           RestoreState after, const Request& params) {
   if (Status allowed = allow(call); !allowed) return fail(allowed.error());
-  const auto started =
-      request<rpc::StartedOperation>("session." + std::string(call), rpc::Nothing{});
+  const auto started = request<rpc::StartedOperation>("session." + std::string(call), params);
   if (!started) return fail(started.error());
   state_ = during;
   // A writer's failure is in its status, and no reason to stay where we were.
@@ -190,6 +190,10 @@ Result<AsyncOperation> RestoreLogic::start_post_restore() {
 }
 Result<AsyncOperation> RestoreLogic::start_gather_writer_status() {
   return start("gather_writer_status", state_, state_);
+}
+
+Result<AsyncOperation> RestoreLogic::start_recover_set(std::uint32_t flags) {
+  return start("recover_set", state_, state_, rpc::RecoverSet{flags});
 }
 
 Result<std::vector<WriterStatus>> RestoreLogic::gather_writer_status() {

@@ -51,6 +51,7 @@ class RestoreLogic {
   Result<AsyncOperation> start_pre_restore();
   Result<AsyncOperation> start_post_restore();
   Result<AsyncOperation> start_gather_writer_status();
+  Result<AsyncOperation> start_recover_set(std::uint32_t flags);
   Result<BackupComponentsDocument> backup_components();
   [[nodiscard]] Operations& operations() noexcept { return operations_; }
   [[nodiscard]] Link& link() noexcept { return link_; }
@@ -63,7 +64,9 @@ class RestoreLogic {
   Status tell(std::string_view call, const Request& params);
   Status run(std::string_view call, RestoreState after, std::chrono::milliseconds limit,
              const OnProgress& progress);
-  Result<AsyncOperation> start(std::string_view call, RestoreState during, RestoreState after);
+  template <class Request = rpc::Nothing>
+  Result<AsyncOperation> start(std::string_view call, RestoreState during, RestoreState after,
+                               const Request& params = {});
 
   Link& link_;
   Operations operations_;

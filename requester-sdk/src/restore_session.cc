@@ -138,6 +138,9 @@ Status RestoreSession::add_snapshot_to_recovery_set(const SnapshotId& id, std::u
                                                     const VolumeRef& destination) {
   return impl_->logic.add_snapshot_to_recovery_set(id, flags, destination);
 }
+Result<AsyncOperation> RestoreSession::start_recover_set(std::uint32_t options) {
+  return impl_->logic.start_recover_set(options);
+}
 Status RestoreSession::recover_set(std::uint32_t options, std::chrono::milliseconds limit) {
   return impl_->logic.recover_set(options, limit);
 }

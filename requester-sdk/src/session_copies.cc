@@ -195,4 +195,13 @@ Result<RevertInfo> SessionLogic::query_revert_status(const VolumeRef& volume) {
               "finished, or there was none");
 }
 
+Result<AsyncOperation> SessionLogic::start_query_revert_status(const VolumeRef& volume) {
+  const auto revert = query_revert_status(volume);
+  if (!revert) return fail(revert.error());
+  return operations_.observe("query_revert_status",
+                             [this, id = revert->volume_id](std::chrono::milliseconds slice) {
+                               return look_at_revert(link_, id, slice);
+                             });
+}
+
 }  // namespace umbra::requester

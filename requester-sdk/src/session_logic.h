@@ -86,6 +86,7 @@ class SessionLogic {
   Result<AsyncOperation> start_break_snapshot_set(const SnapshotSetId& set, std::uint32_t flags);
   Status revert_to_snapshot(const SnapshotId& id, bool force_dismount);
   Result<RevertInfo> query_revert_status(const VolumeRef& volume);
+  Result<AsyncOperation> start_query_revert_status(const VolumeRef& volume);
 
   /// All that is to be kept of this backup but what only the file systems know: mounts and links.
   Result<BackupBundle> bundle();

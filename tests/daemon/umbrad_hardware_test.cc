@@ -349,6 +349,18 @@ TEST_CASE("LUNs are written back from their copies, the array doing the work",
   CHECK(site.here.saw({"state 512", "resync with 256", "state 1024"}));
   CHECK(copies(site.here.memory).size() == 1);
   CHECK(code_of(session.recover_set()) == Errc::bad_state);  // What was added is done.
+  CHECK(code_of(session.start_recover_set()) == Errc::bad_state);
+
+  // The same as a handle.
+  REQUIRE(site.here.memory.write(site.data, 0, "later."));
+  REQUIRE(session.add_snapshot_to_recovery_set(copy));
+  auto recovery = session.start_recover_set();
+  REQUIRE(recovery);
+  const auto end = recovery->wait();
+  REQUIRE(end);
+  CHECK(end->code == Errc::async_finished);
+  CHECK(recovery->cancel() == Errc::async_finished);
+  CHECK(site.here.memory.read_volume(site.data).starts_with("before"));
 
   // To another place, and with an identity that cannot be given.
   REQUIRE(session.add_snapshot_to_recovery_set(copy, 0, named("more")));
@@ -362,7 +374,7 @@ TEST_CASE("LUNs are written back from their copies, the array doing the work",
         Errc::cannot_revert_diskid);
   // The word that it is over comes all the same.
   const auto calls = site.here.memory.calls();
-  CHECK(std::count(calls.begin(), calls.end(), "state 1024") == 3);
+  CHECK(std::count(calls.begin(), calls.end(), "state 1024") == 4);
   CHECK(site.here.umbrad.stop() == 0);
   CHECK(site.there.umbrad.stop() == 0);
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "umbra/requester/async.h"
 
+#include "requester-sdk/src/restore_logic.h"
 #include "tests/unit/requester_sdk/fake_link.h"
 
 namespace {
@@ -178,6 +179,133 @@ TEST_CASE("an abort while an operation runs is the last word") {
   session.link.cancelled = true;
   CHECK(session.handle->wait()->code == Errc::async_cancelled);
   CHECK(session.logic.state() == SessionState::failed);
+}
+
+// --- what goes on without a session ------------------------------------------------------------
+
+RevertInfo reverting(std::uint64_t done) {
+  return {.volume_id = kVolume, .volume_name = "data", .total_bytes = 100, .done_bytes = done};
+}
+
+struct Watch {
+  Watch() {
+    session.reach(SessionState::initialized);
+    session.link.reverts = {reverting(0)};
+    VolumeRef volume;
+    volume.name = "data";
+    auto handle = session.logic.start_query_revert_status(volume);
+    REQUIRE(handle);
+    revert.emplace(std::move(*handle));
+  }
+  Session session;
+  std::optional<AsyncOperation> revert;
+};
+
+TEST_CASE("a revert that is under way is watched by a handle until it ends",
+          "[vss:IVssBackupComponents.QueryRevertStatus][vss:IVssAsync.QueryStatus]"
+          "[vss:IVssAsync.Wait][vss:IVssAsync.Cancel]") {
+  Watch watch;
+  FakeLink& link = watch.session.link;
+  CHECK(watch.revert->query_status()->code == Errc::async_pending);
+  link.reverts = {reverting(60)};
+  const auto pending = watch.revert->wait(600ms);
+  REQUIRE(pending);
+  CHECK(pending->code == Errc::async_pending);
+  CHECK(pending->phase == "copied back 60 of 100 bytes");
+  CHECK(watch.session.sent("query.events") == 3);
+  CHECK(watch.revert->cancel().error().code == Errc::bad_state);  // As in VSS it goes on.
+  CHECK(watch.session.sent("operation.cancel") == 0);
+  CHECK(watch.revert->query_status()->code == Errc::async_pending);
+  // The session goes on beside it, with an operation of its own.
+  REQUIRE(watch.session.logic.set_backup_state({}));
+  auto gathering = watch.session.logic.start_gather_writer_metadata();
+  REQUIRE(gathering);
+  CHECK(gathering->wait()->code == Errc::async_finished);
+  int looks = 0;
+  link.meanwhile = [&] {
+    if (++looks == 5) link.reverts.clear();
+  };
+  const auto end = watch.revert->wait();
+  REQUIRE(end);
+  CHECK(end->code == Errc::async_finished);
+  CHECK(looks == 5);
+  CHECK(watch.revert->cancel() == Errc::async_finished);
+  const auto asked = link.calls.size();
+  CHECK(watch.revert->query_status()->code == Errc::async_finished);
+  CHECK(link.calls.size() == asked);
+}
+
+TEST_CASE("a revert that does not end well is told by its handle",
+          "[vss:IVssBackupComponents.QueryRevertStatus][vss:VSS_E_REVERT_VOLUME_LOST]") {
+  Watch watch;
+  FakeLink& link = watch.session.link;
+  SECTION("it stops") {
+    link.reverts[0].stopped = true;
+    link.reverts[0].trouble = "the origin fails";
+    const auto end = watch.revert->wait();
+    REQUIRE(end);
+    CHECK(end->code == Errc::io_error);
+    CHECK_THAT(end->context, Catch::Contains("'data' has stopped: the origin fails"));
+  }
+  SECTION("its volume goes") {
+    link.errors["management.query_revert_status"] = {Errc::object_not_found, "no such volume"};
+    link.volume_is_there = false;
+    CHECK(watch.revert->wait()->code == Errc::revert_volume_lost);
+  }
+  SECTION("its provider is away: nothing is known, until it is back") {
+    link.reverts.clear();
+    link.volume_is_there = link.provider_is_there = false;
+    CHECK(watch.revert->wait().error().code == Errc::provider_not_registered);
+    link.volume_is_there = link.provider_is_there = true;
+    link.reverts = {reverting(70)};
+    CHECK(watch.revert->query_status()->code == Errc::async_pending);
+  }
+  SECTION("umbrad goes") {
+    link.errors["query.events"] = {Errc::coordinator_lost, "gone"};
+    CHECK(watch.revert->wait().error().code == Errc::coordinator_lost);
+  }
+}
+
+TEST_CASE("there is a handle only for a revert that is under way, and for as long as its session",
+          "[vss:IVssBackupComponents.QueryRevertStatus]") {
+  Session idle;
+  idle.reach(SessionState::initialized);
+  VolumeRef volume;
+  volume.name = "data";
+  CHECK(idle.logic.start_query_revert_status(volume).error().code == Errc::object_not_found);
+  CHECK(idle.logic.start_query_revert_status({}).error().code == Errc::invalid_argument);
+  std::optional<AsyncOperation> revert;
+  {
+    Watch watch;
+    revert.swap(watch.revert);
+    auto another = watch.session.logic.start_query_revert_status(volume);
+    REQUIRE(another);
+    CHECK(another->query_status()->code == Errc::async_pending);
+  }
+  CHECK(revert->query_status().error().code == Errc::coordinator_lost);
+  CHECK(revert->wait().error().code == Errc::coordinator_lost);
+  CHECK(revert->cancel().error().code == Errc::coordinator_lost);
+}
+
+TEST_CASE("a recovery of LUNs is an operation with a handle",
+          "[vss:IVssBackupComponentsEx3.RecoverSet][vss:IVssAsync.Wait]") {
+  FakeLink link;
+  RestoreLogic logic(link);
+  CHECK(logic.start_recover_set(0).error().code == Errc::bad_state);
+  REQUIRE(logic.initialize_for_restore({}));
+  auto recovery = logic.start_recover_set(recovery_option::kRevertIdentityAll);
+  REQUIRE(recovery);
+  CHECK(rpc::decode<rpc::RecoverSet>(link.last_params)->flags ==
+        recovery_option::kRevertIdentityAll);
+  link.pending_waits = 2;
+  CHECK(recovery->query_status()->code == Errc::async_pending);
+  link.operation_error = {Errc::missing_volume, "data"};
+  const auto end = recovery->wait();
+  REQUIRE(end);
+  CHECK(end->code == Errc::missing_volume);
+  CHECK(logic.state() == RestoreState::initialized);
+  link.errors["session.recover_set"] = {Errc::bad_state, "no snapshot was added"};
+  CHECK(logic.start_recover_set(0).error().code == Errc::bad_state);
 }
 
 }  // namespace

@@ -5,6 +5,7 @@
 #pragma once
 
 #include <algorithm>
+#include <functional>
 #include <map>
 #include <optional>
 #include <string>
@@ -59,6 +60,10 @@ class FakeLink final : public Link {
   BackupComponentsDocument document;  // session.get_backup_components.
   SnapshotProperties snapshot;        // Of query.snapshots; its id is kSnapshot.
   rpc::Json last_params;              // Of the last call of session.*.
+  std::vector<RevertInfo> reverts;    // management.query_revert_status.
+  std::function<void()> meanwhile;    // Somebody waits for an event.
+  bool volume_is_there = true;        // volume.list.
+  bool provider_is_there = true;
 
  private:
   Result<rpc::Json> wait() {
@@ -89,8 +94,16 @@ class FakeLink final : public Link {
       list.absent_providers = {"away"};
       return rpc::encode(list);
     }
+    if (name == "management.query_revert_status") return rpc::encode(rpc::RevertList{reverts});
+    if (name == "query.events") {
+      time += 200ms;
+      if (meanwhile) meanwhile();
+      return rpc::encode(rpc::EventList{});
+    }
     if (name == "volume.list") {
       rpc::VolumeList list;
+      if (!provider_is_there) list.absent_providers = {"away"};
+      if (!volume_is_there) return rpc::encode(list);
       list.volumes.emplace_back().name = "data";
       list.volumes[0].volume_id = kVolume;
       list.volumes[0].device = kDevice;

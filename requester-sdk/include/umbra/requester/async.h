@@ -8,9 +8,10 @@
 //   if (auto end = creation->query_status(); end->code != Errc::async_finished) ...
 //
 // What the operation came to is the status's code; an error of wait(), query_status() or cancel()
-// itself says that nothing could be learnt (coordinator_lost). An operation that ends is seen by
-// the next call of the handle or of the session, whichever comes first; until then the session
-// allows what its state during the operation allows (SessionState::creating and so on).
+// itself says that nothing could be learnt (coordinator_lost). The one call that begins nothing is
+// start_query_revert_status(): it watches what goes on without any session. An operation that ends
+// is seen by the next call of the handle or of the session, whichever comes first; until then the
+// session allows what its state during the operation allows (SessionState::creating and so on).
 
 #pragma once
 

@@ -191,6 +191,13 @@ class UMBRA_REQUESTER_EXPORT BackupSession {
   [[nodiscard]] Result<AsyncOperation> start_import_snapshots();
   [[nodiscard]] Result<AsyncOperation> start_break_snapshot_set(const SnapshotSetId& set,
                                                                 std::uint32_t flags = 0);
+  /// A handle for the revert of a volume that is under way, whoever began it; several sessions may
+  /// have one. async_finished: the volume is what it was; io_error: the revert has stopped, see
+  /// Management::abandon_revert(); revert_volume_lost: the volume was detached, and attaching it
+  /// goes on. cancel() gives bad_state: a revert can be neither stopped nor undone. wait() and
+  /// query_status() also give provider_not_registered while the provider is away: ask again.
+  /// Errors: those of query_revert_status().
+  [[nodiscard]] Result<AsyncOperation> start_query_revert_status(const VolumeRef& volume);
 
   // --- documents and queries ------------------------------------------------------------------
 

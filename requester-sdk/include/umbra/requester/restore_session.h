@@ -147,6 +147,8 @@ class UMBRA_REQUESTER_EXPORT RestoreSession {
   [[nodiscard]] Result<AsyncOperation> start_pre_restore();
   [[nodiscard]] Result<AsyncOperation> start_post_restore();
   [[nodiscard]] Result<AsyncOperation> start_gather_writer_status();
+  /// What recover_set() does; the array's copying takes no notice of a cancel.
+  [[nodiscard]] Result<AsyncOperation> start_recover_set(std::uint32_t options = 0);
 
   /// For copying LUNs back from hardware copies; `flags` must be 0, `destination` that names
   /// nothing means the original. The snapshot is one of the document. Errors: invalid_argument;
