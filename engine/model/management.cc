@@ -56,11 +56,11 @@ Result<std::vector<RevertInfo>> DiffAreaManagement::query_revert_status(const Vo
 Status DiffAreaManagement::abandon_revert(const VolumeRef&) {
   return not_offered("abandon_revert");
 }
-Result<CheckpointProp> DiffAreaManagement::create_checkpoint(const SnapshotId&,
-                                                             const std::string&) {
+Result<CheckpointProperties> DiffAreaManagement::create_checkpoint(const SnapshotId&,
+                                                                   const std::string&) {
   return not_offered("create_checkpoint");
 }
-Result<std::vector<CheckpointProp>> DiffAreaManagement::query_checkpoints(const VolumeRef&) {
+Result<std::vector<CheckpointProperties>> DiffAreaManagement::query_checkpoints(const VolumeRef&) {
   return not_offered("query_checkpoints");
 }
 Status DiffAreaManagement::delete_checkpoint(const CheckpointId&) {

@@ -20,9 +20,9 @@
 #include <string_view>
 #include <utility>
 
-namespace umbra {
+#include "umbra/log_sink.h"
 
-enum class LogLevel : std::uint8_t { debug, info, warning, error };
+namespace umbra {
 
 struct LogField {
   LogField(std::string_view key_, std::string_view value_) : key(key_), value(value_) {}

@@ -17,8 +17,7 @@ namespace umbra {
 /// Threads: any, if the sink is made for it. What the sink throws is dropped.
 class SinkLog final : public Log {
  public:
-  using Sink = std::function<void(int level, std::string_view text)>;
-  explicit SinkLog(Sink sink) : sink_(std::move(sink)) {}
+  explicit SinkLog(LogSink sink) : sink_(std::move(sink)) {}
   void write(LogLevel level, std::string_view component, std::string_view message,
              std::span<const LogField> fields) noexcept override {
     if (!sink_) return;
@@ -28,14 +27,14 @@ class SinkLog final : public Log {
       for (const LogField& field : fields) {
         text.append(" ").append(field.key).append("=").append(printable(field.value));
       }
-      sink_(static_cast<int>(level), text);
+      sink_(level, text);
     } catch (...) {
       // A log that cannot be written must not end the application.
     }
   }
 
  private:
-  Sink sink_;
+  LogSink sink_;
 };
 
 }  // namespace umbra

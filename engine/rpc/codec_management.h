@@ -78,7 +78,7 @@ void members(V& v, Ref<V, QueryChanges> m) {
   v("first_block", decimal(m.first_block));
 }
 template <class V>
-void members(V& v, Ref<V, CheckpointProp> m) {
+void members(V& v, Ref<V, CheckpointProperties> m) {
   v("checkpoint_id", m.checkpoint_id), v("volume_id", m.volume_id);
   v("volume_name", bytes(m.volume_name)), v("name", bytes(m.name)), v("snapshot_id", m.snapshot_id);
   v("creation_filetime", decimal(m.creation_filetime)), v("lost", m.lost);
@@ -93,16 +93,16 @@ void members(V& v, Ref<V, ProviderOperation> m) {
   v("time_limit_ms", m.time_limit_ms);
 }
 template <class V>
-void members(V& v, Ref<V, VolumeProp> m) {
+void members(V& v, Ref<V, SupportedVolume> m) {
   v("volume_id", m.volume_id), v("display_name", bytes(m.display_name));
 }
 template <class V>
-void members(V& v, Ref<V, DiffVolumeProp> m) {
+void members(V& v, Ref<V, DiffVolumeProperties> m) {
   v("diff_volume", path(m.diff_volume)), v("display_name", path(m.display_name));
   v("free_bytes", decimal(m.free_bytes)), v("total_bytes", decimal(m.total_bytes));
 }
 template <class V>
-void members(V& v, Ref<V, DiffAreaProp> m) {
+void members(V& v, Ref<V, DiffAreaProperties> m) {
   v("volume_id", m.volume_id), v("volume_name", bytes(m.volume_name));
   v("diff_area_path", path(m.diff_area_path)), v("diff_volume", path(m.diff_volume));
   v("maximum_bytes", decimal(m.maximum_bytes));
@@ -139,7 +139,7 @@ void members(V& v, Ref<V, OperationInfo> m) {
   v("ended_filetime", decimal(m.ended_filetime));
 }
 template <class V>
-void members(V& v, Ref<V, VolumePropList> m) {
+void members(V& v, Ref<V, SupportedVolumeList> m) {
   v("volumes", m.volumes);
 }
 template <class V>

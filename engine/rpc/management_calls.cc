@@ -55,7 +55,7 @@ std::string subject_of(const VolumeRef& volume) {
 // --- IVssSnapshotMgmt ---------------------------------------------------------------------------
 
 Result<Json> volumes_for_snapshots(const Served& at, const ManagementQuery& request) {
-  return reply<VolumePropList>(
+  return reply<SupportedVolumeList>(
       at.management.query_volumes_supported_for_snapshots(request.context));
 }
 Result<Json> snapshots_by_volume(const Served& at, const ManagementVolume& request) {

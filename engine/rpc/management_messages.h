@@ -79,7 +79,7 @@ struct RevertToSnapshot {  // revert_to_snapshot (long)
   SnapshotId snapshot_id;
   bool force_dismount = false;
 };
-struct CreateCheckpoint {  // create_checkpoint -> CheckpointProp
+struct CreateCheckpoint {  // create_checkpoint -> CheckpointProperties
   ProviderId provider_id;
   SnapshotId snapshot_id;
   std::string name;
@@ -114,14 +114,14 @@ struct EventList {
   std::uint64_t lost = 0;  // Events before these that came and went since `after`.
 };
 
-struct VolumePropList {
-  std::vector<VolumeProp> volumes;
+struct SupportedVolumeList {
+  std::vector<SupportedVolume> volumes;
 };
 struct DiffVolumeList {
-  std::vector<DiffVolumeProp> diff_volumes;
+  std::vector<DiffVolumeProperties> diff_volumes;
 };
 struct DiffAreaList {
-  std::vector<DiffAreaProp> diff_areas;
+  std::vector<DiffAreaProperties> diff_areas;
 };
 struct MinDiffAreaSize {
   std::uint64_t minimum_bytes = 0;
@@ -130,7 +130,7 @@ struct RevertList {
   std::vector<RevertInfo> reverts;
 };
 struct CheckpointList {
-  std::vector<CheckpointProp> checkpoints;
+  std::vector<CheckpointProperties> checkpoints;
 };
 struct StartedProviderOperation {
   OperationId operation_id;
@@ -142,12 +142,12 @@ struct OperationList {  // operations ->
 // clang-format off
 #define UMBRA_RPC_MANAGEMENT_MESSAGES(X) \
   X(ManagementQuery) X(ManagementVolume) X(ManagementDiffVolume) X(ManagementSnapshot) \
-  X(ManagementDiffArea) X(SetProtectLevel) X(QueryDelta) X(ProviderOperation) X(VolumeProp) \
-  X(DiffVolumeProp) X(DiffAreaProp) X(VolumeProtectionInfo) X(SnapshotDelta) X(OperationInfo) \
-  X(VolumePropList) X(DiffVolumeList) X(DiffAreaList) X(MinDiffAreaSize) \
+  X(ManagementDiffArea) X(SetProtectLevel) X(QueryDelta) X(ProviderOperation) X(SupportedVolume) \
+  X(DiffVolumeProperties) X(DiffAreaProperties) X(VolumeProtectionInfo) X(SnapshotDelta) \
+  X(OperationInfo) X(SupportedVolumeList) X(DiffVolumeList) X(DiffAreaList) X(MinDiffAreaSize) \
   X(StartedProviderOperation) X(OperationList) X(ProviderEvent) X(QueryEvents) X(EventList) \
   X(RevertToSnapshot) X(RevertInfo) X(RevertList) X(CreateCheckpoint) X(DeleteCheckpoint) \
-  X(QueryChanges) X(CheckpointProp) X(CheckpointList) X(ScrubDiffArea)
+  X(QueryChanges) X(CheckpointProperties) X(CheckpointList) X(ScrubDiffArea)
 // clang-format on
 
 }  // namespace umbra::rpc

@@ -48,7 +48,7 @@ int main(int argc, char** argv) {
 
   umbra::provider::Options options;
   options.coordinator_required = false;  // It may be started before umbrad.
-  options.log = [](int, std::string_view line) {
+  options.log = [](umbra::LogLevel, std::string_view line) {
     static std::mutex mutex;
     const std::lock_guard lock(mutex);
     std::cerr << line << "\n";

@@ -7,9 +7,9 @@
 namespace umbra::contract {
 namespace {
 
-CheckpointProp describe(const std::string& name, const VolumeId& id,
-                        const cow::CheckpointRecord& record) {
-  CheckpointProp checkpoint;
+CheckpointProperties describe(const std::string& name, const VolumeId& id,
+                              const cow::CheckpointRecord& record) {
+  CheckpointProperties checkpoint;
   checkpoint.checkpoint_id = record.id;
   checkpoint.volume_id = id;
   checkpoint.volume_name = name;
@@ -34,8 +34,8 @@ SystemProvider::Management::find_checkpoint(const Guid& id) const {
   return std::nullopt;
 }
 
-Result<CheckpointProp> SystemProvider::Management::create_checkpoint(const SnapshotId& snapshot,
-                                                                     const std::string& name) {
+Result<CheckpointProperties> SystemProvider::Management::create_checkpoint(
+    const SnapshotId& snapshot, const std::string& name) {
   const auto copy = provider_.created_copy(snapshot);
   if (!copy) return fail(copy.error());
   const EntryPtr& entry = copy->entry;
@@ -57,12 +57,12 @@ Result<CheckpointProp> SystemProvider::Management::create_checkpoint(const Snaps
   return fail(Errc::object_not_found, "the checkpoint went at once");
 }
 
-Result<std::vector<CheckpointProp>> SystemProvider::Management::query_checkpoints(
+Result<std::vector<CheckpointProperties>> SystemProvider::Management::query_checkpoints(
     const VolumeRef& volume) {
   const auto entries = entries_of(volume);
   if (!entries) return fail(entries.error());
   const std::lock_guard lock(provider_.mutex_);
-  std::vector<CheckpointProp> checkpoints;
+  std::vector<CheckpointProperties> checkpoints;
   for (const auto& entry : *entries) {
     if (entry->volume == nullptr) continue;
     for (const auto& record : entry->volume->list_checkpoints()) {

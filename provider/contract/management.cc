@@ -46,9 +46,9 @@ Result<SystemProvider::EntryPtr> SystemProvider::Management::find(const DiffArea
 
 // --- looking ------------------------------------------------------------------------------------
 
-Result<std::vector<VolumeProp>> SystemProvider::Management::query_volumes_supported_for_snapshots(
-    std::uint32_t context) {
-  std::vector<VolumeProp> volumes;
+Result<std::vector<SupportedVolume>>
+SystemProvider::Management::query_volumes_supported_for_snapshots(std::uint32_t context) {
+  std::vector<SupportedVolume> volumes;
   const auto entries = entries_of({});
   if (!entries) return fail(entries.error());
   for (const auto& entry : *entries) {
@@ -88,9 +88,9 @@ Result<std::uint64_t> SystemProvider::Management::get_min_diff_area_size() {
   return std::max(provider_.options_.diff_bytes_min, cow::diff_bytes_min(cow::kChunkBytesDefault));
 }
 
-DiffAreaProp SystemProvider::Management::describe(const Entry& entry) const {
+DiffAreaProperties SystemProvider::Management::describe(const Entry& entry) const {
   const cow::Statistics statistics = entry.volume->statistics();
-  DiffAreaProp area;
+  DiffAreaProperties area;
   area.volume_id = entry.id;
   area.volume_name = entry.description.name;
   area.diff_area_path = entry.description.diff_area_path;
@@ -109,9 +109,9 @@ DiffAreaProp SystemProvider::Management::describe(const Entry& entry) const {
   return area;
 }
 
-std::vector<DiffAreaProp> SystemProvider::Management::describe_all(
+std::vector<DiffAreaProperties> SystemProvider::Management::describe_all(
     const std::vector<EntryPtr>& entries) const {
-  std::vector<DiffAreaProp> areas;
+  std::vector<DiffAreaProperties> areas;
   {
     const std::lock_guard lock(provider_.mutex_);
     for (const auto& entry : entries) {
@@ -126,14 +126,14 @@ std::vector<DiffAreaProp> SystemProvider::Management::describe_all(
   return areas;
 }
 
-Result<std::vector<DiffAreaProp>> SystemProvider::Management::query_diff_areas_for_volume(
+Result<std::vector<DiffAreaProperties>> SystemProvider::Management::query_diff_areas_for_volume(
     const VolumeRef& volume) {
   const auto entries = entries_of(volume);
   if (!entries) return fail(entries.error());
   return describe_all(*entries);
 }
 
-Result<std::vector<DiffAreaProp>> SystemProvider::Management::query_diff_areas_on_volume(
+Result<std::vector<DiffAreaProperties>> SystemProvider::Management::query_diff_areas_on_volume(
     const std::string& diff_volume) {
   if (provider_.options_.diff_volumes == nullptr) {
     return fail(Errc::not_implemented, "what diff areas lie on is not known here");
@@ -143,28 +143,28 @@ Result<std::vector<DiffAreaProp>> SystemProvider::Management::query_diff_areas_o
   const auto entries = entries_of({});
   if (!entries) return fail(entries.error());
   auto areas = describe_all(*entries);
-  std::erase_if(areas, [&](const DiffAreaProp& area) {
+  std::erase_if(areas, [&](const DiffAreaProperties& area) {
     return area.diff_volume != wanted->properties.diff_volume;
   });
   return areas;
 }
 
-Result<std::vector<DiffAreaProp>> SystemProvider::Management::query_diff_areas_for_snapshot(
+Result<std::vector<DiffAreaProperties>> SystemProvider::Management::query_diff_areas_for_snapshot(
     const SnapshotId& snapshot) {
   const auto copy = provider_.created_copy(snapshot);
   if (!copy) return fail(copy.error());
   return describe_all({copy->entry});
 }
 
-Result<std::vector<DiffVolumeProp>>
+Result<std::vector<DiffVolumeProperties>>
 SystemProvider::Management::query_volumes_supported_for_diff_areas(
     const VolumeRef& original_volume) {
   const auto entries = entries_of(original_volume);
   if (!entries) return fail(entries.error());
-  if (provider_.options_.diff_volumes == nullptr) return std::vector<DiffVolumeProp>{};
+  if (provider_.options_.diff_volumes == nullptr) return std::vector<DiffVolumeProperties>{};
   auto all = provider_.options_.diff_volumes->all();
   if (!all) return fail(all.error());
-  std::vector<DiffVolumeProp> volumes;
+  std::vector<DiffVolumeProperties> volumes;
   for (auto& candidate : *all) {
     // What lies on the volume itself could not keep its past.
     const bool on_itself = std::any_of(entries->begin(), entries->end(), [&](const auto& entry) {

@@ -22,7 +22,7 @@ class SystemProvider::Management final : public DiffAreaManagement {
  public:
   explicit Management(SystemProvider& provider) : provider_(provider) {}
 
-  [[nodiscard]] Result<std::vector<VolumeProp>> query_volumes_supported_for_snapshots(
+  [[nodiscard]] Result<std::vector<SupportedVolume>> query_volumes_supported_for_snapshots(
       std::uint32_t context) override;
   [[nodiscard]] Result<std::vector<SnapshotProperties>> query_snapshots_by_volume(
       const VolumeRef& volume) override;
@@ -31,13 +31,13 @@ class SystemProvider::Management final : public DiffAreaManagement {
   [[nodiscard]] Status change_diff_area_maximum_size(const DiffAreaRef& area,
                                                      std::int64_t maximum_bytes, bool is_volatile,
                                                      OperationMonitor& monitor) override;
-  [[nodiscard]] Result<std::vector<DiffVolumeProp>> query_volumes_supported_for_diff_areas(
+  [[nodiscard]] Result<std::vector<DiffVolumeProperties>> query_volumes_supported_for_diff_areas(
       const VolumeRef& original_volume) override;
-  [[nodiscard]] Result<std::vector<DiffAreaProp>> query_diff_areas_for_volume(
+  [[nodiscard]] Result<std::vector<DiffAreaProperties>> query_diff_areas_for_volume(
       const VolumeRef& volume) override;
-  [[nodiscard]] Result<std::vector<DiffAreaProp>> query_diff_areas_on_volume(
+  [[nodiscard]] Result<std::vector<DiffAreaProperties>> query_diff_areas_on_volume(
       const std::string& diff_volume) override;
-  [[nodiscard]] Result<std::vector<DiffAreaProp>> query_diff_areas_for_snapshot(
+  [[nodiscard]] Result<std::vector<DiffAreaProperties>> query_diff_areas_for_snapshot(
       const SnapshotId& snapshot) override;
   // migration.cc
   [[nodiscard]] Status migrate_diff_areas(const DiffAreaRef& area,
@@ -70,9 +70,9 @@ class SystemProvider::Management final : public DiffAreaManagement {
       const VolumeRef& volume) override;
   [[nodiscard]] Status abandon_revert(const VolumeRef& volume) override;
   // checkpoints.cc
-  [[nodiscard]] Result<CheckpointProp> create_checkpoint(const SnapshotId& snapshot,
-                                                         const std::string& name) override;
-  [[nodiscard]] Result<std::vector<CheckpointProp>> query_checkpoints(
+  [[nodiscard]] Result<CheckpointProperties> create_checkpoint(const SnapshotId& snapshot,
+                                                               const std::string& name) override;
+  [[nodiscard]] Result<std::vector<CheckpointProperties>> query_checkpoints(
       const VolumeRef& volume) override;
   [[nodiscard]] Status delete_checkpoint(const CheckpointId& checkpoint) override;
 
@@ -91,8 +91,9 @@ class SystemProvider::Management final : public DiffAreaManagement {
   };
   [[nodiscard]] std::optional<CheckpointEntry> find_checkpoint(const Guid& id) const;
   [[nodiscard]] Result<std::vector<EntryPtr>> entries_of(const VolumeRef& volume) const;
-  [[nodiscard]] DiffAreaProp describe(const Entry& entry) const;  // mutex_ of the provider
-  [[nodiscard]] std::vector<DiffAreaProp> describe_all(const std::vector<EntryPtr>& entries) const;
+  [[nodiscard]] DiffAreaProperties describe(const Entry& entry) const;  // mutex_ of the provider
+  [[nodiscard]] std::vector<DiffAreaProperties> describe_all(
+      const std::vector<EntryPtr>& entries) const;
   [[nodiscard]] Status check_place(const Entry& entry, const std::string& diff_volume) const;
   [[nodiscard]] Status check_maximum(const Entry& entry, std::int64_t bytes) const;
   [[nodiscard]] std::uint64_t minimum_of(const Entry& entry) const;

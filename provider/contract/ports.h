@@ -72,7 +72,7 @@ class Freezer {
 
 /// What a diff area lies on.
 struct DiffVolume {
-  DiffVolumeProp properties;  // Sizes only from all().
+  DiffVolumeProperties properties;  // Sizes only from all().
   /// Its device, and all below it: device numbers.
   std::vector<std::uint64_t> stands_on;
 };

@@ -24,8 +24,8 @@ Result<SnapshotId> newest_copy(Service& service, const VolumeRef& volume) {
 
 }  // namespace
 
-Result<CheckpointProp> find_checkpoint(Service& service, const VolumeRef& volume,
-                                       const std::string& name) {
+Result<CheckpointProperties> find_checkpoint(Service& service, const VolumeRef& volume,
+                                             const std::string& name) {
   const auto checkpoints = service.checkpoints(volume);
   if (!checkpoints) return fail(checkpoints.error());
   const auto id = CheckpointId::parse(name);

@@ -20,7 +20,8 @@ Result<Outcome> delete_one(Service& service, const Guid& id, ObjectType type, bo
   auto deleted = service.remove(id, type, force);
   if (!deleted) return fail(deleted.error());
   Outcome outcome{.deleted = deleted->deleted, .failed = {}, .absent_providers = {}};
-  if (deleted->not_deleted) outcome.failed.emplace_back(*deleted->not_deleted, deleted->problem);
+  if (deleted->not_deleted && !deleted->status)
+    outcome.failed.emplace_back(*deleted->not_deleted, deleted->status.error());
   return outcome;
 }
 

@@ -206,12 +206,14 @@ requester::OnRestoreProgress progress_to(Output& output) {
   };
 }
 
-Status control_service(const RunCommand& run_command, const std::string& service, bool start) {
-  const auto ended = run_command({"systemctl", start ? "start" : "stop", service}, {});
+Status control_service(const RunCommand& run_command, const std::string& service,
+                       requester::ServiceAction action) {
+  const std::string word = action == requester::ServiceAction::start ? "start" : "stop";
+  const auto ended = run_command({"systemctl", word, service}, {});
   if (!ended) return fail(ended.error());
   if (*ended == 0) return {};
-  return fail(Errc::unexpected, std::string("systemctl ") + (start ? "start " : "stop ") + service +
-                                    " ended with " + std::to_string(*ended));
+  return fail(Errc::unexpected,
+              "systemctl " + word + " " + service + " ended with " + std::to_string(*ended));
 }
 
 }  // namespace
@@ -244,8 +246,8 @@ ExitCode restore(Service& service, Output& output, const RestoreShadow& argument
   options.dry_run = arguments.dry_run;
   options.time_limit = arguments.time_limit;
   options.on_progress = progress_to(output);
-  options.control_service = [&](const std::string& name, bool start) {
-    return control_service(run_command, name, start);
+  options.control_service = [&](const std::string& name, requester::ServiceAction action) {
+    return control_service(run_command, name, action);
   };
   requester::RestoreReport report;
   const auto done = service.restore(*bundle, options, report);

@@ -91,7 +91,7 @@ Result<std::uint64_t> maximum_at(Service& service, const std::string& path,
   if (maximum.unit == MaximumSize::Unit::bytes) return maximum.number;
   const auto volumes = service.diff_volumes({});
   if (!volumes) return fail(volumes.error());
-  const DiffVolumeProp* found = nullptr;
+  const DiffVolumeProperties* found = nullptr;
   for (const auto& volume : *volumes) {
     if (!is_within(path, volume.diff_volume)) continue;
     const bool nearer = found == nullptr || volume.diff_volume.size() > found->diff_volume.size();
@@ -116,10 +116,10 @@ ExitCode list_shadowstorage(Service& service, Output& output, const ShadowStorag
   if (!arguments.volume.empty() && !arguments.diff_volume.empty()) {
     const auto of_volume = service.diff_areas(volume);
     if (!of_volume) return output.error(of_volume.error());
-    std::erase_if(*areas, [&](const DiffAreaProp& area) {
-      return std::none_of(of_volume->begin(), of_volume->end(), [&](const DiffAreaProp& other) {
-        return other.volume_id == area.volume_id;
-      });
+    std::erase_if(*areas, [&](const DiffAreaProperties& area) {
+      return std::none_of(
+          of_volume->begin(), of_volume->end(),
+          [&](const DiffAreaProperties& other) { return other.volume_id == area.volume_id; });
     });
   }
   output.object({{"diff_areas", list_to_json(*areas)}});

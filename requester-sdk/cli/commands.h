@@ -224,8 +224,9 @@ ExitCode create_checkpoint(Service& service, Output& output, const Checkpoint& a
 ExitCode list_checkpoints(Service& service, Output& output, const Checkpoint& arguments);
 ExitCode delete_checkpoint(Service& service, Output& output, const Checkpoint& arguments);
 /// The checkpoint of this name or id. Errors: object_not_found (names those that there are).
-[[nodiscard]] Result<CheckpointProp> find_checkpoint(Service& service, const VolumeRef& volume,
-                                                     const std::string& name);
+[[nodiscard]] Result<CheckpointProperties> find_checkpoint(Service& service,
+                                                           const VolumeRef& volume,
+                                                           const std::string& name);
 
 // cmd_operations.cc
 struct Operations {

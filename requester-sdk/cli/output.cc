@@ -265,10 +265,10 @@ template json::array list_to_json(const std::vector<WriterInfo>&);
 template json::array list_to_json(const std::vector<ProviderInfo>&);
 template json::array list_to_json(const std::vector<WriterStatus>&);
 template json::array list_to_json(const std::vector<RevertInfo>&);
-template json::array list_to_json(const std::vector<CheckpointProp>&);
-template json::array list_to_json(const std::vector<VolumeProp>&);
-template json::array list_to_json(const std::vector<DiffVolumeProp>&);
-template json::array list_to_json(const std::vector<DiffAreaProp>&);
+template json::array list_to_json(const std::vector<CheckpointProperties>&);
+template json::array list_to_json(const std::vector<SupportedVolume>&);
+template json::array list_to_json(const std::vector<DiffVolumeProperties>&);
+template json::array list_to_json(const std::vector<DiffAreaProperties>&);
 template json::array list_to_json(const std::vector<OperationInfo>&);
 template json::array list_to_json(const std::vector<ProviderEvent>&);
 

@@ -65,14 +65,14 @@ class Output {
 [[nodiscard]] boost::json::object to_json(const HoldReport& hold);
 [[nodiscard]] boost::json::object to_json(const requester::SetReport& report);
 [[nodiscard]] boost::json::object to_json(const requester::SetTrace& trace);
-[[nodiscard]] boost::json::object to_json(const VolumeProp& volume);
-[[nodiscard]] boost::json::object to_json(const DiffVolumeProp& volume);
-[[nodiscard]] boost::json::object to_json(const DiffAreaProp& area);
+[[nodiscard]] boost::json::object to_json(const SupportedVolume& volume);
+[[nodiscard]] boost::json::object to_json(const DiffVolumeProperties& volume);
+[[nodiscard]] boost::json::object to_json(const DiffAreaProperties& area);
 [[nodiscard]] boost::json::object to_json(const VolumeProtectionInfo& info);
 [[nodiscard]] boost::json::object to_json(const OperationInfo& operation);
 [[nodiscard]] boost::json::object to_json(const ProviderEvent& event);
 [[nodiscard]] boost::json::object to_json(const RevertInfo& revert);
-[[nodiscard]] boost::json::object to_json(const CheckpointProp& checkpoint);
+[[nodiscard]] boost::json::object to_json(const CheckpointProperties& checkpoint);
 [[nodiscard]] boost::json::object error_to_json(const Error& error);
 
 template <class T>

@@ -29,18 +29,18 @@ const char* severity_text(EventSeverity severity) {
 
 }  // namespace
 
-json::object to_json(const VolumeProp& volume) {
+json::object to_json(const SupportedVolume& volume) {
   return {{"volume_id", id_json(volume.volume_id)}, {"name", text_json(volume.display_name)}};
 }
 
-json::object to_json(const DiffVolumeProp& volume) {
+json::object to_json(const DiffVolumeProperties& volume) {
   return {{"diff_volume", text_json(volume.diff_volume)},
           {"display_name", text_json(volume.display_name)},
           {"free_bytes", volume.free_bytes},
           {"total_bytes", volume.total_bytes}};
 }
 
-json::object to_json(const DiffAreaProp& area) {
+json::object to_json(const DiffAreaProperties& area) {
   json::value maximum;
   if (area.maximum_bytes != kAssocNoMaxSpace) maximum = area.maximum_bytes;
   return {{"volume_id", id_json(area.volume_id)},
@@ -113,7 +113,7 @@ json::object to_json(const RevertInfo& revert) {
           {"trouble", text_json(revert.trouble)}};
 }
 
-json::object to_json(const CheckpointProp& checkpoint) {
+json::object to_json(const CheckpointProperties& checkpoint) {
   return {{"checkpoint_id", id_json(checkpoint.checkpoint_id)},
           {"volume_id", id_json(checkpoint.volume_id)},
           {"volume", text_json(checkpoint.volume_name)},

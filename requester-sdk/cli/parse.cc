@@ -105,17 +105,20 @@ void add_volume_commands(Parser& parser) {
   attach_app->add_option("--snapshots-max", attaching->snapshots_max,
                          "Refuse more copies of the volume than this, e.g. 512 as VSS; 0: as many "
                          "as the diff area can hold (default)");
-  attach_app->add_option("--expose", attaching->expose, "How to serve it: auto, fuse, nbd")
-      ->check(CLI::IsMember({"auto", "fuse", "nbd"}));
-  attach_app
-      ->add_option("--cache", attaching->cache,
-                   "An origin that is a file: buffered (default), or none, which is O_DIRECT")
-      ->check(CLI::IsMember({"buffered", "none"}));
-  attach_app
-      ->add_option("--preserve", attaching->preserve,
-                   "How old data is kept: copy (default), or reflink: shared with the origin, for "
-                   "files on one XFS or btrfs")
-      ->check(CLI::IsMember({"copy", "reflink"}));
+  add_words(attach_app, "--expose", attaching->front_end,
+            {{"auto", requester::FrontEnd::automatic},
+             {"fuse", requester::FrontEnd::fuse},
+             {"nbd", requester::FrontEnd::nbd}},
+            "How to serve it: auto, fuse, nbd");
+  add_words(
+      attach_app, "--cache", attaching->cache,
+      {{"buffered", requester::OriginCache::buffered}, {"none", requester::OriginCache::none}},
+      "An origin that is a file: buffered (default), or none, which is O_DIRECT");
+  add_words(
+      attach_app, "--preserve", attaching->preserve,
+      {{"copy", requester::Preservation::copy}, {"reflink", requester::Preservation::reflink}},
+      "How old data is kept: copy (default), or reflink: shared with the origin, for files "
+      "on one XFS or btrfs");
   attach_app->add_flag("--accept-changed-origin", attaching->accept_changed_origin,
                        "Go on if the origin was written while it was detached; its copies are "
                        "marked lost");

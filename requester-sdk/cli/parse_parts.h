@@ -5,6 +5,7 @@
 #pragma once
 
 #include <CLI/CLI.hpp>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -43,6 +44,15 @@ void add_parsed(CLI::App* app, const std::string& name, Value& value, Parse pars
         value = std::move(*parsed);
       },
       help);
+}
+
+// An option that is one of a few words, each for a value.
+template <class Value>
+void add_words(CLI::App* app, const std::string& name, Value& value,
+               const std::map<std::string, Value>& words, const std::string& help) {
+  app->add_option_function<std::string>(
+         name, [&value, words](const std::string& text) { value = words.at(text); }, help)
+      ->check(CLI::IsMember(words));
 }
 
 template <class IdType>

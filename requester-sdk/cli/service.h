@@ -41,12 +41,13 @@ class Service {
   [[nodiscard]] virtual Result<std::vector<requester::SetTrace>> traces() = 0;
 
   // Management of the system provider's diff areas: umbra/requester/management.h.
-  [[nodiscard]] virtual Result<std::vector<VolumeProp>> supported_volumes(
+  [[nodiscard]] virtual Result<std::vector<SupportedVolume>> supported_volumes(
       std::uint32_t context) = 0;
-  [[nodiscard]] virtual Result<std::vector<DiffAreaProp>> diff_areas(const VolumeRef& volume) = 0;
-  [[nodiscard]] virtual Result<std::vector<DiffAreaProp>> diff_areas_on(
+  [[nodiscard]] virtual Result<std::vector<DiffAreaProperties>> diff_areas(
+      const VolumeRef& volume) = 0;
+  [[nodiscard]] virtual Result<std::vector<DiffAreaProperties>> diff_areas_on(
       const std::string& diff_volume) = 0;
-  [[nodiscard]] virtual Result<std::vector<DiffVolumeProp>> diff_volumes(
+  [[nodiscard]] virtual Result<std::vector<DiffVolumeProperties>> diff_volumes(
       const VolumeRef& volume) = 0;
   [[nodiscard]] virtual Status add_diff_area(const DiffAreaRef& area,
                                              std::int64_t maximum_bytes) = 0;
@@ -73,9 +74,9 @@ class Service {
   [[nodiscard]] virtual Status abandon_revert(const VolumeRef& volume) = 0;
   [[nodiscard]] virtual Result<std::vector<SnapshotProperties>> copies_of(
       const VolumeRef& volume) = 0;
-  [[nodiscard]] virtual Result<CheckpointProp> create_checkpoint(const SnapshotId& snapshot,
-                                                                 const std::string& name) = 0;
-  [[nodiscard]] virtual Result<std::vector<CheckpointProp>> checkpoints(
+  [[nodiscard]] virtual Result<CheckpointProperties> create_checkpoint(const SnapshotId& snapshot,
+                                                                       const std::string& name) = 0;
+  [[nodiscard]] virtual Result<std::vector<CheckpointProperties>> checkpoints(
       const VolumeRef& volume) = 0;
   [[nodiscard]] virtual Status delete_checkpoint(const CheckpointId& checkpoint) = 0;
   [[nodiscard]] virtual Result<SnapshotDelta> changes(const Guid& since, const SnapshotId& until,

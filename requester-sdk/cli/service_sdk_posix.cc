@@ -121,17 +121,17 @@ class SdkService final : public Service {
     return as_far_as_allowed([](Client& client) { return client.list_traces(); });
   }
 
-  Result<std::vector<VolumeProp>> supported_volumes(std::uint32_t context) override {
+  Result<std::vector<SupportedVolume>> supported_volumes(std::uint32_t context) override {
     return manage(false,
                   [&](Management m) { return m.query_volumes_supported_for_snapshots(context); });
   }
-  Result<std::vector<DiffAreaProp>> diff_areas(const VolumeRef& volume) override {
+  Result<std::vector<DiffAreaProperties>> diff_areas(const VolumeRef& volume) override {
     return manage(false, [&](Management m) { return m.query_diff_areas_for_volume(volume); });
   }
-  Result<std::vector<DiffAreaProp>> diff_areas_on(const std::string& diff_volume) override {
+  Result<std::vector<DiffAreaProperties>> diff_areas_on(const std::string& diff_volume) override {
     return manage(false, [&](Management m) { return m.query_diff_areas_on_volume(diff_volume); });
   }
-  Result<std::vector<DiffVolumeProp>> diff_volumes(const VolumeRef& volume) override {
+  Result<std::vector<DiffVolumeProperties>> diff_volumes(const VolumeRef& volume) override {
     return manage(false,
                   [&](Management m) { return m.query_volumes_supported_for_diff_areas(volume); });
   }
@@ -204,11 +204,11 @@ class SdkService final : public Service {
   Result<std::vector<SnapshotProperties>> copies_of(const VolumeRef& volume) override {
     return manage(false, [&](Management m) { return m.query_snapshots_by_volume(volume); });
   }
-  Result<CheckpointProp> create_checkpoint(const SnapshotId& snapshot,
-                                           const std::string& name) override {
+  Result<CheckpointProperties> create_checkpoint(const SnapshotId& snapshot,
+                                                 const std::string& name) override {
     return manage(true, [&](Management m) { return m.create_checkpoint(snapshot, name); });
   }
-  Result<std::vector<CheckpointProp>> checkpoints(const VolumeRef& volume) override {
+  Result<std::vector<CheckpointProperties>> checkpoints(const VolumeRef& volume) override {
     return manage(false, [&](Management m) { return m.query_checkpoints(volume); });
   }
   Status delete_checkpoint(const CheckpointId& checkpoint) override {
@@ -243,7 +243,7 @@ class SdkService final : public Service {
 
   Result<requester::SnapshotSetInfo> create(const requester::CreateOptions& options,
                                             requester::SetReport& report) override {
-    auto opened = BackupSession::open(connect_options(false));
+    auto opened = BackupSession::connect(connect_options(false));
     if (!opened) return fail(opened.error());
     session_.emplace(std::move(*opened));
     const Interruptible interruptible(*session_);
@@ -277,7 +277,7 @@ class SdkService final : public Service {
 
   Status restore(const BackupBundle& bundle, const requester::RestoreOptions& options,
                  requester::RestoreReport& report) override {
-    auto opened = RestoreSession::open(connect_options(false));
+    auto opened = RestoreSession::connect(connect_options(false));
     if (!opened) return fail(opened.error());
     const Interruptible interruptible(*opened);
     const auto done = opened->restore(bundle, options);

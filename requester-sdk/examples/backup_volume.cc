@@ -24,7 +24,7 @@ int main(int argc, char** argv) {
   }
   const Result<VolumeRef> volume = requester::resolve_volume(argv[1]);
   if (!volume) return report(volume.error());
-  Result<requester::BackupSession> session = requester::BackupSession::open();
+  Result<requester::BackupSession> session = requester::BackupSession::connect();
   if (!session) return report(session.error());
 
   // From asking the writers to a copy at one instant, in one call.

@@ -108,7 +108,7 @@ Result<std::vector<ComponentRef>> make_copies(BackupSession& session,
     if (auto added = session.add_to_snapshot_set(volume); !added) return refused(added);
   if (auto prepared = session.prepare_for_backup(); !prepared) return refused(prepared);
   requester::DoOptions options;
-  options.policy = WriterPolicy::involved;  // A veto of these writers fails the backup.
+  options.writer_policy = WriterPolicy::involved;  // A veto of these writers fails the backup.
   const auto done = session.do_snapshot_set(options);
   print_writers(session.last_report().writers);
   if (!done) return refused(done);
@@ -117,7 +117,7 @@ Result<std::vector<ComponentRef>> make_copies(BackupSession& session,
 
 Status backup(const std::string& directory, const std::vector<Wish>& wishes,
               const BackupBundle* base) {
-  auto session = BackupSession::open();
+  auto session = BackupSession::connect();
   if (!session) return status_of(session);
   const auto components = make_copies(*session, wishes, base);
   if (!components) return status_of(components);

@@ -21,7 +21,7 @@ using namespace umbra;
 Status restore(const std::string& directory, const std::string& place, bool first, bool last) {
   const auto bundle = requester::load_bundle(example::bundle_of(directory));
   if (!bundle) return fail(bundle.error());
-  auto session = requester::RestoreSession::open();
+  auto session = requester::RestoreSession::connect();
   if (!session) return fail(session.error());
   requester::RestoreOptions options;
   options.source_directory = example::files_of(directory);

@@ -18,7 +18,7 @@ BackupSession::BackupSession(BackupSession&&) noexcept = default;
 BackupSession& BackupSession::operator=(BackupSession&&) noexcept = default;
 BackupSession::~BackupSession() = default;
 
-Result<BackupSession> BackupSession::open(const ConnectOptions& options) {
+Result<BackupSession> BackupSession::connect(const ConnectOptions& options) {
   Result<std::unique_ptr<Link>> link = connect_link(options);
   if (!link) return fail(link.error());
   return BackupSession(std::make_unique<Impl>(std::move(*link)));

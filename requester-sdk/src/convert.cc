@@ -7,6 +7,18 @@
 #include "engine/documents/xml.h"
 
 namespace umbra::requester {
+namespace {
+
+const char* text_of(FrontEnd front_end) noexcept {
+  switch (front_end) {
+    case FrontEnd::fuse: return "fuse";
+    case FrontEnd::nbd: return "nbd";
+    case FrontEnd::automatic: break;
+  }
+  return "auto";
+}
+
+}  // namespace
 
 SnapshotList from_wire(rpc::SnapshotList list) {
   return {std::move(list.snapshots), std::move(list.absent_providers)};
@@ -111,7 +123,10 @@ CoordinatorSettings from_wire(rpc::CoordinatorSettings settings) {
 }
 
 DeletedSnapshots from_wire(rpc::DeletedSnapshots report) {
-  return {report.deleted, report.not_deleted, Error{report.status, std::move(report.context)}};
+  DeletedSnapshots deleted{
+      .deleted = report.deleted, .not_deleted = report.not_deleted, .status = {}};
+  if (report.status != Errc::ok) deleted.status = fail(report.status, std::move(report.context));
+  return deleted;
 }
 
 SetReport from_wire(rpc::OperationStatus status) {
@@ -142,9 +157,9 @@ rpc::AttachVolume to_wire(const AttachOptions& options) {
   message.diff_initial_bytes = options.diff_initial_bytes;
   message.diff_maximum_bytes = options.diff_maximum_bytes;
   message.snapshots_max = options.snapshots_max;
-  message.expose = options.expose;
-  message.cache = options.cache;
-  message.preserve = options.preserve;
+  message.expose = text_of(options.front_end);
+  message.cache = options.cache == OriginCache::none ? "none" : "buffered";
+  message.preserve = options.preserve == Preservation::reflink ? "reflink" : "copy";
   message.accept_changed_origin = options.accept_changed_origin;
   message.origin_moved = options.origin_moved;
   message.copy_free_blocks = options.copy_free_blocks;

@@ -82,7 +82,7 @@ Result<bool> should_block_revert(const VolumeRef& volume, const ConnectOptions& 
     classes = std::move(settings->writers_blocking_revert);
   }
   if (classes.empty()) return false;
-  auto session = BackupSession::open(options);
+  auto session = BackupSession::connect(options);
   if (!session) return fail(session.error());
   if (const auto begun = session->initialize_for_backup(); !begun) return fail(begun.error());
   Status done = session->enable_writer_classes(classes);

@@ -53,11 +53,11 @@ rpc::ManagementSnapshot snapshot_message(const ProviderId& provider, const Snaps
 
 }  // namespace
 
-Result<std::vector<VolumeProp>> Management::query_volumes_supported_for_snapshots(
+Result<std::vector<SupportedVolume>> Management::query_volumes_supported_for_snapshots(
     std::uint32_t context) {
   auto reply =
-      ask<rpc::VolumePropList>(*client_->impl_->link, "query_volumes_supported_for_snapshots",
-                               rpc::ManagementQuery{provider_, context});
+      ask<rpc::SupportedVolumeList>(*client_->impl_->link, "query_volumes_supported_for_snapshots",
+                                    rpc::ManagementQuery{provider_, context});
   if (!reply) return fail(reply.error());
   return std::move(reply->volumes);
 }
@@ -92,7 +92,7 @@ Result<OperationId> Management::change_diff_area_maximum_size(const DiffAreaRef&
   return begin(*client_->impl_->link, "change_diff_area_maximum_size", message);
 }
 
-Result<std::vector<DiffVolumeProp>> Management::query_volumes_supported_for_diff_areas(
+Result<std::vector<DiffVolumeProperties>> Management::query_volumes_supported_for_diff_areas(
     const VolumeRef& original_volume) {
   auto reply =
       ask<rpc::DiffVolumeList>(*client_->impl_->link, "query_volumes_supported_for_diff_areas",
@@ -101,14 +101,15 @@ Result<std::vector<DiffVolumeProp>> Management::query_volumes_supported_for_diff
   return std::move(reply->diff_volumes);
 }
 
-Result<std::vector<DiffAreaProp>> Management::query_diff_areas_for_volume(const VolumeRef& volume) {
+Result<std::vector<DiffAreaProperties>> Management::query_diff_areas_for_volume(
+    const VolumeRef& volume) {
   auto reply = ask<rpc::DiffAreaList>(*client_->impl_->link, "query_diff_areas_for_volume",
                                       rpc::ManagementVolume{provider_, volume});
   if (!reply) return fail(reply.error());
   return std::move(reply->diff_areas);
 }
 
-Result<std::vector<DiffAreaProp>> Management::query_diff_areas_on_volume(
+Result<std::vector<DiffAreaProperties>> Management::query_diff_areas_on_volume(
     const std::string& diff_volume) {
   auto reply = ask<rpc::DiffAreaList>(*client_->impl_->link, "query_diff_areas_on_volume",
                                       rpc::ManagementDiffVolume{provider_, diff_volume});
@@ -116,7 +117,7 @@ Result<std::vector<DiffAreaProp>> Management::query_diff_areas_on_volume(
   return std::move(reply->diff_areas);
 }
 
-Result<std::vector<DiffAreaProp>> Management::query_diff_areas_for_snapshot(
+Result<std::vector<DiffAreaProperties>> Management::query_diff_areas_for_snapshot(
     const SnapshotId& snapshot) {
   auto reply = ask<rpc::DiffAreaList>(*client_->impl_->link, "query_diff_areas_for_snapshot",
                                       snapshot_message(provider_, snapshot));
@@ -190,13 +191,13 @@ Status Management::abandon_revert(const VolumeRef& volume) {
   return tell(*client_->impl_->link, "abandon_revert", rpc::ManagementVolume{provider_, volume});
 }
 
-Result<CheckpointProp> Management::create_checkpoint(const SnapshotId& snapshot,
-                                                     const std::string& name) {
-  return ask<CheckpointProp>(*client_->impl_->link, "create_checkpoint",
-                             rpc::CreateCheckpoint{provider_, snapshot, name});
+Result<CheckpointProperties> Management::create_checkpoint(const SnapshotId& snapshot,
+                                                           const std::string& name) {
+  return ask<CheckpointProperties>(*client_->impl_->link, "create_checkpoint",
+                                   rpc::CreateCheckpoint{provider_, snapshot, name});
 }
 
-Result<std::vector<CheckpointProp>> Management::query_checkpoints(const VolumeRef& volume) {
+Result<std::vector<CheckpointProperties>> Management::query_checkpoints(const VolumeRef& volume) {
   auto reply = ask<rpc::CheckpointList>(*client_->impl_->link, "query_checkpoints",
                                         rpc::ManagementVolume{provider_, volume});
   if (!reply) return fail(reply.error());

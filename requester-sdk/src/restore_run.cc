@@ -570,11 +570,11 @@ bool RestoreRun::any_exists(const Part& part, std::size_t set, const std::string
 // --- copying
 // --------------------------------------------------------------------------------------
 
-Status RestoreRun::control_services(bool start) {
-  if (start) {
+Status RestoreRun::control_services(ServiceAction action) {
+  if (action == ServiceAction::start) {
     Status first;
     for (const std::string& service : std::exchange(stopped_services_, {})) {
-      Status done = options_.control_service(service, true);
+      Status done = options_.control_service(service, ServiceAction::start);
       if (!done && first) first = fail(done.error(), "service '" + service + "'");
     }
     return first;
@@ -586,7 +586,7 @@ Status RestoreRun::control_services(bool start) {
                        stopped_services_.end();
     if (known) continue;
     // RESTORE_STOP_START stops after PostRestore; stopping before is the same to the files.
-    if (Status done = options_.control_service(service, false); !done)
+    if (Status done = options_.control_service(service, ServiceAction::stop); !done)
       return fail(done.error(), "service '" + service + "'");
     stopped_services_.push_back(service);
   }
@@ -608,8 +608,8 @@ Status RestoreRun::put_files() {
       }
     }
   }
-  if (Status stopped = control_services(false); !stopped) {
-    static_cast<void>(control_services(true));
+  if (Status stopped = control_services(ServiceAction::stop); !stopped) {
+    static_cast<void>(control_services(ServiceAction::start));
     return stopped;
   }
   std::list<Staging> stagings;
@@ -643,7 +643,7 @@ Status RestoreRun::put_files() {
     ++staging;
   }
   for (auto one = stagings.rbegin(); one != stagings.rend(); ++one) one->rollback();
-  Status started = control_services(true);
+  Status started = control_services(ServiceAction::start);
   return done ? started : done;
 }
 

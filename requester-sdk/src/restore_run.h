@@ -83,7 +83,7 @@ class RestoreRun {
   [[nodiscard]] std::optional<std::string> relocated(const std::string& path) const;
   [[nodiscard]] static bool any_exists(const Part& part, std::size_t set, const std::string& base);
 
-  Status control_services(bool start);
+  Status control_services(ServiceAction action);
   Status put_files();
   Status finish(Status files);
   void tell(std::string_view phase);

@@ -22,7 +22,7 @@ RestoreSession::RestoreSession(RestoreSession&&) noexcept = default;
 RestoreSession& RestoreSession::operator=(RestoreSession&&) noexcept = default;
 RestoreSession::~RestoreSession() = default;
 
-Result<RestoreSession> RestoreSession::open(const ConnectOptions& options) {
+Result<RestoreSession> RestoreSession::connect(const ConnectOptions& options) {
   Result<std::unique_ptr<Link>> link = connect_link(options);
   if (!link) return fail(link.error());
   return RestoreSession(std::make_unique<Impl>(std::move(*link)));

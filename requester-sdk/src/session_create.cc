@@ -172,7 +172,7 @@ Result<SnapshotSetInfo> SessionLogic::create_steps(const CreateOptions& options)
   if (writers_take_part()) {
     if (done = prepare_for_backup(left(), options.on_progress); !done) return fail(done.error());
   }
-  done = do_snapshot_set({.policy = options.writer_policy,
+  done = do_snapshot_set({.writer_policy = options.writer_policy,
                           .policy_list = options.policy_list,
                           .time_limit = left(),
                           .on_progress = options.on_progress});

@@ -252,7 +252,7 @@ Status SessionLogic::check_do(const DoOptions& options) {
     return fail(Errc::bad_state,
                 "do_snapshot_set in state set_started: call prepare_for_backup first");
   }
-  if (options.policy != WriterPolicy::list && !options.policy_list.empty()) {
+  if (options.writer_policy != WriterPolicy::list && !options.policy_list.empty()) {
     return fail(Errc::invalid_argument, "do_snapshot_set: policy_list needs WriterPolicy::list");
   }
   report_ = {};
@@ -261,7 +261,7 @@ Status SessionLogic::check_do(const DoOptions& options) {
 
 Status SessionLogic::do_snapshot_set(const DoOptions& options) {
   if (Status allowed = check_do(options); !allowed) return allowed;
-  auto done = run("do_snapshot_set", rpc::DoSnapshotSet{options.policy, options.policy_list},
+  auto done = run("do_snapshot_set", rpc::DoSnapshotSet{options.writer_policy, options.policy_list},
                   options.time_limit, options.on_progress);
   if (!done) {
     if (state_ != lost) state_ = failed;
@@ -275,7 +275,7 @@ Status SessionLogic::do_snapshot_set(const DoOptions& options) {
 Result<AsyncOperation> SessionLogic::start_do_snapshot_set(const DoOptions& options) {
   if (Status allowed = check_do(options); !allowed) return fail(allowed.error());
   return start("do_snapshot_set", creating,
-               rpc::DoSnapshotSet{options.policy, options.policy_list});
+               rpc::DoSnapshotSet{options.writer_policy, options.policy_list});
 }
 
 Status SessionLogic::check_status(std::string_view call) {

@@ -669,7 +669,7 @@ void diff_areas_are_described(ProviderWorld& world) {
   const auto areas = management->query_diff_areas_for_volume(a);
   REQUIRE(areas);
   REQUIRE(areas->size() == 1);
-  const DiffAreaProp& area = areas->front();
+  const DiffAreaProperties& area = areas->front();
   CHECK(area.volume_id == *a.id);
   CHECK(area.used_bytes <= area.allocated_bytes);
   CHECK(area.snapshots == 2);

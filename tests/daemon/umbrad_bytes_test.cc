@@ -100,7 +100,7 @@ struct World {
   }
   // A whole backup, kept in a file and read again.
   BackupBundle back_up() {
-    auto backup = requester::BackupSession::open(address);
+    auto backup = requester::BackupSession::connect(address);
     REQUIRE(backup);
     REQUIRE(backup->initialize_for_backup());
     REQUIRE(backup->set_backup_state({.partial_file_support = true}));
@@ -180,7 +180,7 @@ TEST_CASE("names that are no UTF-8 pass a backup, its list of files and a restor
                                               world.live + "/f\xFD\xFE"});
   CHECK(ranges == std::vector<requester::FileRange>{{1, 2}});
 
-  auto restore = requester::RestoreSession::open(world.address);
+  auto restore = requester::RestoreSession::connect(world.address);
   REQUIRE(restore);
   requester::RestoreOptions options;
   options.source_directory = world.kept;

@@ -76,7 +76,7 @@ struct World {
     REQUIRE(connected);
     requester::ConnectOptions address;
     address.socket_path = umbrad.socket();
-    auto session = requester::RestoreSession::open(address);
+    auto session = requester::RestoreSession::connect(address);
     REQUIRE(session);
     requester::RestoreOptions options;
     options.source_directory = kept;

@@ -72,10 +72,10 @@ Status describe(writer::MetadataBuilder& metadata) {
   group.files[0].recursive = true;
   group.files[0].alternate_path = "/var/spool/ledger";
   if (auto status = metadata.add_component(group); !status) return status;
-  if (auto status = metadata.add_exclude(file_set("/srv/db", "*.tmp", file_spec::kDefault));
+  if (auto status = metadata.add_exclude_files(file_set("/srv/db", "*.tmp", file_spec::kDefault));
       !status)
     return status;
-  return metadata.add_exclude_from_snapshot(file_set("/srv/cache", "*", file_spec::kDefault));
+  return metadata.add_exclude_files_from_snapshot(file_set("/srv/cache", "*", file_spec::kDefault));
 }
 
 /// Does in each event what the test says, and keeps what it threw away.
@@ -212,7 +212,7 @@ TEST_CASE("a requester reads what a writer declares, all of it",
   Told told;
   World world;
   world.start(told);
-  auto session = requester::BackupSession::open(world.address());
+  auto session = requester::BackupSession::connect(world.address());
   REQUIRE(session);
   REQUIRE(session->initialize_for_backup());
   REQUIRE(session->gather_writer_metadata());
@@ -303,7 +303,7 @@ TEST_CASE("in a backup each side hears what the other one says",
   };
   World world;
   world.start(told);
-  auto session = requester::BackupSession::open(world.address());
+  auto session = requester::BackupSession::connect(world.address());
   REQUIRE(session);
   const auto id = session->initialize_for_backup();
   REQUIRE(id);
@@ -446,7 +446,7 @@ TEST_CASE("in a restore each side hears what the other one says",
   };
   World world;
   world.start(told);
-  auto session = requester::RestoreSession::open(world.address());
+  auto session = requester::RestoreSession::connect(world.address());
   REQUIRE(session);
   const auto id = session->initialize_for_restore(kept_document(world));
   REQUIRE(id);

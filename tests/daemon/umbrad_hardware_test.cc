@@ -64,14 +64,14 @@ struct Machine {
     return options;
   }
   [[nodiscard]] BackupSession begun(std::uint32_t context, const std::string& document = {}) const {
-    auto session = BackupSession::open(connect());
+    auto session = BackupSession::connect(connect());
     REQUIRE(session);
     REQUIRE(session->initialize_for_backup(document));
     REQUIRE(session->set_context(context));
     return std::move(*session);
   }
   [[nodiscard]] RestoreSession restoring(const BackupComponentsDocument& document) const {
-    auto session = RestoreSession::open(connect());
+    auto session = RestoreSession::connect(connect());
     REQUIRE(session);
     REQUIRE(session->initialize_for_restore(document));
     return std::move(*session);

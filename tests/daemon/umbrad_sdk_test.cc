@@ -98,7 +98,7 @@ struct World {
   [[nodiscard]] Result<requester::BackupSession> open() {
     requester::ConnectOptions options;
     options.socket_path = umbrad.socket();
-    return requester::BackupSession::open(options);
+    return requester::BackupSession::connect(options);
   }
   [[nodiscard]] static requester::CreateOptions of_data(std::uint32_t context) {
     requester::CreateOptions options;

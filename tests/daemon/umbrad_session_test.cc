@@ -98,7 +98,7 @@ struct World {
     return options;
   }
   [[nodiscard]] BackupSession open() const {
-    auto session = BackupSession::open(connect());
+    auto session = BackupSession::connect(connect());
     REQUIRE(session);
     return std::move(*session);
   }
@@ -397,7 +397,7 @@ TEST_CASE("LUNs are copied back by providers that can, from copies that exist",
     document = *session.backup_components();
     copy = session.list_snapshots()->snapshots.at(0).snapshot_id;
   }
-  auto opened = requester::RestoreSession::open(world.connect());
+  auto opened = requester::RestoreSession::connect(world.connect());
   REQUIRE(opened);
   CHECK(code_of(opened->add_snapshot_to_recovery_set(copy)) == Errc::bad_state);
   REQUIRE(opened->initialize_for_restore(document));
@@ -484,7 +484,7 @@ TEST_CASE("without umbrad no writer can be gathered, and the code says who is go
   CHECK(code_of(idle.set_backup_state({})) == Errc::coordinator_lost);
   CHECK(code_of(asking.gather_writer_status()) == Errc::coordinator_lost);
   CHECK(code_of(asking.gather_writer_metadata()) == Errc::coordinator_lost);
-  CHECK(code_of(BackupSession::open(world.connect())) == Errc::coordinator_lost);
+  CHECK(code_of(BackupSession::connect(world.connect())) == Errc::coordinator_lost);
 }
 
 TEST_CASE("a session that goes while its creation runs takes the set with it", "[e2e][umbrad]") {

@@ -224,7 +224,7 @@ TEST_CASE("a backup's calls with wrong arguments are refused and change nothing"
   World world;
   const auto list = wrong_arguments();
   for (const At at : {At::initialized, At::gathered, At::open, At::prepared, At::created}) {
-    auto session = BackupSession::open(world.connect);
+    auto session = BackupSession::connect(world.connect);
     REQUIRE(session);
     reach(world, *session, at);
     const auto state = session->state();
@@ -245,7 +245,7 @@ TEST_CASE("a backup's calls with wrong arguments are refused and change nothing"
     }
   }
   // Whoever was refused can go on to the end.
-  auto session = BackupSession::open(world.connect);
+  auto session = BackupSession::connect(world.connect);
   REQUIRE(session);
   reach(world, *session, At::open);
   for (const auto& wrong : list)
@@ -329,7 +329,7 @@ TEST_CASE("a restore's calls with wrong arguments are refused and change nothing
          return s.set_file_restore_status(r, static_cast<FileRestoreStatus>(9));
        }},
   };
-  auto session = RestoreSession::open(world.connect);
+  auto session = RestoreSession::connect(world.connect);
   REQUIRE(session);
   REQUIRE(session->initialize_for_restore(document_of(world)));
   REQUIRE(session->gather_writer_metadata());

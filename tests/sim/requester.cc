@@ -180,7 +180,7 @@ void SimRequester::backup(requester::SessionLogic& session) {
   }
   if (gives_up(session)) return;
   requester::DoOptions options;
-  options.policy = plan_.policy;
+  options.writer_policy = plan_.policy;
   options.time_limit = world_.prng.chance(1, 8) ? milliseconds{2'000} : milliseconds{200'000};
   const auto done = session.do_snapshot_set(options);
   end_.asked = true;

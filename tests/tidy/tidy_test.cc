@@ -160,9 +160,10 @@ const std::vector<Rule>& rules() {
   return table;
 }
 
-// Public headers of platform (errc, result, ids) are the vocabulary of everyone.
+// Public headers of platform (errc, result, ids, log_sink) are the vocabulary of everyone.
 bool is_vocabulary(const std::string& include) {
-  return include == "umbra/errc.h" || include == "umbra/result.h" || include == "umbra/ids.h";
+  return include == "umbra/errc.h" || include == "umbra/result.h" || include == "umbra/ids.h" ||
+         include == "umbra/log_sink.h";
 }
 
 bool covers(const std::string& allowed, const std::string& folder) {

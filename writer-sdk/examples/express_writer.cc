@@ -29,7 +29,7 @@ static Status install(const std::string& data, const std::string& directory) {
   drafts.path = data;
   drafts.pattern = "*.draft";
   drafts.recursive = true;
-  if (Status added = express->add_exclude(drafts); !added) return added;
+  if (Status added = express->add_exclude_files(drafts); !added) return added;
   RestoreRules rules;
   rules.method = RestoreMethod::restore_if_can_replace;
   rules.writer_restore = WriterRestore::never;  // Nobody is there to take part.
@@ -50,9 +50,9 @@ int main(int argc, char** argv) {
     std::cerr << directory.error().to_string() << "\n";
     return 1;
   }
-  const Status done =
-      installs ? install(argv[2], *directory)
-               : writer::ExpressWriter::unregister(*WriterClassId::parse(kClass), *directory);
+  const Status done = installs ? install(argv[2], *directory)
+                               : writer::ExpressWriter::unregister_writer(
+                                     *WriterClassId::parse(kClass), *directory);
   if (!done) std::cerr << done.error().to_string() << "\n";
   return done ? 0 : 1;
 }

@@ -91,7 +91,7 @@ int main(int argc, char** argv) {
   writer::Options options;
   options.class_id = *WriterClassId::parse("2f8a3c14-9a0e-4a54-b1a5-9d6f2f0f6a31");  // uuidgen
   options.name = "notebook";
-  options.log = [](int, std::string_view line) { std::cerr << line << "\n"; };
+  options.log = [](LogLevel, std::string_view line) { std::cerr << line << "\n"; };
   Result<writer::Session> session = writer::Session::connect(notebook_writer, options);
   if (!session) {
     std::cerr << session.error().to_string() << "\n";

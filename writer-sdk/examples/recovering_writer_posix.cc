@@ -109,7 +109,8 @@ class RecoveringWriter final : public writer::Writer {
     FileSet scratch;
     scratch.path = path_.parent_path();
     scratch.pattern = "*.scratch";
-    return metadata.add_exclude_from_snapshot(std::move(scratch));  // It is we who delete them.
+    return metadata.add_exclude_files_from_snapshot(
+        std::move(scratch));  // It is we who delete them.
   }
   Status on_prepare_for_snapshot(writer::Context&) override { return {}; }
   // In the middle of a transaction, if it must be: nobody waits for its end.
@@ -138,7 +139,7 @@ class RecoveringWriter final : public writer::Writer {
       const auto* described = context.metadata();
       if (done && described != nullptr) {
         const auto deleted =
-            writer::delete_excluded_files(described->excludes_from_snapshot, volume, copy);
+            writer::delete_excluded_files(described->excludes_from_snapshot, {volume, copy});
         if (!deleted) done = fail(deleted.error());
       }
       const Status unmounted = run({"umount", copy});
@@ -169,7 +170,7 @@ int main(int argc, char** argv) {
   options.class_id = *WriterClassId::parse("c1f4e2d8-5a7b-4a53-8e0f-94c1d2b6a7e3");  // uuidgen
   options.name = "ledger with recovery";
   options.level = ApplicationLevel::back_end;
-  options.log = [](int, std::string_view line) { std::cerr << line << "\n"; };
+  options.log = [](LogLevel, std::string_view line) { std::cerr << line << "\n"; };
   Result<writer::Session> session = writer::Session::connect(recovering, options);
   if (!session) {
     std::cerr << session.error().to_string() << "\n";

@@ -331,12 +331,13 @@ Status MetadataBuilder::add_component(ComponentInfo component) {
   return {};
 }
 
-Status MetadataBuilder::add_alternate_location(AlternateLocation location) {
+Status MetadataBuilder::add_alternate_location_mapping(AlternateLocation location) {
   if (!document_.restore) {
-    return fail(Errc::object_not_found, "add_alternate_location: set_restore_rules() comes first");
+    return fail(Errc::object_not_found,
+                "add_alternate_location_mapping: set_restore_rules() comes first");
   }
   if (!location.destination.starts_with('/')) {
-    return fail(Errc::invalid_argument, "add_alternate_location: destination '" +
+    return fail(Errc::invalid_argument, "add_alternate_location_mapping: destination '" +
                                             location.destination + "' must be absolute");
   }
   document_.restore->alternate_locations.push_back(std::move(location));
@@ -403,15 +404,15 @@ Status MetadataBuilder::add_component_dependency(const ComponentName& component,
   });
 }
 
-std::string MetadataBuilder::to_xml() const { return documents::to_xml(document_); }
+std::string MetadataBuilder::save_as_xml() const { return documents::to_xml(document_); }
 
-Status MetadataBuilder::add_exclude(FileSet files) {
+Status MetadataBuilder::add_exclude_files(FileSet files) {
   if (const Status sound = documents::check_file_set(files); !sound) return sound;
   document_.excludes.push_back(std::move(files));
   return {};
 }
 
-Status MetadataBuilder::add_exclude_from_snapshot(FileSet files) {
+Status MetadataBuilder::add_exclude_files_from_snapshot(FileSet files) {
   if (const Status sound = documents::check_file_set(files); !sound) return sound;
   document_.excludes_from_snapshot.push_back(std::move(files));
   return {};

@@ -166,7 +166,8 @@ ExclusionReport delete_excluded_in(const std::vector<FileSet>& files, const std:
 }
 
 Result<ExclusionReport> delete_excluded_files(const std::vector<FileSet>& files,
-                                              const std::string& volume, const std::string& copy) {
+                                              const MountedCopy& mounted) {
+  const auto& [volume, copy] = mounted;
   for (const std::string* path : {&volume, &copy}) {
     if (!path->starts_with('/')) {
       return fail(Errc::invalid_argument, "'" + *path + "' must be absolute");

@@ -58,8 +58,9 @@ Result<ExpressWriter> ExpressWriter::load_metadata(std::string_view xml) {
   return writer;
 }
 
-Status ExpressWriter::add_exclude(FileSet files) {
-  return change([&](MetadataBuilder& builder) { return builder.add_exclude(std::move(files)); });
+Status ExpressWriter::add_exclude_files(FileSet files) {
+  return change(
+      [&](MetadataBuilder& builder) { return builder.add_exclude_files(std::move(files)); });
 }
 Status ExpressWriter::add_component(ComponentInfo component) {
   return change(
@@ -87,7 +88,7 @@ Status ExpressWriter::set_backup_schema(std::uint32_t schema) {
   });
 }
 
-std::string ExpressWriter::to_xml() const { return documents::to_xml(document_); }
+std::string ExpressWriter::save_as_xml() const { return documents::to_xml(document_); }
 
 Status ExpressWriter::register_writer(const std::string& directory) const {
   const auto where = chosen(directory);
@@ -95,7 +96,8 @@ Status ExpressWriter::register_writer(const std::string& directory) const {
   return documents::register_express_writer(*where, document_);
 }
 
-Status ExpressWriter::unregister(const WriterClassId& class_id, const std::string& directory) {
+Status ExpressWriter::unregister_writer(const WriterClassId& class_id,
+                                        const std::string& directory) {
   const auto where = chosen(directory);
   if (!where) return fail(where.error());
   return documents::unregister_express_writer(*where, class_id);

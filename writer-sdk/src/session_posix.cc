@@ -144,7 +144,7 @@ class Session::Impl {
   [[nodiscard]] std::chrono::milliseconds stop_limit() const noexcept {
     return options_.stop_limit;
   }
-  [[nodiscard]] bool is_connected() const noexcept { return connected_.load(); }
+  [[nodiscard]] bool is_registered() const noexcept { return registered_.load(); }
   WriterInstanceId instance_id() {
     const std::lock_guard lock(mutex_);
     return instance_id_;
@@ -268,7 +268,7 @@ class Session::Impl {
     link_ = Link::registered;
     reconnect_delay_ = kReconnectFirst;
     warned_ = false;
-    connected_.store(true);
+    registered_.store(true);
     logger_.info("registered with umbrad", {{"instance", reply->instance_id.to_string()}});
     const std::lock_guard lock(mutex_);
     instance_id_ = reply->instance_id;
@@ -296,7 +296,7 @@ class Session::Impl {
     stream_.close();
     output_.clear();
     link_ = Link::closed;
-    connected_.store(false);
+    registered_.store(false);
     {
       const std::lock_guard lock(mutex_);
       instance_id_ = WriterInstanceId{};
@@ -435,7 +435,7 @@ class Session::Impl {
   const pid_t pid_ = ::getpid();
   std::thread io_thread_;
   std::atomic<bool> stopping_{false};
-  std::atomic<bool> connected_{false};
+  std::atomic<bool> registered_{false};
   Descriptions descriptions_;
 
   // The I/O thread's.
@@ -519,7 +519,7 @@ Status Session::stop(std::chrono::milliseconds limit) {
   return impl_->stop(limit);
 }
 
-bool Session::is_connected() const noexcept { return impl_->is_connected(); }
+bool Session::is_registered() const noexcept { return impl_->is_registered(); }
 WriterInstanceId Session::instance_id() const { return impl_->instance_id(); }
 
 }  // namespace umbra::writer

@@ -50,7 +50,7 @@ int register_file(const std::string& path, const std::string& directory) {
 int unregister(const std::string& text, const std::string& directory) {
   const auto class_id = WriterClassId::parse(text);
   if (!class_id) return say(class_id.error());
-  const Status done = ExpressWriter::unregister(*class_id, directory);
+  const Status done = ExpressWriter::unregister_writer(*class_id, directory);
   if (!done) return say(done.error());
   say("Unregistered " + class_id->to_string());
   return 0;

@@ -27,7 +27,7 @@ int main() {
   const auto writer = umbra::writer::Session::connect(nothing, options);
   umbra::requester::ConnectOptions connection;
   connection.socket_path = "/no/such/socket";
-  const auto session = umbra::requester::BackupSession::open(connection);
+  const auto session = umbra::requester::BackupSession::connect(connection);
   const auto client = umbra::requester::Client::connect(connection);
   if (writer || session || client) return 1;
   std::puts(writer.error().to_string().c_str());

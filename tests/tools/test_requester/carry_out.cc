@@ -196,7 +196,7 @@ class Backup : public Runner<BackupSession> {
 
   Status make() {
     requester::DoOptions options;
-    options.policy = plan_.policy;
+    options.writer_policy = plan_.policy;
     std::string last;
     options.on_progress = [this, &last](const requester::Progress& progress) {
       if (progress.phase.empty() || progress.phase == last) return;
@@ -311,7 +311,7 @@ class Restore : public Runner<RestoreSession> {
 template <class Session, class Kind>
 std::optional<Outcome> with_session(const Plan& plan, const requester::ConnectOptions& connect,
                                     const Hooks& hooks) {
-  auto session = Session::open(connect);
+  auto session = Session::connect(connect);
   if (session) return Kind(plan, hooks, *session).run();
   Outcome outcome;
   outcome.failed_at = "connect";

@@ -89,10 +89,10 @@ Status Behaviour::describe(writer::MetadataBuilder& metadata) const {
     if (Status added = metadata.add_component(component.info); !added) return added;
   }
   for (const FileSet& files : config_.excludes) {
-    if (Status added = metadata.add_exclude(files); !added) return added;
+    if (Status added = metadata.add_exclude_files(files); !added) return added;
   }
   for (const FileSet& files : config_.excludes_from_snapshot) {
-    if (Status added = metadata.add_exclude_from_snapshot(files); !added) return added;
+    if (Status added = metadata.add_exclude_files_from_snapshot(files); !added) return added;
   }
   return {};
 }

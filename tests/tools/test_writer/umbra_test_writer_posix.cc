@@ -398,7 +398,7 @@ int main(int argc, char** argv) {
   options.freeze_window = std::chrono::milliseconds(window_ms);
   options.level = static_cast<ApplicationLevel>(level);
   options.coordinator_required = !wait;
-  options.log = [](int, std::string_view text) { std::cerr << text << std::endl; };
+  options.log = [](LogLevel, std::string_view text) { std::cerr << text << std::endl; };
   std::optional<test_writer::Behaviour> configured;
   if (!config_path.empty()) {
     auto config = test_writer::read_config(config_path);

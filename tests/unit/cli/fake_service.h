@@ -36,14 +36,14 @@ struct FakeState {
   std::vector<requester::ListedFile> files;
   requester::FileListSummary files_summary;
 
-  std::vector<DiffAreaProp> areas;
-  std::vector<DiffVolumeProp> hosts;
+  std::vector<DiffAreaProperties> areas;
+  std::vector<DiffVolumeProperties> hosts;
   VolumeProtectionInfo protection;
   std::uint64_t delta_step = 50;
   std::vector<RevertInfo> reverts;
   bool writers_block_revert = false;
   bool interrupted = false;
-  std::vector<CheckpointProp> checkpoints;
+  std::vector<CheckpointProperties> checkpoints;
   std::optional<Error> wait_error;        // Of wait_operation().
   std::vector<OperationInfo> operations;  // wait_operation() gives the first, and then the next.
   std::vector<requester::EventPage> pages;
@@ -79,10 +79,11 @@ class FakeService final : public Service {
   }
   Result<requester::CoordinatorStatus> status() override { return answer("status", state_.status); }
   Result<requester::DeletedSnapshots> remove(const Guid& id, ObjectType type, bool force) override {
-    requester::DeletedSnapshots deleted{.deleted = 1, .not_deleted = std::nullopt};
+    requester::DeletedSnapshots deleted{.deleted = 1, .not_deleted = std::nullopt, .status = {}};
     for (const auto& stuck : state_.undeletable) {
       if (id != stuck) continue;
-      deleted = {.deleted = 0, .not_deleted = stuck, .problem = {Errc::volume_in_use, "mounted"}};
+      deleted = {
+          .deleted = 0, .not_deleted = stuck, .status = fail(Errc::volume_in_use, "mounted")};
     }
     return answer("remove " + id.to_string() + (type == ObjectType::snapshot_set ? " set" : "") +
                       (force ? " force" : ""),
@@ -119,16 +120,16 @@ class FakeService final : public Service {
   Result<std::vector<requester::SetTrace>> traces() override {
     return answer("traces", std::vector<requester::SetTrace>{state_.trace});
   }
-  Result<std::vector<VolumeProp>> supported_volumes(std::uint32_t) override {
-    return answer("supported", std::vector<VolumeProp>{{VolumeId{kOne}, "db"}});
+  Result<std::vector<SupportedVolume>> supported_volumes(std::uint32_t) override {
+    return answer("supported", std::vector<SupportedVolume>{{VolumeId{kOne}, "db"}});
   }
-  Result<std::vector<DiffAreaProp>> diff_areas(const VolumeRef& volume) override {
+  Result<std::vector<DiffAreaProperties>> diff_areas(const VolumeRef& volume) override {
     return answer("areas " + volume.name, state_.areas);
   }
-  Result<std::vector<DiffAreaProp>> diff_areas_on(const std::string& diff_volume) override {
+  Result<std::vector<DiffAreaProperties>> diff_areas_on(const std::string& diff_volume) override {
     return answer("areas on " + diff_volume, state_.areas);
   }
-  Result<std::vector<DiffVolumeProp>> diff_volumes(const VolumeRef& volume) override {
+  Result<std::vector<DiffVolumeProperties>> diff_volumes(const VolumeRef& volume) override {
     return answer("hosts " + volume.name, state_.hosts);
   }
   Status add_diff_area(const DiffAreaRef& area, std::int64_t maximum_bytes) override {
@@ -192,16 +193,16 @@ class FakeService final : public Service {
   Result<std::vector<SnapshotProperties>> copies_of(const VolumeRef& volume) override {
     return answer("copies " + volume.name, state_.snapshots.snapshots);
   }
-  Result<CheckpointProp> create_checkpoint(const SnapshotId& snapshot,
-                                           const std::string& name) override {
-    CheckpointProp made;
+  Result<CheckpointProperties> create_checkpoint(const SnapshotId& snapshot,
+                                                 const std::string& name) override {
+    CheckpointProperties made;
     made.checkpoint_id = CheckpointId{kThree};
     made.volume_name = "db";
     made.name = name;
     made.snapshot_id = snapshot;
     return answer("checkpoint " + snapshot.to_string() + " " + name, made);
   }
-  Result<std::vector<CheckpointProp>> checkpoints(const VolumeRef& volume) override {
+  Result<std::vector<CheckpointProperties>> checkpoints(const VolumeRef& volume) override {
     return answer("checkpoints " + volume.name, state_.checkpoints);
   }
   Status delete_checkpoint(const CheckpointId& checkpoint) override {

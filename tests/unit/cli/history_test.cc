@@ -23,7 +23,7 @@ OperationInfo reverting(Errc status) {
 
 FakeState checkpoints() {
   auto state = without_error();
-  CheckpointProp one;
+  CheckpointProperties one;
   one.checkpoint_id = CheckpointId{kThree};
   one.volume_name = "db";
   one.name = "nightly";

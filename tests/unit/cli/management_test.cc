@@ -23,7 +23,7 @@ OperationInfo operation(Errc status) {
 
 FakeState one_area() {
   auto state = without_error();
-  DiffAreaProp area;
+  DiffAreaProperties area;
   area.volume_id = VolumeId{kOne};
   area.volume_name = "db";
   area.diff_area_path = "/var/db.diff";

@@ -223,9 +223,9 @@ TEST_CASE("attach passes everything on, with absolute paths", "[cli]") {
   CHECK(state.attached.diff_initial_bytes == 1ULL << 30);
   CHECK(state.attached.diff_maximum_bytes == 20ULL << 30);
   CHECK(state.attached.snapshots_max == 512);
-  CHECK(state.attached.expose == "nbd");
-  CHECK(state.attached.cache == "none");
-  CHECK(state.attached.preserve == "reflink");
+  CHECK(state.attached.front_end == requester::FrontEnd::nbd);
+  CHECK(state.attached.cache == requester::OriginCache::none);
+  CHECK(state.attached.preserve == requester::Preservation::reflink);
   CHECK(state.attached.accept_changed_origin);
   CHECK(state.attached.origin_moved);
   CHECK(state.attached.force);

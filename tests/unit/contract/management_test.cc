@@ -120,7 +120,7 @@ struct World {
   Status change(std::int64_t maximum, bool is_volatile = false) {
     return management().change_diff_area_maximum_size({volume, ""}, maximum, is_volatile, monitor);
   }
-  DiffAreaProp area() {
+  DiffAreaProperties area() {
     const auto areas = management().query_diff_areas_for_volume(volume);
     REQUIRE(areas);
     REQUIRE(areas->size() == 1);

@@ -210,9 +210,9 @@ TEST_CASE("methods of its own are served, unknown ones and bad params refused") 
 // Management that notes what it was asked, and whose long call waits to be cancelled.
 class NotingManagement final : public DiffAreaManagement {
  public:
-  Result<std::vector<VolumeProp>> query_volumes_supported_for_snapshots(
+  Result<std::vector<SupportedVolume>> query_volumes_supported_for_snapshots(
       std::uint32_t context) override {
-    return std::vector<VolumeProp>{{VolumeId{}, std::to_string(context)}};
+    return std::vector<SupportedVolume>{{VolumeId{}, std::to_string(context)}};
   }
   Result<std::vector<SnapshotProperties>> query_snapshots_by_volume(const VolumeRef&) override {
     return fail(Errc::object_not_found, "no such volume");
@@ -230,21 +230,22 @@ class NotingManagement final : public DiffAreaManagement {
     }
     return fail(Errc::async_cancelled, "as asked");
   }
-  Result<std::vector<DiffVolumeProp>> query_volumes_supported_for_diff_areas(
+  Result<std::vector<DiffVolumeProperties>> query_volumes_supported_for_diff_areas(
       const VolumeRef&) override {
-    return std::vector<DiffVolumeProp>{};
+    return std::vector<DiffVolumeProperties>{};
   }
-  Result<std::vector<DiffAreaProp>> query_diff_areas_for_volume(const VolumeRef&) override {
-    DiffAreaProp area;
+  Result<std::vector<DiffAreaProperties>> query_diff_areas_for_volume(const VolumeRef&) override {
+    DiffAreaProperties area;
     area.diff_area_path = "/a\xFF";
     area.maximum_bytes = kAssocNoMaxSpace;
     return std::vector{area};
   }
-  Result<std::vector<DiffAreaProp>> query_diff_areas_on_volume(const std::string&) override {
-    return std::vector<DiffAreaProp>{};
+  Result<std::vector<DiffAreaProperties>> query_diff_areas_on_volume(const std::string&) override {
+    return std::vector<DiffAreaProperties>{};
   }
-  Result<std::vector<DiffAreaProp>> query_diff_areas_for_snapshot(const SnapshotId&) override {
-    return std::vector<DiffAreaProp>{};
+  Result<std::vector<DiffAreaProperties>> query_diff_areas_for_snapshot(
+      const SnapshotId&) override {
+    return std::vector<DiffAreaProperties>{};
   }
   Status revert_to_snapshot(const SnapshotId& snapshot, bool force_dismount,
                             OperationMonitor& monitor) override {
@@ -269,16 +270,16 @@ class NotingManagement final : public DiffAreaManagement {
     added = "abandoned " + volume.name;
     return {};
   }
-  Result<CheckpointProp> create_checkpoint(const SnapshotId& snapshot,
-                                           const std::string& name) override {
-    CheckpointProp checkpoint;
+  Result<CheckpointProperties> create_checkpoint(const SnapshotId& snapshot,
+                                                 const std::string& name) override {
+    CheckpointProperties checkpoint;
     checkpoint.snapshot_id = snapshot;
     checkpoint.name = name;
     checkpoint.creation_filetime = std::int64_t{1} << 60U;
     checkpoint.lost = true;
     return checkpoint;
   }
-  Result<std::vector<CheckpointProp>> query_checkpoints(const VolumeRef&) override {
+  Result<std::vector<CheckpointProperties>> query_checkpoints(const VolumeRef&) override {
     return std::vector{*create_checkpoint({}, "one")};
   }
   Status delete_checkpoint(const CheckpointId& checkpoint) override {
@@ -400,7 +401,7 @@ TEST_CASE("reverts and checkpoints are served") {
   const auto made =
       umbrad.call("management.create_checkpoint", encode(CreateCheckpoint{{}, snapshot, "one"}));
   REQUIRE(made);
-  const auto checkpoint = decode<CheckpointProp>(*made);
+  const auto checkpoint = decode<CheckpointProperties>(*made);
   CHECK(checkpoint->snapshot_id == snapshot);
   CHECK(checkpoint->name == "one");
   CHECK(checkpoint->creation_filetime == std::int64_t{1} << 60U);

@@ -193,10 +193,10 @@ TEST_CASE("Identify gives the document that the callback described",
     selfish.dependencies.emplace_back().writer = WriterClassId{Guid{{1}}};
     CHECK(metadata.add_component(selfish).error().code == Errc::invalid_argument);
     FileSet files;
-    CHECK(metadata.add_exclude(files).error().code == Errc::invalid_argument);
+    CHECK(metadata.add_exclude_files(files).error().code == Errc::invalid_argument);
     files.path = "/tmp";
-    CHECK(metadata.add_exclude(files));
-    CHECK(metadata.add_exclude_from_snapshot(files));
+    CHECK(metadata.add_exclude_files(files));
+    CHECK(metadata.add_exclude_files_from_snapshot(files));
     return {};
   });
   REQUIRE(reply.ok);
@@ -249,12 +249,12 @@ TEST_CASE("Identify may be described call by call, as VSS does",
     CHECK(metadata.add_component_dependency(group, other).error().code == Errc::invalid_argument);
 
     const AlternateLocation location{"/srv/a", "*", false, "/srv/b"};
-    CHECK(metadata.add_alternate_location(location).error().code == Errc::object_not_found);
+    CHECK(metadata.add_alternate_location_mapping(location).error().code == Errc::object_not_found);
     CHECK(metadata.set_restore_rules({}));
-    CHECK(metadata.add_alternate_location({"/srv/a", "*", false, "b"}).error().code ==
+    CHECK(metadata.add_alternate_location_mapping({"/srv/a", "*", false, "b"}).error().code ==
           Errc::invalid_argument);
-    CHECK(metadata.add_alternate_location(location));
-    CHECK(documents::parse_writer_metadata(metadata.to_xml())->components.size() == 2);
+    CHECK(metadata.add_alternate_location_mapping(location));
+    CHECK(documents::parse_writer_metadata(metadata.save_as_xml())->components.size() == 2);
     return {};
   });
   REQUIRE(reply.ok);

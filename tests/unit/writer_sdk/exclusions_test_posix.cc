@@ -89,14 +89,14 @@ TEST_CASE("links in the copy lead nowhere") {
 TEST_CASE("live files are never taken for the copy's") {
   const Copy copy;
   const std::vector<FileSet> all{set_of(copy.root(), "*", true)};
-  CHECK(delete_excluded_files(all, copy.root(), copy.root()).error().code == Errc::bad_state);
-  CHECK(delete_excluded_files(all, copy.temp / ".", copy.root()).error().code == Errc::bad_state);
-  CHECK(delete_excluded_files(all, "vol", copy.root()).error().code == Errc::invalid_argument);
-  CHECK(delete_excluded_files(all, "/", "copy").error().code == Errc::invalid_argument);
-  CHECK(delete_excluded_files(all, "/", copy.root() + "/none").error().code == Errc::io_error);
+  CHECK(delete_excluded_files(all, {copy.root(), copy.root()}).error().code == Errc::bad_state);
+  CHECK(delete_excluded_files(all, {copy.temp / ".", copy.root()}).error().code == Errc::bad_state);
+  CHECK(delete_excluded_files(all, {"vol", copy.root()}).error().code == Errc::invalid_argument);
+  CHECK(delete_excluded_files(all, {"/", "copy"}).error().code == Errc::invalid_argument);
+  CHECK(delete_excluded_files(all, {"/", copy.root() + "/none"}).error().code == Errc::io_error);
   CHECK(copy.has("/cache/a.tmp"));
   // /proc is another file system: nothing of the set is there.
-  CHECK(delete_excluded_files(all, copy.root(), "/proc")->deleted == 0);
+  CHECK(delete_excluded_files(all, {copy.root(), "/proc"})->deleted == 0);
 }
 
 TEST_CASE("what cannot be deleted is told, and the rest goes") {

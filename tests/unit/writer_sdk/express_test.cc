@@ -81,8 +81,8 @@ TEST_CASE("an express writer is described call by call; a refused call changes n
   differential.backup_type_mask = 0x303;
   refused(express.add_files_to_file_group(name, differential), Errc::not_supported);
 
-  CHECK(express.add_exclude(files_of("/srv/tmp")));
-  refused(express.add_exclude(files_of("tmp")), Errc::invalid_argument);
+  CHECK(express.add_exclude_files(files_of("/srv/tmp")));
+  refused(express.add_exclude_files(files_of("tmp")), Errc::invalid_argument);
   CHECK(express.add_component_dependency(name, {WriterClassId{Guid{{6}}}, "", "x"}));
   refused(express.add_component_dependency(name, {kClass, "", "x"}), Errc::invalid_argument);
 
@@ -109,11 +109,11 @@ TEST_CASE("an express writer's text is loaded again, and nobody else's",
           "[vss:IVssExpressWriter.LoadMetadata][vss:IVssCreateExpressWriterMetadata.SaveAsXML]") {
   ExpressWriter express = menu();
   REQUIRE(express.add_component(group()));
-  const auto loaded = ExpressWriter::load_metadata(express.to_xml());
+  const auto loaded = ExpressWriter::load_metadata(express.save_as_xml());
   REQUIRE(loaded);
   CHECK(loaded->metadata() == express.metadata());
   CHECK(ExpressWriter::load_metadata("<x/>").error().code == Errc::invalid_xml_document);
-  std::string other = express.to_xml();
+  std::string other = express.save_as_xml();
   other.replace(other.find("file-group"), 10, "database");
   CHECK(ExpressWriter::load_metadata(other).error().code == Errc::not_supported);
 }
@@ -129,8 +129,8 @@ TEST_CASE("an express writer is registered in a directory, and listed") {
   REQUIRE(registered);
   REQUIRE(registered->writers.size() == 1);
   CHECK(registered->writers[0] == express.metadata());
-  CHECK(ExpressWriter::unregister(kClass, directory));
-  CHECK(ExpressWriter::unregister(kClass, directory).error().code == Errc::object_not_found);
+  CHECK(ExpressWriter::unregister_writer(kClass, directory));
+  CHECK(ExpressWriter::unregister_writer(kClass, directory).error().code == Errc::object_not_found);
   CHECK(ExpressWriter::list(directory)->writers.empty());
   CHECK(*ExpressWriter::directory_of("/run/umbra") == "/etc/umbra/writers.d");
 }

@@ -156,7 +156,7 @@ TEST_CASE("a writer registers and its callbacks run on a thread with signals blo
   auto session = writer::Session::connect(recorder, options_for(coordinator));
   REQUIRE(session);
   recorder.session = &*session;
-  CHECK(session->is_connected());
+  CHECK(session->is_registered());
   CHECK_FALSE(session->instance_id().is_nil());
   CHECK(coordinator.registered.name == "recorder");
   CHECK(coordinator.call("writer.prepare_for_snapshot", kSession)->ok);
@@ -170,7 +170,7 @@ TEST_CASE("a writer registers and its callbacks run on a thread with signals blo
   CHECK_FALSE(coordinator.call("writer.identify", {})->metadata.empty());
   CHECK(session->stop());
   CHECK(session->stop());
-  CHECK_FALSE(session->is_connected());
+  CHECK_FALSE(session->is_registered());
 }
 
 TEST_CASE("a frozen writer thaws itself when its window ends, and says so") {
@@ -307,10 +307,10 @@ TEST_CASE("without umbrad a writer may wait for it") {
   options.socket_path += ".none";
   options.coordinator_required = false;
   std::vector<std::string> lines;
-  options.log = [&](int, std::string_view line) { lines.emplace_back(line); };
+  options.log = [&](LogLevel, std::string_view line) { lines.emplace_back(line); };
   auto session = writer::Session::connect(recorder, options);
   REQUIRE(session);
-  CHECK_FALSE(session->is_connected());
+  CHECK_FALSE(session->is_registered());
   CHECK(session->instance_id().is_nil());
   CHECK(session->stop());
   REQUIRE(lines.size() == 1);

@@ -14,13 +14,13 @@ constexpr std::array<const char*, 4> kLevels = {"debug", "info", "warning", "err
 
 }  // namespace
 
-std::optional<int> level_of(std::string_view name) {
+std::optional<LogLevel> level_of(std::string_view name) {
   const auto* const found = std::find(kLevels.begin(), kLevels.end(), name);
   if (found == kLevels.end()) return std::nullopt;
-  return static_cast<int>(found - kLevels.begin());
+  return static_cast<LogLevel>(found - kLevels.begin());
 }
 
-const char* level_name(int level) { return kLevels.at(static_cast<std::size_t>(level)); }
+const char* level_name(LogLevel level) { return kLevels.at(static_cast<std::size_t>(level)); }
 
 std::string lower(std::string text) {
   std::transform(text.begin(), text.end(), text.begin(),

@@ -10,6 +10,7 @@
 #include <string>
 #include <string_view>
 
+#include "umbra/log_sink.h"
 #include "umbra/result.h"
 
 namespace umbra::writers {
@@ -24,9 +25,9 @@ struct ProgramOptions {
   std::chrono::milliseconds freeze_window{60'000};
 };
 
-/// 0 debug, 1 info, 2 warning, 3 error, as writer::LogSink has them; none for another name.
-[[nodiscard]] std::optional<int> level_of(std::string_view name);
-[[nodiscard]] const char* level_name(int level);
+/// "debug", "info", "warning", "error"; none for another name.
+[[nodiscard]] std::optional<LogLevel> level_of(std::string_view name);
+[[nodiscard]] const char* level_name(LogLevel level);
 
 /// ASCII letters only, as names of components are compared.
 [[nodiscard]] std::string lower(std::string text);

@@ -39,8 +39,7 @@ void apply(const CLI::App& app, const ProgramArguments& arguments, ProgramOption
 
 /// Lines of `options`' level and above, on standard error, headed by the program's name. `program`
 /// is kept as it is.
-[[nodiscard]] writer::LogSink log_to_standard_error(const char* program,
-                                                    const ProgramOptions& options);
+[[nodiscard]] LogSink log_to_standard_error(const char* program, const ProgramOptions& options);
 
 /// For a writer of a database: what the SDK is to be told, without the log.
 [[nodiscard]] writer::Options session_options(const WriterClassId& class_id, std::string name,

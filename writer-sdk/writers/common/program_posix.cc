@@ -15,7 +15,7 @@ namespace umbra::writers {
 
 namespace {
 
-void log_line(const char* program, int level, std::string_view text) {
+void log_line(const char* program, LogLevel level, std::string_view text) {
   (void)std::fprintf(stderr, "%s: %s: %.*s\n", program, level_name(level),
                      static_cast<int>(text.size()), text.data());
 }
@@ -76,9 +76,9 @@ Status read_config_file(const std::string& path,
   return {};
 }
 
-writer::LogSink log_to_standard_error(const char* program, const ProgramOptions& options) {
-  const int least = level_of(options.log_level).value_or(0);
-  return [program, least](int level, std::string_view text) {
+LogSink log_to_standard_error(const char* program, const ProgramOptions& options) {
+  const LogLevel least = level_of(options.log_level).value_or(LogLevel::debug);
+  return [program, least](LogLevel level, std::string_view text) {
     if (level >= least) log_line(program, level, text);
   };
 }
@@ -102,7 +102,7 @@ int run(const char* program, writer::Writer& writer, writer::Options options,
         const std::function<void()>& started) {
   auto session = writer::Session::connect(writer, std::move(options));
   if (!session) {
-    log_line(program, 3, session.error().to_string());
+    log_line(program, LogLevel::error, session.error().to_string());
     return 1;
   }
   running_session = &*session;
@@ -114,7 +114,7 @@ int run(const char* program, writer::Writer& writer, writer::Options options,
   const auto ended = session->run();
   running_session = nullptr;
   if (ended) return 0;
-  log_line(program, 3, ended.error().to_string());
+  log_line(program, LogLevel::error, ended.error().to_string());
   return 1;
 }
 

@@ -105,8 +105,8 @@ void BackupRound::checkpoint(RoundMember& member, const Limit& limit) const {
   } else {
     asked = ask_checkpoint(connection, limit.cut_to(options_.checkpoint_wait), record);
     if (asked && record.checkpoint != "done") {
-      log_(2, "cluster " + member.name + ": checkpoint " + record.checkpoint +
-                  ": recovery of the copy will take longer");
+      log_(LogLevel::warning, "cluster " + member.name + ": checkpoint " + record.checkpoint +
+                                  ": recovery of the copy will take longer");
     }
   }
   if (asked) asked = ask_control(connection, limit.cut_to(options_.answer_wait), record);
@@ -153,8 +153,8 @@ void BackupRound::note_thaw(RoundMember& member, const Limit& limit) const {
     member.record.thaw_time = rows->front()[2];
     return;
   }
-  log_(2, "cluster " + member.name + ": no WAL position after the copy was made: " +
-              (rows ? std::string("an unexpected answer") : rows.error().context));
+  log_(LogLevel::warning, "cluster " + member.name + ": no WAL position after the copy was made: " +
+                              (rows ? std::string("an unexpected answer") : rows.error().context));
 }
 
 Verdict judge(const std::vector<RoundMember>& members) {

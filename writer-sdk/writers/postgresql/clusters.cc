@@ -79,7 +79,7 @@ void Clusters::discover() {
       });
       if (listed) continue;
       if (states_.size() >= kClustersMax) {
-        log_(2,
+        log_(LogLevel::warning,
              "more than " + std::to_string(kClustersMax) + " clusters; " + name + " is left out");
         continue;
       }
@@ -92,7 +92,9 @@ void Clusters::discover() {
   const std::lock_guard lock(mutex_);
   std::erase_if(states_, [&](const auto& entry) {
     const bool gone = entry.second.is_discovered && !present.contains(entry.first);
-    if (gone) log_(2, "cluster " + entry.first + ": its socket is gone; no longer backed up");
+    if (gone)
+      log_(LogLevel::warning,
+           "cluster " + entry.first + ": its socket is gone; no longer backed up");
     return gone;
   });
 }
@@ -121,12 +123,13 @@ void Clusters::report(State& state, bool was_up) const {
   if (state.is_reported && cluster.is_up == was_up) return;
   state.is_reported = true;
   if (cluster.is_up) {
-    log_(1, "cluster " + cluster.options.name + " is up: data in " + cluster.layout->data +
-                ", WAL in " + cluster.layout->wal + ", " +
-                std::to_string(cluster.layout->tablespaces.size()) + " tablespaces elsewhere");
+    log_(LogLevel::info, "cluster " + cluster.options.name + " is up: data in " +
+                             cluster.layout->data + ", WAL in " + cluster.layout->wal + ", " +
+                             std::to_string(cluster.layout->tablespaces.size()) +
+                             " tablespaces elsewhere");
   } else {
-    log_(2, "cluster " + cluster.options.name + " cannot be asked: " + cluster.why_down +
-                "; backups of it fail until it can");
+    log_(LogLevel::warning, "cluster " + cluster.options.name + " cannot be asked: " +
+                                cluster.why_down + "; backups of it fail until it can");
   }
 }
 

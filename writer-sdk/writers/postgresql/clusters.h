@@ -18,14 +18,15 @@
 #include <thread>
 #include <vector>
 
+#include "umbra/log_sink.h"
 #include "writer-sdk/writers/postgresql/layout.h"
 #include "writer-sdk/writers/postgresql/limit.h"
 #include "writer-sdk/writers/postgresql/options.h"
 
 namespace umbra::postgresql {
 
-/// `level`: 0 debug, 1 info, 2 warning, 3 error. Threads: any.
-using Log = std::function<void(int level, const std::string& text)>;
+/// Threads: any.
+using Log = std::function<void(LogLevel level, const std::string& text)>;
 
 struct KnownCluster {
   ClusterOptions options{};

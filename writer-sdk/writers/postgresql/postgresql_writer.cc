@@ -73,7 +73,7 @@ Status PostgresqlWriter::on_identify(writer::MetadataBuilder& metadata) {
     }
     if (layout == nullptr) continue;
     for (auto& files : describe_excludes(*layout, options_.keep_replication_slots)) {
-      if (auto added = metadata.add_exclude(std::move(files)); !added) return added;
+      if (auto added = metadata.add_exclude_files(std::move(files)); !added) return added;
     }
   }
   return {};
@@ -148,9 +148,10 @@ Status PostgresqlWriter::on_post_snapshot(writer::Context& context) {
 Status PostgresqlWriter::store(writer::Context& context, const BackupRound& round) const {
   for (const auto& member : round.members()) {
     if (member.failure) continue;
-    log_(1, "cluster " + member.name + " is in set " + context.snapshot_set_id().to_string() +
-                ": WAL " + member.record.freeze_flush_lsn + " to " + member.record.thaw_insert_lsn +
-                ", checkpoint " + member.record.checkpoint);
+    log_(LogLevel::info,
+         "cluster " + member.name + " is in set " + context.snapshot_set_id().to_string() +
+             ": WAL " + member.record.freeze_flush_lsn + " to " + member.record.thaw_insert_lsn +
+             ", checkpoint " + member.record.checkpoint);
     if (!context.component_mode()) continue;
     const writer::ComponentName component{.name = member.name};
     auto set = context.set_backup_metadata(component, to_text(member.record));

@@ -27,7 +27,7 @@ Status SqliteWriter::on_identify(writer::MetadataBuilder& metadata) {
     if (auto added = metadata.add_component(describe_database(path)); !added) return added;
   }
   for (auto& files : describe_excludes(paths)) {
-    if (auto added = metadata.add_exclude(std::move(files)); !added) return added;
+    if (auto added = metadata.add_exclude_files(std::move(files)); !added) return added;
   }
   return {};
 }

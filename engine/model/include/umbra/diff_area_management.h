@@ -23,6 +23,7 @@
 
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -34,14 +35,14 @@
 
 namespace umbra {
 
-/// VSS_VOLUME_PROP.
-struct VolumeProp {
+/// VSS_VOLUME_PROP: a volume of which copies can be made.
+struct SupportedVolume {
   VolumeId volume_id{};
   std::string display_name{};
 };
 
 /// VSS_DIFF_VOLUME_PROP.
-struct DiffVolumeProp {
+struct DiffVolumeProperties {
   std::string diff_volume{};   ///< Mount point, or path of the block device.
   std::string display_name{};  ///< With the kind of file system: "/var (ext4)".
   std::uint64_t free_bytes = 0;
@@ -49,11 +50,11 @@ struct DiffVolumeProp {
 };
 
 /// VSS_DIFF_AREA_PROP, and what our tools show.
-struct DiffAreaProp {
+struct DiffAreaProperties {
   VolumeId volume_id{};
   std::string volume_name{};
   std::string diff_area_path{};
-  std::string diff_volume{};       ///< As in DiffVolumeProp; empty if it cannot be found out now.
+  std::string diff_volume{};  ///< As in DiffVolumeProperties; empty if it cannot be found out now.
   std::int64_t maximum_bytes = 0;  ///< >= allocated >= used; kAssocNoMaxSpace: no bound.
   std::uint64_t allocated_bytes = 0;
   std::uint64_t used_bytes = 0;
@@ -85,8 +86,8 @@ struct DiffAreaRef {
 struct DiffAreaMove {
   DiffAreaRef area{};
   std::string new_diff_volume{};  ///< An unused path or device, or a directory.
-  std::uint64_t bytes_per_second =
-      0;  ///< At most; what is written meanwhile comes on top. 0: none.
+  /// At most; what is written meanwhile comes on top. 0: no bound.
+  std::uint64_t bytes_per_second = 0;
 };
 
 /// A part of what differs between two copies, as runs of blocks in ascending order. Never misses a
@@ -94,10 +95,10 @@ struct DiffAreaMove {
 struct SnapshotDelta {
   struct Run {
     std::uint64_t first_block = 0;
-    std::uint64_t blocks = 0;
+    std::uint64_t blocks = 0;  ///< How many, from the first on.
   };
-  std::uint32_t block_bytes = 0;
-  std::uint64_t volume_blocks = 0;
+  std::uint32_t block_bytes = 0;    ///< The unit of all numbers here.
+  std::uint64_t volume_blocks = 0;  ///< The volume's size.
   std::vector<Run> runs{};
   /// Where the next part begins; volume_blocks: this was the last.
   std::uint64_t next_block = 0;
@@ -117,7 +118,7 @@ struct RevertInfo {
 };
 
 /// A point in time from which changes are known although its copy may be gone.
-struct CheckpointProp {
+struct CheckpointProperties {
   CheckpointId checkpoint_id{};
   VolumeId volume_id{};
   std::string volume_name{};
@@ -174,7 +175,7 @@ class DiffAreaManagement {
   // --- IVssSnapshotMgmt, IVssSnapshotMgmt2 ------------------------------------------------------
 
   /// QueryVolumesSupportedForSnapshots: volumes that could be copied in this context.
-  [[nodiscard]] virtual Result<std::vector<VolumeProp>> query_volumes_supported_for_snapshots(
+  [[nodiscard]] virtual Result<std::vector<SupportedVolume>> query_volumes_supported_for_snapshots(
       std::uint32_t context) = 0;
 
   /// QuerySnapshotsByVolume: created copies, oldest first. Errors: object_not_found.
@@ -208,19 +209,19 @@ class DiffAreaManagement {
 
   /// QueryVolumesSupportedForDiffAreas: where the diff area of this volume could lie, roomiest
   /// first. Errors: object_not_found.
-  [[nodiscard]] virtual Result<std::vector<DiffVolumeProp>> query_volumes_supported_for_diff_areas(
-      const VolumeRef& original_volume) = 0;
+  [[nodiscard]] virtual Result<std::vector<DiffVolumeProperties>>
+  query_volumes_supported_for_diff_areas(const VolumeRef& original_volume) = 0;
 
   /// QueryDiffAreasForVolume. Errors: object_not_found.
-  [[nodiscard]] virtual Result<std::vector<DiffAreaProp>> query_diff_areas_for_volume(
+  [[nodiscard]] virtual Result<std::vector<DiffAreaProperties>> query_diff_areas_for_volume(
       const VolumeRef& volume) = 0;
 
   /// QueryDiffAreasOnVolume. Errors: object_not_found (nothing is there).
-  [[nodiscard]] virtual Result<std::vector<DiffAreaProp>> query_diff_areas_on_volume(
+  [[nodiscard]] virtual Result<std::vector<DiffAreaProperties>> query_diff_areas_on_volume(
       const std::string& diff_volume) = 0;
 
   /// QueryDiffAreasForSnapshot. Errors: object_not_found.
-  [[nodiscard]] virtual Result<std::vector<DiffAreaProp>> query_diff_areas_for_snapshot(
+  [[nodiscard]] virtual Result<std::vector<DiffAreaProperties>> query_diff_areas_for_snapshot(
       const SnapshotId& snapshot) = 0;
 
   // --- IVssDifferentialSoftwareSnapshotMgmt2 ----------------------------------------------------
@@ -273,8 +274,7 @@ class DiffAreaManagement {
   [[nodiscard]] virtual Result<SnapshotDelta> query_snapshot_delta_bitmap(
       const SnapshotId& older, const SnapshotId& younger, std::uint64_t first_block);
 
-  // --- revert: of IVssSoftwareSnapshotProvider in VSS, here since it is an operation
-  // --------------
+  // --- revert: of IVssSoftwareSnapshotProvider in VSS, here since it is an operation -----------
 
   /// RevertToSnapshot: the live volume becomes what a persistent copy shows, and all copies that
   /// are younger are deleted. Says the fact "started" once nobody sees the former content any more,
@@ -321,10 +321,10 @@ class DiffAreaManagement {
   /// after the copy is gone. Durable. Errors: object_not_found; snapshot_lost; invalid_argument
   /// (the name: 1 to 255 bytes); object_already_exists (the name, on this volume); limit_reached;
   /// insufficient_storage; not_implemented.
-  [[nodiscard]] virtual Result<CheckpointProp> create_checkpoint(const SnapshotId& snapshot,
-                                                                 const std::string& name);
+  [[nodiscard]] virtual Result<CheckpointProperties> create_checkpoint(const SnapshotId& snapshot,
+                                                                       const std::string& name);
   /// By point in time. Errors: object_not_found; not_implemented.
-  [[nodiscard]] virtual Result<std::vector<CheckpointProp>> query_checkpoints(
+  [[nodiscard]] virtual Result<std::vector<CheckpointProperties>> query_checkpoints(
       const VolumeRef& volume);
   /// Durable. Errors: object_not_found; insufficient_storage (still there); not_implemented.
   [[nodiscard]] virtual Status delete_checkpoint(const CheckpointId& checkpoint);

@@ -64,21 +64,21 @@ struct VolumeRef {
   std::string path{};  ///< What the user typed; for messages only.
 };
 
-/// VSS_VOLUME_PROP, and what our tools show.
+/// An attached volume, as our tools show it.
 struct VolumeProperties {
   VolumeId volume_id{};
   std::string name{};
   std::string origin_path{};
   std::string diff_area_path{};
-  std::string
-      device_path{};         ///< The block device that serves it ("/dev/loop3"); empty without one.
+  /// The block device that serves it ("/dev/loop3"); empty without one.
+  std::string device_path{};
   std::string nbd_uri{};     ///< Empty without an NBD front end.
   std::uint64_t device = 0;  ///< Its device number; 0 without a block device.
   std::uint64_t size_bytes = 0;
   std::uint32_t chunk_bytes = 0;
   std::uint64_t diff_used_bytes = 0;
   std::uint64_t diff_allocated_bytes = 0;
-  std::uint64_t diff_maximum_bytes = 0;
+  std::uint64_t diff_maximum_bytes = 0;  ///< 0: no bound.
   /// Since it was attached or umbra-cowd was started: written to free blocks, which needs no copy.
   std::uint64_t free_bytes_not_copied = 0;
   std::uint32_t snapshot_count = 0;
@@ -116,8 +116,8 @@ struct PrepareSnapshot {
 /// Limits that travel with the hold, as time left from the moment the provider gets the call.
 struct HoldLimits {
   std::chrono::milliseconds flush{30'000};  ///< For flushing and freezing the file systems.
-  std::chrono::milliseconds hold{
-      10'000};  ///< The lease: from freeze to release, then it ends by itself.
+  /// The lease: from freeze to release, then it ends by itself.
+  std::chrono::milliseconds hold{10'000};
   std::chrono::milliseconds window{60'000};  ///< Smallest freeze window left among frozen writers.
 };
 
@@ -128,10 +128,11 @@ struct HoldReport {
   std::chrono::microseconds gate{0};    ///< Live writes held: shut, drain, flip, open.
 };
 
+/// What delete_snapshots() did, also where it failed.
 struct DeleteReport {
   std::uint32_t deleted = 0;
   std::optional<SnapshotId> not_deleted{};  ///< The one that stopped the deletion, with `status`.
-  Status status;
+  Status status{};
 };
 
 /// What a provider has of a set that a crash or a lost connection left behind.
@@ -145,6 +146,8 @@ enum class SetFate : std::uint8_t {
 class DiffAreaManagement;
 class HardwareProvider;
 
+/// The contract; see the top of this file. Whoever implements it owns what is passed by value; what
+/// is passed by reference is valid during the call.
 class Provider {
  public:
   virtual ~Provider() = default;
@@ -154,6 +157,7 @@ class Provider {
 
   /// The volume meant by `volume`. Errors: object_not_found (not ours).
   [[nodiscard]] virtual Result<VolumeProperties> find_volume(const VolumeRef& volume) = 0;
+  /// All that this provider can copy, whether or not they have copies.
   [[nodiscard]] virtual Result<std::vector<VolumeProperties>> list_volumes() = 0;
 
   /// IsVolumeSupported: whether the volume can in principle be copied with these attributes, even

@@ -8,6 +8,7 @@
 
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <string>
 
@@ -23,19 +24,19 @@ struct ProviderEvent {
   std::string name{};          ///< "snapshot_deleted", ...: docs/events.md.
   std::uint32_t event_id = 0;  ///< Of "volsnap"; 0: none corresponds.
   EventSeverity severity = EventSeverity::information;
-  std::int64_t time_filetime = 0;
+  std::int64_t time_filetime = 0;  ///< 100 ns ticks since 1601-01-01 UTC.
   ProviderId provider_id{};
   VolumeId volume_id{};  ///< Nil: about no volume.
   std::string volume{};  ///< Its name.
   SnapshotId snapshot_id{};
   SnapshotSetId set_id{};
-  std::string cause{};  ///< Of a deletion: "requested", "evicted", ...
-  std::string who{};    ///< Who had it done, where that is known.
-  std::uint32_t percent = 0;
+  std::string cause{};        ///< Of a deletion: "requested", "evicted", ...
+  std::string who{};          ///< Who had it done, where that is known.
+  std::uint32_t percent = 0;  ///< Of its maximum that the diff area has used, at a threshold.
   ProtectionFault fault = ProtectionFault::none;
-  std::uint64_t used_bytes = 0;
-  std::uint64_t limit_bytes = 0;
-  std::string text{};  ///< For people.
+  std::uint64_t used_bytes = 0;   ///< Of the diff area.
+  std::uint64_t limit_bytes = 0;  ///< Of the diff area; 0: no bound.
+  std::string text{};             ///< For people.
 };
 
 /// Events that are kept, at a provider and at umbrad.

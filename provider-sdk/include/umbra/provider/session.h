@@ -7,7 +7,7 @@
 //   class ArrayProvider final : public umbra::Provider { ... };
 //   ArrayProvider provider(array);
 //   auto session = umbra::provider::Session::connect(provider, {.log = to_stderr});
-//   session->run();                                  // until request_stop()
+//   auto ended = session->run();                     // until request_stop()
 //
 // A provider is a process of its own; umbrad never loads its code. It corresponds to a provider
 // that VSS knows by IVssAdmin::RegisterProvider: here it registers itself when it connects, with
@@ -25,25 +25,23 @@
 //     call that promises it returns.
 //   * What a call throws is caught: std::bad_alloc is out_of_memory, anything else provider_veto.
 //     The calls that are noexcept end the program.
+//   * umbra/caller.h says on whose behalf a call comes.
+//
+// The SDK itself throws nothing but std::bad_alloc, sends no signal and changes no handler.
 
 #pragma once
 
 #include <chrono>
 #include <cstddef>
-#include <functional>
 #include <memory>
 #include <string>
-#include <string_view>
 
+#include "umbra/log_sink.h"
 #include "umbra/provider.h"
 #include "umbra/provider/export.h"
 #include "umbra/result.h"
 
 namespace umbra::provider {
-
-/// Receives the SDK's log. Called from its threads, also several at once. `level`: 0 debug, 1 info,
-/// 2 warning, 3 error.
-using LogSink = std::function<void(int level, std::string_view text)>;
 
 struct Options {
   std::string socket_path{};  ///< Empty: $UMBRA_RUN_DIR/umbrad.sock, else the system's, else ours.
@@ -57,16 +55,17 @@ struct Options {
 
 /// A provider's registration with umbrad. It comes back by itself when umbrad restarts.
 ///
-/// Movable. Threads: one for I/O, Options::threads for calls, one for those that are urgent, all
-/// with every signal blocked. After fork() the child must not use it: calls give bad_state, and its
-/// destructor does nothing.
+/// Movable; one that was moved from can only be assigned to or end. The SDK's threads: one for I/O,
+/// Options::threads for calls, one for those that are urgent, all with every signal blocked. After
+/// fork() the child must not use it: calls give bad_state, and its destructor does nothing.
+/// Threads: connect(), run() and stop(): any, not from inside a call of the contract.
 class UMBRA_PROVIDER_EXPORT Session {
  public:
   /// Serves `provider`, which must outlive the session. Blocks for connect_limit at most. Errors:
   /// invalid_argument (names the option, or the property that is missing: an id, a name of at most
   /// 256 bytes, a type); coordinator_lost (not registered within connect_limit; the context says
   /// why: nobody listens, this user may not be a provider, a provider of this id is connected, it
-  /// was unregistered).
+  /// was unregistered); out_of_memory (no thread can be started).
   [[nodiscard]] static Result<Session> connect(Provider& provider, Options options = {});
 
   Session(Session&&) noexcept;

@@ -3,7 +3,7 @@
 // One backup, with VSS's states and call order (IVssBackupComponents). The short way:
 //
 //   auto volume = umbra::requester::resolve_volume("/srv/db");
-//   auto session = umbra::requester::BackupSession::open({});
+//   auto session = umbra::requester::BackupSession::connect({});
 //   auto set = session->create_snapshot_set({.volumes = {*volume}});
 //   // read set->snapshots[0].device_object
 //
@@ -13,8 +13,7 @@
 //     -> set_context, set_backup_state, enable_/disable_writer...   (optional)
 //     -> gather_writer_metadata -> writer_metadata, add_component...
 //     -> start_snapshot_set -> add_to_snapshot_set...
-//     -> prepare_for_backup                                         (not in contexts without
-//     writers)
+//     -> prepare_for_backup                              (not in contexts without writers)
 //     -> do_snapshot_set -> gather_writer_status
 //     -> copy the data -> set_backup_succeeded... -> backup_complete
 //   abort_backup at any time; the end of the object ends the session: writers get BackupShutdown
@@ -22,13 +21,19 @@
 //
 // A call at the wrong time gives bad_state and names the call, the state and what would be allowed.
 // Other errors that every call may give: coordinator_lost (umbrad went away: the session is over,
-// the set, if it was not finished, is aborted), access_denied, async_cancelled (cancel()).
+// the set, if it was not finished, is aborted), access_denied, async_cancelled (cancel(), or the
+// time limit has passed). Where nothing else is said, a call that failed leaves the state as it
+// was.
+//
+// Names and exceptions: see client.h.
 
 #pragma once
 
 #include <chrono>
+#include <cstdint>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "umbra/diff_area_management.h"
@@ -62,10 +67,13 @@ enum class SessionState : std::uint8_t {
 [[nodiscard]] UMBRA_REQUESTER_EXPORT std::string_view session_state_name(
     SessionState state) noexcept;
 
-/// A session. Movable. The library starts no threads; calls block, with the bound they name.
+/// A session. The library starts no threads; calls block, with the bound they name (two minutes
+/// where they name none). Auto-release copies live as long as the object (or its process), so keep
+/// it while copying.
 ///
-/// Threads: one call at a time, except cancel(). Auto-release copies live as long as the object (or
-/// its process), so keep it while copying.
+/// Movable; one that was moved from can only be assigned to or end. After fork() the session stays
+/// the parent's: in the child calls give bad_state, and the end of the object changes nothing.
+/// Threads: distinct objects are independent; one object: one call at a time, except cancel().
 class UMBRA_REQUESTER_EXPORT BackupSession {
  public:
   static constexpr std::chrono::milliseconds kGatherLimit{300'000};
@@ -73,8 +81,8 @@ class UMBRA_REQUESTER_EXPORT BackupSession {
   static constexpr std::chrono::milliseconds kCompleteLimit{3'600'000};
   static constexpr std::chrono::milliseconds kImportLimit{3'600'000};
 
-  /// Connects. Errors: coordinator_lost; access_denied; version_mismatch.
-  [[nodiscard]] static Result<BackupSession> open(const ConnectOptions& options = {});
+  /// As Client::connect().
+  [[nodiscard]] static Result<BackupSession> connect(const ConnectOptions& options = {});
 
   BackupSession(BackupSession&&) noexcept;
   BackupSession& operator=(BackupSession&&) noexcept;
@@ -119,7 +127,8 @@ class UMBRA_REQUESTER_EXPORT BackupSession {
 
   /// Identify to every enabled writer; those that do not answer in time are missing in the list.
   [[nodiscard]] Status gather_writer_metadata(std::chrono::milliseconds limit = kGatherLimit);
-  /// What they answered; in memory until the session ends.
+  /// GetWriterMetadata of each that answered; in memory until the session ends. Errors:
+  /// invalid_xml_document (names the writer).
   [[nodiscard]] Result<std::vector<WriterMetadata>> writer_metadata();
 
   /// Errors: object_not_found (no such writer or component); object_already_exists;
@@ -201,7 +210,8 @@ class UMBRA_REQUESTER_EXPORT BackupSession {
 
   // --- documents and queries ------------------------------------------------------------------
 
-  /// The Backup Components Document as it is now, typed and as text to be kept with the backup.
+  /// The Backup Components Document as it is now, typed, and (SaveAsXML) as text to be kept with
+  /// the backup.
   [[nodiscard]] Result<BackupComponentsDocument> backup_components();
   [[nodiscard]] Result<std::string> save_as_xml();
   /// GetWriterComponents: the writers' parts of the document, as they are now. Take them anew after

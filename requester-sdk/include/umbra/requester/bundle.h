@@ -16,7 +16,7 @@ namespace umbra::requester {
 
 /// Replaces `path`, or leaves it as it was; durable on return, mode 0600 (it holds what writers
 /// noted for themselves). Errors: io_error; access_denied; insufficient_storage; object_not_found
-/// (no such directory). Threads: any.
+/// (no such directory); limit_reached (longer than 16 MiB). Threads: any.
 [[nodiscard]] UMBRA_REQUESTER_EXPORT Status save_bundle(const BackupBundle& bundle,
                                                         const std::string& path);
 /// Errors: object_not_found; access_denied; io_error; invalid_xml_document (not a bundle, damaged,

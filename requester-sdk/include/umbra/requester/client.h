@@ -8,7 +8,10 @@
 //
 // Errors every call may give besides those it names: coordinator_lost (the connection is gone; make
 // a new Client), access_denied (the role is not enough), bad_state (called after fork(), or by two
-// threads at once).
+// threads at once). After coordinator_lost it is not known what umbrad did of the call.
+//
+// In the whole SDK: calls are named as VSS's, in our spelling, and where one has another name its
+// comment gives VSS's. Nothing is thrown but std::bad_alloc. No signal is sent, no handler changed.
 
 #pragma once
 
@@ -22,24 +25,31 @@
 
 namespace umbra::requester {
 
-/// A connection to umbrad. Movable. Calls block for as long as umbrad needs, with a bound (two
-/// minutes where nothing is said). The library starts no threads.
-///
-/// Threads: distinct objects are independent; one object: one call at a time.
 class Management;
 
+/// A connection to umbrad. Calls block for as long as umbrad needs, with a bound (two minutes where
+/// nothing is said). The library starts no threads.
+///
+/// Movable; one that was moved from can only be assigned to or end. After fork() the child must
+/// make its own: calls give bad_state, and its end leaves the parent's connection alone.
+/// Threads: distinct objects are independent; one object: one call at a time.
 class UMBRA_REQUESTER_EXPORT Client {
  public:
-  /// Errors: coordinator_lost (nobody is listening); access_denied; version_mismatch.
+  /// Blocks for options.connect_limit at most. Errors: coordinator_lost (nobody is listening);
+  /// access_denied; version_mismatch; invalid_argument (connect_limit is not positive).
   [[nodiscard]] static Result<Client> connect(const ConnectOptions& options = {});
 
   Client(Client&&) noexcept;
   Client& operator=(Client&&) noexcept;
   ~Client();
 
+  /// Attached volumes. Where a provider is away its volumes are missing, and it is named.
   [[nodiscard]] Result<VolumeList> list_volumes();
+  /// Query, for snapshots. Where a provider is away its copies are missing, and it is named.
   [[nodiscard]] Result<SnapshotList> list_snapshots(const SnapshotQuery& query = {});
+  /// Writers that are registered now, express writers included.
   [[nodiscard]] Result<std::vector<WriterInfo>> list_writers();
+  /// IVssAdmin::QueryProviders.
   [[nodiscard]] Result<std::vector<ProviderInfo>> list_providers();
   [[nodiscard]] Result<CoordinatorStatus> status();
   /// What umbrad's configuration says to requesters: VSS's FilesNotToSnapshot, FilesNotToBackup and
@@ -56,23 +66,25 @@ class UMBRA_REQUESTER_EXPORT Client {
   [[nodiscard]] Result<SnapshotProperties> snapshot_properties(const SnapshotId& id);
 
   /// Deletes a snapshot (ObjectType::snapshot) or all of a set (snapshot_set), one after the other,
-  /// stopping at the first that cannot be deleted. `force`: also one that is mounted or open.
-  /// Errors: object_not_found.
+  /// stopping at the first that cannot be deleted, which is told in the report. `force`: also one
+  /// that is mounted or open. Ten minutes at most. Errors: object_not_found; invalid_argument
+  /// (another type).
   [[nodiscard]] Result<DeletedSnapshots> delete_snapshots(const Guid& id, ObjectType type,
                                                           bool force = false);
 
-  /// Mounts a copy read-only; an empty directory means one in the run directory. Errors:
-  /// object_not_found; volume_in_use (mounted already); snapshot_lost.
+  /// Mounts a copy read-only until unmount_snapshot(); an empty directory means one in the run
+  /// directory. Errors: object_not_found; volume_in_use (mounted already); snapshot_lost.
   [[nodiscard]] Result<MountedSnapshot> mount_snapshot(const SnapshotId& id,
                                                        const std::string& directory = {});
   /// Errors: object_not_found; volume_in_use (files are open).
   [[nodiscard]] Status unmount_snapshot(const SnapshotId& id);
 
-  /// Puts a volume under copy-on-write. Admin. Errors: volume_attached; diff_area_foreign;
-  /// invalid_argument; insufficient_storage; missing_privilege.
+  /// Puts a volume under copy-on-write. Admin. Ten minutes at most. Errors: volume_attached;
+  /// diff_area_foreign; invalid_argument; insufficient_storage; missing_privilege.
   [[nodiscard]] Result<AttachedVolume> attach_volume(const AttachOptions& options);
-  /// Admin. Errors: object_not_found; volume_in_use (mounted or open); access_denied (a copy is
-  /// under retention lock).
+  /// Ends that; its copies stay in the diff area. Admin. Five minutes at most. Errors:
+  /// object_not_found; volume_in_use (mounted or open); access_denied (a copy is under retention
+  /// lock).
   [[nodiscard]] Status detach_volume(const VolumeRef& volume);
 
   /// Ends the set that is being created, whoever creates it. Admin, or the holder's own user.

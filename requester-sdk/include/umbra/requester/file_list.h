@@ -5,9 +5,10 @@
 // (docs/documents.md, "Which files a backup has"): sets of components, masks of the backup type,
 // excludes, alternate paths, variables, differenced and partial files.
 //
-//   auto done = umbra::requester::list_files(client, bundle, {}, [&](const ListedFile& file) {
-//     return archive.add(file.original, file.source, file.ranges);
-//   });
+//   auto done = umbra::requester::list_files(
+//       client, bundle, {}, [&](const umbra::requester::ListedFile& file) {
+//         return archive.add(file.original, file.source, file.ranges);
+//       });
 //
 // Files come as they are found; what is held in memory is the documents and the names of one
 // directory at a time, besides directories that are still to be visited.
@@ -36,6 +37,7 @@ enum class FileKind : std::uint8_t {
   other,  ///< A socket, a device...
 };
 
+/// In bytes.
 struct FileRange {
   std::uint64_t offset = 0;
   std::uint64_t length = 0;
@@ -55,7 +57,7 @@ struct ListedFile {
   /// Only these bytes, in order and without overlaps; empty: all.
   std::vector<FileRange> ranges{};
 };
-/// An error ends the listing and is its error.
+/// An error ends the listing and is its error. Must not throw, nor call the client.
 using OnListedFile = std::function<Status(const ListedFile& file)>;
 
 /// A component of the backup, explicit or not; with all below it.

@@ -38,15 +38,16 @@ struct EventPage {
   std::uint64_t lost = 0;  ///< Came and went since `after`: this reader was too slow.
 };
 
-/// Management of one provider. A value; the client must outlive it. What changes anything needs a
-/// client with the admin role. Threads: as Client.
+/// Management of one provider. A value that refers to its client, which must outlive it and must
+/// not be moved meanwhile. What changes anything needs a client with the admin role. Threads: as
+/// Client.
 class UMBRA_REQUESTER_EXPORT Management {
  public:
   /// `provider` nil: the system provider.
   explicit Management(Client& client, const ProviderId& provider = {})
       : client_(&client), provider_(provider) {}
 
-  [[nodiscard]] Result<std::vector<VolumeProp>> query_volumes_supported_for_snapshots(
+  [[nodiscard]] Result<std::vector<SupportedVolume>> query_volumes_supported_for_snapshots(
       std::uint32_t context);
   [[nodiscard]] Result<std::vector<SnapshotProperties>> query_snapshots_by_volume(
       const VolumeRef& volume);
@@ -57,14 +58,14 @@ class UMBRA_REQUESTER_EXPORT Management {
   [[nodiscard]] Result<OperationId> change_diff_area_maximum_size(const DiffAreaRef& area,
                                                                   std::int64_t maximum_bytes,
                                                                   bool is_volatile = false);
-  [[nodiscard]] Result<std::vector<DiffVolumeProp>> query_volumes_supported_for_diff_areas(
+  [[nodiscard]] Result<std::vector<DiffVolumeProperties>> query_volumes_supported_for_diff_areas(
       const VolumeRef& original_volume);
   /// `volume` that names nothing: of all.
-  [[nodiscard]] Result<std::vector<DiffAreaProp>> query_diff_areas_for_volume(
+  [[nodiscard]] Result<std::vector<DiffAreaProperties>> query_diff_areas_for_volume(
       const VolumeRef& volume);
-  [[nodiscard]] Result<std::vector<DiffAreaProp>> query_diff_areas_on_volume(
+  [[nodiscard]] Result<std::vector<DiffAreaProperties>> query_diff_areas_on_volume(
       const std::string& diff_volume);
-  [[nodiscard]] Result<std::vector<DiffAreaProp>> query_diff_areas_for_snapshot(
+  [[nodiscard]] Result<std::vector<DiffAreaProperties>> query_diff_areas_for_snapshot(
       const SnapshotId& snapshot);
 
   [[nodiscard]] Result<OperationId> migrate_diff_areas(const DiffAreaRef& area,
@@ -98,9 +99,10 @@ class UMBRA_REQUESTER_EXPORT Management {
   [[nodiscard]] Result<std::vector<RevertInfo>> query_revert_status(const VolumeRef& volume);
   [[nodiscard]] Status abandon_revert(const VolumeRef& volume);
 
-  [[nodiscard]] Result<CheckpointProp> create_checkpoint(const SnapshotId& snapshot,
-                                                         const std::string& name);
-  [[nodiscard]] Result<std::vector<CheckpointProp>> query_checkpoints(const VolumeRef& volume);
+  [[nodiscard]] Result<CheckpointProperties> create_checkpoint(const SnapshotId& snapshot,
+                                                               const std::string& name);
+  [[nodiscard]] Result<std::vector<CheckpointProperties>> query_checkpoints(
+      const VolumeRef& volume);
   [[nodiscard]] Status delete_checkpoint(const CheckpointId& checkpoint);
   [[nodiscard]] Result<SnapshotDelta> query_changes(const Guid& since, const SnapshotId& until = {},
                                                     std::uint64_t first_block = 0);
@@ -118,6 +120,7 @@ class UMBRA_REQUESTER_EXPORT Management {
 
   // --- events of all providers -------------------------------------------------------------------
 
+  /// Those after `query.after`, oldest first; waits for one as the query says.
   [[nodiscard]] Result<EventPage> query_events(const EventQuery& query);
 
  private:

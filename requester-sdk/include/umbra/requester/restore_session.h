@@ -3,7 +3,7 @@
 // One restore, with VSS's states and call order (IVssBackupComponents). The short way:
 //
 //   auto bundle = umbra::requester::load_bundle("orders.umbra.xml");
-//   auto session = umbra::requester::RestoreSession::open({});
+//   auto session = umbra::requester::RestoreSession::connect({});
 //   auto report = session->restore(*bundle, {.relocations = {{"/", "/srv/restored"}}});
 //
 // The long way, every step by name:
@@ -22,13 +22,19 @@
 // before, umbrad tells them (with `failed` where nothing was said).
 //
 // A call at the wrong time gives bad_state. Other errors that every call may give: coordinator_lost
-// (umbrad went away: the session is over), access_denied.
+// (umbrad went away: the session is over), access_denied, async_cancelled (the time limit has
+// passed). gather_writer_metadata, pre_restore and post_restore lead to their state also where they
+// end with an error, once they have begun; after any other error the state is as it was.
+//
+// Names and exceptions: see client.h.
 
 #pragma once
 
 #include <chrono>
+#include <cstdint>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "umbra/requester/async.h"
@@ -39,6 +45,7 @@
 
 namespace umbra::requester {
 
+/// VSS's session states, of a restore.
 enum class RestoreState : std::uint8_t {
   created,         ///< Nothing called yet.
   initialized,     ///< initialize_for_restore.
@@ -56,16 +63,19 @@ enum class RestoreState : std::uint8_t {
 [[nodiscard]] UMBRA_REQUESTER_EXPORT std::string_view restore_state_name(
     RestoreState state) noexcept;
 
-/// A session. Movable. The library starts no threads; calls block, with the bound they name.
+/// A session. The library starts no threads; calls block, with the bound they name (two minutes
+/// where they name none).
 ///
-/// Threads: one call at a time, except cancel().
+/// Movable; one that was moved from can only be assigned to or end. After fork() the session stays
+/// the parent's: in the child calls give bad_state, and the end of the object changes nothing.
+/// Threads: distinct objects are independent; one object: one call at a time, except cancel().
 class UMBRA_REQUESTER_EXPORT RestoreSession {
  public:
   static constexpr std::chrono::milliseconds kGatherLimit{300'000};
   static constexpr std::chrono::milliseconds kEventLimit{3'600'000};
 
-  /// Connects. Errors: coordinator_lost; access_denied; version_mismatch.
-  [[nodiscard]] static Result<RestoreSession> open(const ConnectOptions& options = {});
+  /// As Client::connect().
+  [[nodiscard]] static Result<RestoreSession> connect(const ConnectOptions& options = {});
 
   RestoreSession(RestoreSession&&) noexcept;
   RestoreSession& operator=(RestoreSession&&) noexcept;
@@ -98,6 +108,7 @@ class UMBRA_REQUESTER_EXPORT RestoreSession {
   [[nodiscard]] Result<SessionId> initialize_for_restore(const BackupComponentsDocument& document);
   /// GetSessionId: as the writers and the logs have it. Errors: bad_state (not initialized).
   [[nodiscard]] Result<SessionId> session_id() const;
+  /// These three, and gather_writer_metadata(): as BackupSession's.
   [[nodiscard]] Status enable_writer_classes(const std::vector<WriterClassId>& classes);
   [[nodiscard]] Status disable_writer_classes(const std::vector<WriterClassId>& classes);
   [[nodiscard]] Status disable_writer_instances(const std::vector<WriterInstanceId>& instances);
@@ -138,6 +149,7 @@ class UMBRA_REQUESTER_EXPORT RestoreSession {
   /// PostRestore to the writers. Errors: writer_not_responding (one went away in between).
   [[nodiscard]] Status post_restore(std::chrono::milliseconds limit = kEventLimit);
 
+  /// As BackupSession's.
   [[nodiscard]] Result<std::vector<WriterStatus>> gather_writer_status();
   /// GetWriterStatus, after start_gather_writer_status() has ended.
   [[nodiscard]] Result<std::vector<WriterStatus>> writer_status();

@@ -8,6 +8,7 @@
 #include <chrono>
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -75,8 +76,27 @@ struct WriterInfo {
 
 struct DeletedSnapshots {
   std::uint32_t deleted = 0;
-  std::optional<SnapshotId> not_deleted{};  ///< The one that stopped it, with `problem`.
-  Error problem{Errc::ok, {}};
+  std::optional<SnapshotId> not_deleted{};  ///< The one that stopped it, with `status`.
+  Status status{};
+};
+
+/// How a live volume is served (docs/front-ends.md).
+enum class FrontEnd : std::uint8_t {
+  automatic,  ///< The best that the machine has.
+  fuse,       ///< A block device, by way of FUSE.
+  nbd,        ///< NBD only: no block device.
+};
+
+/// How an origin that is a file is read and written.
+enum class OriginCache : std::uint8_t {
+  buffered,  ///< Through the page cache.
+  none,      ///< Without it (O_DIRECT).
+};
+
+/// How old data gets into the diff area.
+enum class Preservation : std::uint8_t {
+  copy,     ///< By copying it.
+  reflink,  ///< By sharing its blocks with the origin, both files being on one XFS or btrfs.
 };
 
 struct AttachOptions {
@@ -87,13 +107,13 @@ struct AttachOptions {
   std::uint64_t diff_initial_bytes = 0;  ///< 0: the default.
   std::uint64_t diff_maximum_bytes = 0;  ///< 0: unbounded.
   std::uint32_t snapshots_max = 0;       ///< 0: 262,144, all that the format can hold. VSS: 512.
-  std::string expose = "auto";           ///< "auto", "fuse" or "nbd" (NBD only).
-  std::string cache = "buffered";        ///< "none": an origin's file without the page cache.
-  std::string preserve = "copy";         ///< "reflink": old data shares blocks with the origin.
-  bool origin_moved = false;             ///< The origin is a faithful copy in another place.
-  bool accept_changed_origin = false;    ///< Changed while detached: its copies become lost.
-  bool copy_free_blocks = false;         ///< Copies keep what the file system had free, too.
-  bool force = false;                    ///< Overwrite what is in the diff area's place.
+  FrontEnd front_end = FrontEnd::automatic;
+  OriginCache cache = OriginCache::buffered;
+  Preservation preserve = Preservation::copy;
+  bool origin_moved = false;           ///< The origin is a faithful copy in another place.
+  bool accept_changed_origin = false;  ///< Changed while detached: its copies become lost.
+  bool copy_free_blocks = false;       ///< Copies keep what the file system had free, too.
+  bool force = false;                  ///< Overwrite what is in the diff area's place.
 };
 
 struct AttachedVolume {
@@ -164,7 +184,7 @@ struct AbortedSet {
   std::string holder{};
 };
 
-/// VSS_BACKUP state of SetBackupState.
+/// What SetBackupState sets.
 struct BackupState {
   bool component_mode = true;  ///< false: whole volumes; every writer takes part.
   bool bootable_system_state = false;
@@ -225,11 +245,12 @@ struct Progress {
   std::string_view phase{};      ///< What umbrad is doing; empty if it does not say.
   std::chrono::milliseconds elapsed{0};
 };
-/// Called by the thread that made the call, several times a second. Must not call the session.
+/// Called by the thread that made the call, several times a second. Must not call the session, but
+/// cancel(), and must not throw.
 using OnProgress = std::function<void(const Progress& progress)>;
 
 struct DoOptions {
-  WriterPolicy policy = WriterPolicy::none;
+  WriterPolicy writer_policy = WriterPolicy::none;
   std::vector<WriterClassId> policy_list{};  ///< With WriterPolicy::list.
   std::chrono::milliseconds time_limit{600'000};
   OnProgress on_progress{};
@@ -288,8 +309,12 @@ struct RestoreProgress {
   std::uint64_t bytes = 0;
   std::chrono::milliseconds elapsed{0};
 };
-/// Called by the thread that made the call. Must not call the session.
+/// Called by the thread that made the call. Must not call the session, but cancel(), and must not
+/// throw.
 using OnRestoreProgress = std::function<void(const RestoreProgress& progress)>;
+
+/// What a restore asks of a system service.
+enum class ServiceAction : std::uint8_t { stop, start };
 
 /// A whole restore in one call.
 struct RestoreOptions {
@@ -307,9 +332,9 @@ struct RestoreOptions {
   bool dry_run = false;              ///< Only find out what would be done.
   std::chrono::milliseconds time_limit{3'600'000};  ///< Of each event to the writers.
   OnRestoreProgress on_progress{};
-  /// Stops (false) or starts a system service, for the restore methods that want it. Empty: such
-  /// components are refused.
-  std::function<Status(const std::string& service, bool start)> control_service{};
+  /// Stops or starts a system service, for the restore methods that want it. Empty: such
+  /// components are refused. Must not throw.
+  std::function<Status(const std::string& service, ServiceAction action)> control_service{};
 };
 
 struct RestoredFile {

@@ -3,10 +3,13 @@
 // Express writers: an application that only wants its files backed up registers their description
 // once, at installation, and needs no process (IVssExpressWriter, IVssCreateExpressWriterMetadata).
 //
-//   auto express = umbra::writer::ExpressWriter::create_metadata({.class_id = kId, .name =
-//   "menu"}); express->add_component({.name = "recipes", .files = {{.path = "/var/lib/menu"}}});
-//   express->set_restore_rules({.method = RestoreMethod::restore_if_can_replace});
-//   express->register_writer();                   // and unregister(kId) when it is uninstalled
+//   auto express =
+//       umbra::writer::ExpressWriter::create_metadata({.class_id = kId, .name = "menu"});
+//   auto done = express->add_component({.name = "menu", .files = {{.path = "/var/lib/menu"}}});
+//   done = express->set_restore_rules({.method = umbra::RestoreMethod::restore_if_can_replace});
+//   done = express->register_writer();
+//
+// and ExpressWriter::unregister_writer(kId) when it is uninstalled.
 //
 // Nobody acts for an express writer, so it cannot freeze, cannot recover in the copy, is not told
 // of restores, and declares file groups for full backups only: what goes further is not_supported
@@ -35,18 +38,19 @@ struct ExpressIdentity {
   std::uint32_t version_minor = 0;
 };
 
-/// One express writer's metadata. A call that fails leaves it as it was.
+/// One express writer's metadata. A value. A call that fails leaves it as it was.
 ///
 /// Errors of all calls: not_supported (an express writer cannot have it); invalid_argument.
-/// Threads: one.
+/// Threads: distinct objects are independent; one object: one call at a time.
 class UMBRA_WRITER_EXPORT ExpressWriter {
  public:
   /// CreateMetadata.
   [[nodiscard]] static Result<ExpressWriter> create_metadata(ExpressIdentity identity);
-  /// LoadMetadata: text that to_xml() gave, perhaps years ago. Errors: also invalid_xml_document.
+  /// LoadMetadata: text that save_as_xml() gave, perhaps years ago. Errors: also
+  /// invalid_xml_document.
   [[nodiscard]] static Result<ExpressWriter> load_metadata(std::string_view xml);
 
-  [[nodiscard]] Status add_exclude(FileSet files);
+  [[nodiscard]] Status add_exclude_files(FileSet files);
   /// Errors: also object_already_exists.
   [[nodiscard]] Status add_component(ComponentInfo component);
   /// Errors: also object_not_found.
@@ -59,8 +63,8 @@ class UMBRA_WRITER_EXPORT ExpressWriter {
   /// 0, backup_schema::kCopy, kIndependentSystemState, or both.
   [[nodiscard]] Status set_backup_schema(std::uint32_t schema);
 
-  /// SaveAsXML: a document for load_metadata(), or to be put into the directory by a package.
-  [[nodiscard]] std::string to_xml() const;
+  /// A document for load_metadata(), or to be put into the directory by a package.
+  [[nodiscard]] std::string save_as_xml() const;
   [[nodiscard]] const WriterMetadataDocument& metadata() const noexcept { return document_; }
 
   // `directory` of the following: empty for that of the system's umbrad (docs/umbrad.md), also if
@@ -70,8 +74,8 @@ class UMBRA_WRITER_EXPORT ExpressWriter {
   /// object_already_exists (the class is registered); access_denied; io_error.
   [[nodiscard]] Status register_writer(const std::string& directory = {}) const;
   /// Unregister. Errors: object_not_found; access_denied; io_error.
-  [[nodiscard]] static Status unregister(const WriterClassId& class_id,
-                                         const std::string& directory = {});
+  [[nodiscard]] static Status unregister_writer(const WriterClassId& class_id,
+                                                const std::string& directory = {});
 
   struct Registered {
     std::vector<WriterMetadataDocument> writers{};

@@ -4,8 +4,9 @@
 //
 //   class LedgerWriter final : public umbra::writer::Writer { ... };
 //   LedgerWriter writer(journal);
-//   auto session = umbra::writer::Session::connect(writer, {.class_id = kLedgerId, .name =
-//   "ledger"}); session->run();                      // until request_stop()
+//   auto session =
+//       umbra::writer::Session::connect(writer, {.class_id = kLedgerId, .name = "ledger"});
+//   auto ended = session->run();                     // until request_stop()
 //
 // The events of one backup, in order; any but the first may be missing:
 //
@@ -23,15 +24,17 @@
 //   * Between on_freeze and on_thaw every application on these volumes waits for you: do the slow
 //     work in on_prepare_for_snapshot, in on_freeze only stop writing.
 //   * on_thaw or on_abort follows every on_freeze, also when umbrad dies or does not answer: the
-//   SDK
-//     thaws by itself when the freeze window ends. on_abort may follow on_thaw, and may repeat.
+//     SDK thaws by itself when the freeze window ends. on_abort may follow on_thaw, and may repeat.
 //   * Callbacks of one backup come one after the other, on a thread of the SDK that belongs to that
 //     backup; another backup's may run at the same time. on_identify may come at any moment.
 //   * on_post_restore follows every on_pre_restore that succeeded, whatever happens in between:
-//   what
-//     on_pre_restore took offline comes back there, or stays offline if the files are not whole.
-//     (Not if the restore rules say WriterRestore::if_replace_fails and nothing had to be moved.)
+//     what on_pre_restore took offline comes back there, or stays offline if the files are not
+//     whole. (Not if the restore rules say WriterRestore::if_replace_fails and nothing had to be
+//     moved.)
 //   * What a callback throws is caught and reported as a failure that is not worth retrying.
+//
+// Calls are named as VSS's, in our spelling, and where one has another name its comment gives
+// VSS's. Nothing is thrown but std::bad_alloc. No signal is sent, no handler changed.
 
 #pragma once
 
@@ -45,6 +48,7 @@
 
 #include "umbra/documents.h"
 #include "umbra/ids.h"
+#include "umbra/log_sink.h"
 #include "umbra/result.h"
 #include "umbra/vss.h"
 #include "umbra/writer/export.h"
@@ -85,30 +89,34 @@ class UMBRA_WRITER_EXPORT Context {
   /// on_prepare_for_snapshot and on_post_snapshot, and with an old umbrad that does not say for
   /// which backup it asks.
   [[nodiscard]] const WriterMetadataDocument* metadata() const noexcept;
-  /// Nil outside a snapshot set.
+  /// GetCurrentSnapshotSetId. Nil outside a snapshot set.
   [[nodiscard]] const SnapshotSetId& snapshot_set_id() const noexcept;
-  /// Context and attributes (umbra/vss.h); final from on_prepare_for_snapshot on.
+  /// GetContext: context and attributes (umbra/vss.h); final from on_prepare_for_snapshot on.
   [[nodiscard]] std::uint32_t snapshot_context() const noexcept;
-  /// Treat what you do not support as BackupType::full.
+  /// GetBackupType. Treat what you do not support as BackupType::full.
   [[nodiscard]] BackupType backup_type() const noexcept;
-  /// False: whole volumes are backed up, and components() is null.
+  /// AreComponentsSelected. False: whole volumes are backed up, and components() is null.
   [[nodiscard]] bool component_mode() const noexcept;
+  /// IsBootableSystemStateBackedUp.
   [[nodiscard]] bool bootable_system_state() const noexcept;
+  /// IsPartialFileSupportEnabled.
   [[nodiscard]] bool partial_file_support() const noexcept;
-  /// In a restore; treat `undefined` as `by_copy`.
+  /// GetRestoreType. In a restore; treat `undefined` as `by_copy`.
   [[nodiscard]] RestoreType restore_type() const noexcept;
 
-  /// The volumes of the set, complete from on_prepare_for_snapshot to on_post_snapshot.
+  /// GetCurrentVolumeArray: the volumes of the set, complete from on_prepare_for_snapshot to
+  /// on_post_snapshot.
   [[nodiscard]] const std::vector<AffectedVolume>& volumes() const noexcept;
   /// Whether the file or directory (it need not exist) lies on a volume of the set, seen from this
   /// process's mount namespace.
   [[nodiscard]] bool is_path_affected(const std::string& path) const;
-  /// Where the copy of a volume can be read: in on_post_snapshot also written, so that the
-  /// application can recover its data in the copy. `volume`: its name, or a path on it. Errors:
-  /// bad_state (not in on_post_snapshot); object_not_found (not in the set).
+  /// GetSnapshotDeviceName: where the copy of a volume can be read, in on_post_snapshot also
+  /// written, so that the application can recover its data in the copy. `volume`: its name, or a
+  /// path on it. Errors: bad_state (not in on_post_snapshot); object_not_found (not in the set).
   [[nodiscard]] Result<std::string> snapshot_device(const std::string& volume) const;
 
-  /// This writer's part of the backup: the components that were selected. Null in volume mode.
+  /// IVssWriterComponents: this writer's part of the backup, the components that were selected.
+  /// Null in volume mode.
   ///
   /// In a restore: the components of the backup that is restored, with what on_post_snapshot noted
   /// then (backup_metadata, backup_stamp, partial_files) and what is asked now. Only those with
@@ -119,20 +127,24 @@ class UMBRA_WRITER_EXPORT Context {
   /// `undefined` that nobody can say, since umbrad was lost), alternate_locations and new_targets.
   [[nodiscard]] const WriterComponents* components() const noexcept;
 
-  // Changes to the part, in on_prepare_for_backup, on_prepare_for_snapshot (no files) and
-  // on_post_snapshot; those of failures also in on_pre_restore and on_post_restore. Errors:
-  // bad_state (elsewhere, or
-  // in volume mode); object_not_found (not selected); invalid_argument.
+  // IVssComponent: changes to the part, in on_prepare_for_backup, on_prepare_for_snapshot (no
+  // files) and on_post_snapshot; those of failures also in on_pre_restore and on_post_restore.
+  // Errors of each: bad_state (elsewhere, or in volume mode); object_not_found (not selected);
+  // invalid_argument. After an error nothing has changed.
 
   /// Private text that comes back at restore. Errors: object_already_exists (once only).
   [[nodiscard]] Status set_backup_metadata(const ComponentName& component, std::string metadata);
   /// Marks this backup as the base of later incremental ones.
   [[nodiscard]] Status set_backup_stamp(const ComponentName& component, std::string stamp);
+  /// SetPrepareForBackupFailureMsg, SetPostSnapshotFailureMsg, SetPreRestoreFailureMsg and
+  /// SetPostRestoreFailureMsg, as the event is.
   [[nodiscard]] Status set_failure_message(const ComponentName& component, std::string text);
-  /// With a failure of code writererror_partial_failure: which component failed.
+  /// IVssComponentEx2::SetFailure. With a failure of code writererror_partial_failure: which
+  /// component failed.
   [[nodiscard]] Status set_component_failure(const ComponentName& component,
                                              const Failure& failure);
   [[nodiscard]] Status add_partial_file(const ComponentName& component, const PartialFile& file);
+  /// AddDifferencedFilesByLastModifyTime.
   [[nodiscard]] Status add_differenced_file(const ComponentName& component,
                                             const DifferencedFile& file);
 
@@ -159,7 +171,8 @@ class UMBRA_WRITER_EXPORT Context {
   /// IsWriterShuttingDown: Session::request_stop() or stop() was called. A long callback then fails
   /// with writererror_nonretryable and returns. Threads: any.
   [[nodiscard]] bool is_shutting_down() const noexcept;
-  /// Until the answer to this event is due; in on_freeze, until the freeze window ends.
+  /// Until the answer to this event is due; in on_freeze, until the freeze window ends;
+  /// milliseconds::max(): nobody waits. Threads: any.
   [[nodiscard]] std::chrono::milliseconds time_left() const noexcept;
 
   class Impl;
@@ -171,17 +184,19 @@ class UMBRA_WRITER_EXPORT Context {
   Impl& impl_;
 };
 
-/// Describes the writer's data, in on_identify.
+/// IVssCreateWriterMetadata: describes the writer's data, in on_identify. A call that fails leaves
+/// the description as it was. Valid during the callback only, on its thread.
 class UMBRA_WRITER_EXPORT MetadataBuilder {
  public:
   /// VSS_BACKUP_SCHEMA, a bit mask. Default 0: full backups only.
   void set_backup_schema(std::uint32_t schema) noexcept;
-  /// Errors: bad_state (set already); invalid_argument (a method that needs a service without one).
+  /// SetRestoreMethod. Errors: bad_state (set already); invalid_argument (a method that needs a
+  /// service without one).
   [[nodiscard]] Status set_restore_rules(RestoreRules rules);
   /// Where files of a set may go if their own place is taken: after set_restore_rules(), of a file
   /// set that is declared by the end of on_identify. Errors: object_not_found (no rules yet);
   /// invalid_argument (a relative destination).
-  [[nodiscard]] Status add_alternate_location(AlternateLocation location);
+  [[nodiscard]] Status add_alternate_location_mapping(AlternateLocation location);
   /// Errors: object_already_exists (path and name are taken); invalid_argument (the context says
   /// what is wrong).
   [[nodiscard]] Status add_component(ComponentInfo component);
@@ -193,12 +208,12 @@ class UMBRA_WRITER_EXPORT MetadataBuilder {
   [[nodiscard]] Status add_component_dependency(const ComponentName& component,
                                                 ComponentDependency dependency);
   /// Files that are never to be backed up. Errors: invalid_argument.
-  [[nodiscard]] Status add_exclude(FileSet files);
+  [[nodiscard]] Status add_exclude_files(FileSet files);
   /// Files that this writer deletes in the copy, in on_post_snapshot. Errors: invalid_argument.
-  [[nodiscard]] Status add_exclude_from_snapshot(FileSet files);
+  [[nodiscard]] Status add_exclude_files_from_snapshot(FileSet files);
 
-  /// SaveAsXML: what has been described so far.
-  [[nodiscard]] std::string to_xml() const;
+  /// What has been described so far.
+  [[nodiscard]] std::string save_as_xml() const;
 
   explicit MetadataBuilder(WriterMetadataDocument& document) noexcept : document_(document) {}
   MetadataBuilder(const MetadataBuilder&) = delete;
@@ -246,9 +261,6 @@ class UMBRA_WRITER_EXPORT Writer {
   [[nodiscard]] virtual Status on_post_restore(Context& context);
 };
 
-/// Receives the SDK's log. Called from its threads. `level`: 0 debug, 1 info, 2 warning, 3 error.
-using LogSink = std::function<void(int level, std::string_view text)>;
-
 struct Options {
   WriterClassId class_id{};  ///< Constant, made once by the author (uuidgen).
   std::string name{};        ///< Constant; not translated.
@@ -276,13 +288,16 @@ struct Options {
 
 /// A registration with umbrad. It reconnects by itself when umbrad restarts (as a new instance).
 ///
-/// Movable. Threads: one I/O thread, and one per backup in progress, all with every signal blocked.
-/// After fork() the child must not use it: calls give bad_state, and its destructor does nothing.
+/// Movable; one that was moved from can only be assigned to or end. The SDK's threads: one for I/O,
+/// and one per backup in progress, all with every signal blocked. After fork() the child must not
+/// use it: calls give bad_state, and its destructor does nothing.
+/// Threads: connect(), run() and stop(): any, not from inside a callback.
 class UMBRA_WRITER_EXPORT Session {
  public:
   /// Registers `writer`, which must outlive the session. Blocks for connect_limit at most. Errors:
   /// coordinator_lost; access_denied (not in the writers' group); version_mismatch;
-  /// writer_already_subscribed; invalid_argument (names the option).
+  /// writer_already_subscribed; invalid_argument (names the option); out_of_memory (no thread can
+  /// be started).
   [[nodiscard]] static Result<Session> connect(Writer& writer, Options options);
 
   Session(Session&&) noexcept;
@@ -301,8 +316,9 @@ class UMBRA_WRITER_EXPORT Session {
   [[nodiscard]] Status stop();
   [[nodiscard]] Status stop(std::chrono::milliseconds limit);
 
-  [[nodiscard]] bool is_connected() const noexcept;
-  /// Of the present connection; nil without one.
+  /// Whether umbrad knows the writer now and will tell it of events. Threads: any.
+  [[nodiscard]] bool is_registered() const noexcept;
+  /// Of the present connection; nil without one. Threads: any.
   [[nodiscard]] WriterInstanceId instance_id() const;
 
  private:
