@@ -6,6 +6,7 @@
 #include <atomic>
 #include <mutex>
 #include <shared_mutex>
+#include <stdexcept>
 #include <utility>
 
 #include "engine/platform/local_stream.h"
@@ -122,8 +123,13 @@ Result<Session> Session::connect(Provider& provider, Options options) {
   if (!waker) return fail(waker.error());
   const auto limit = options.connect_limit;
   const bool required = options.coordinator_required;
-  Session session(
-      std::make_unique<Impl>(provider, std::move(options), std::move(path), std::move(*waker)));
+  std::unique_ptr<Impl> impl;
+  try {
+    impl = std::make_unique<Impl>(provider, std::move(options), std::move(path), std::move(*waker));
+  } catch (const std::runtime_error&) {  // std::system_error, or Asio's.
+    return fail(Errc::out_of_memory, "no thread can be started; see this user's limits");
+  }
+  Session session(std::move(impl));
   if (!required) return session;
   if (const Status there = session.wait_until_registered(limit); !there) return fail(there.error());
   return session;

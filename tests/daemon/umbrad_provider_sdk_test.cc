@@ -15,6 +15,7 @@
 #include "provider-sdk/examples/file_provider.h"
 #include "tests/support/catch.h"
 #include "tests/support/memory_provider.h"
+#include "tests/support/no_threads.h"
 #include "tests/support/wire_client.h"
 #include "umbra/provider/session.h"
 
@@ -206,6 +207,10 @@ TEST_CASE("what keeps a provider out is said",
   refused(nameless, served.options(), Errc::invalid_argument, "name");
   MemoryProvider untyped(system_clock(), "untyped", ProviderType::unknown);
   refused(untyped, served.options(), Errc::invalid_argument, "type");
+  {
+    const NoThreads none;
+    refused(twin, served.options(), Errc::out_of_memory, "limits");
+  }
 
   served.end();
   WireClient admin(umbrad.socket(), "admin");

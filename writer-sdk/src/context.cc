@@ -269,6 +269,9 @@ Status Context::add_differenced_file(const ComponentName& component, const Diffe
 Status Context::set_restore_target(const ComponentName& component, RestoreTarget target) {
   constexpr std::array kWords{"undefined", "original", "alternate", "directed",
                               "original-location"};
+  if (static_cast<std::size_t>(target) >= kWords.size()) {
+    return fail(Errc::invalid_argument, "set_restore_target: there is no such target");
+  }
   return impl_.edit("set_restore_target", component, {kWords.at(static_cast<std::size_t>(target))});
 }
 Status Context::add_directed_target(const ComponentName& component, const DirectedTarget& target) {

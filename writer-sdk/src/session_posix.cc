@@ -12,6 +12,7 @@
 #include <condition_variable>
 #include <list>
 #include <mutex>
+#include <system_error>
 #include <thread>
 #include <utility>
 
@@ -50,6 +51,18 @@ class BlockedSignals {
  private:
   sigset_t before_{};
 };
+
+// False: the machine has no thread left.
+template <class Work>
+[[nodiscard]] bool start_thread(std::thread& thread, Work work) {
+  const BlockedSignals blocked;
+  try {
+    thread = std::thread(std::move(work));
+    return true;
+  } catch (const std::system_error&) {
+    return false;
+  }
+}
 
 // A callback queue's thread.
 struct Queue {
@@ -99,9 +112,10 @@ class Session::Impl {
         logic_(options_.freeze_window) {}
 
   Status start() {
-    {
-      const BlockedSignals blocked;
-      io_thread_ = std::thread([this] { io_loop(); });
+    if (!start_thread(io_thread_, [this] { io_loop(); })) {
+      const std::lock_guard lock(mutex_);
+      stop_seen_ = io_ended_ = true;
+      return fail(Errc::out_of_memory, "no thread can be started; see this user's limits");
     }
     std::unique_lock lock(mutex_);
     changed_.wait_for(lock, options_.connect_limit, [this] { return first_attempt_.has_value(); });
@@ -340,9 +354,19 @@ class Session::Impl {
 
   void act(Start& start) {
     Queue& queue = queues_[start.session];
-    if (!queue.thread.joinable()) {
-      const BlockedSignals blocked;
-      queue.thread = std::thread([this, &queue] { queue_loop(queue); });
+    if (!queue.thread.joinable() &&
+        !start_thread(queue.thread, [this, &queue] { queue_loop(queue); })) {
+      // The queue is new, so nothing of this backup has been begun that must be undone.
+      logger_.error("no thread for a backup", {{"session", start.session.to_string()}});
+      rpc::WriterReply refusal;
+      refusal.ok = false;
+      refusal.failure = Errc::writererror_outofresources;
+      refusal.message = "no thread can be started; see this user's limits";
+      {
+        const std::lock_guard lock(mutex_);
+        finished_.emplace_back(start.session, std::move(refusal));
+      }
+      return waker_.wake();
     }
     const std::lock_guard lock(queue.mutex);
     queue.next = std::move(start);
@@ -378,7 +402,7 @@ class Session::Impl {
       found->second.ending = true;
       found->second.changed.notify_one();
     }
-    found->second.thread.join();  // Its last callback has returned.
+    if (found->second.thread.joinable()) found->second.thread.join();  // Its last has returned.
     queues_.erase(found);
   }
 

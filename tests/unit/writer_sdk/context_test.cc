@@ -375,6 +375,8 @@ TEST_CASE("PreRestore directs the restore of a component",
     CHECK(context.add_directed_target({"", "c"}, {"/a", "f", "0:5", "/b", "g", "0:5"}));
     CHECK(context.set_restore_metadata({"", "c"}, "m"));
     CHECK(context.set_failure_message({"", "c"}, "text"));
+    CHECK(context.set_restore_target({"", "c"}, static_cast<RestoreTarget>(5)).error().code ==
+          Errc::invalid_argument);
     CHECK(context.set_restore_target({"", "x"}, RestoreTarget::directed).error().code ==
           Errc::object_not_found);
     CHECK(context.set_backup_stamp({"", "c"}, "1").error().code == Errc::bad_state);

@@ -14,6 +14,7 @@
 
 #include "engine/rpc/connection.h"
 #include "tests/support/catch.h"
+#include "tests/support/no_threads.h"
 #include "tests/support/temp_dir.h"
 #include "umbra/writer/writer.h"
 
@@ -315,6 +316,32 @@ TEST_CASE("without umbrad a writer may wait for it") {
   CHECK(session->stop());
   REQUIRE(lines.size() == 1);
   CHECK_THAT(lines[0], Catch::Contains("trying again"));
+}
+
+TEST_CASE("a machine without a thread left is an error of the call, and ends no process") {
+  FakeCoordinator coordinator;
+  Recorder recorder;
+  {
+    const test::NoThreads none;
+    const auto refused = writer::Session::connect(recorder, options_for(coordinator));
+    REQUIRE_FALSE(refused);
+    CHECK(refused.error().code == Errc::out_of_memory);
+  }
+  auto session = writer::Session::connect(recorder, options_for(coordinator));
+  REQUIRE(session);
+  {
+    const test::NoThreads none;
+    const auto reply = coordinator.call("writer.prepare_for_snapshot", kSession);
+    REQUIRE(reply);
+    CHECK_FALSE(reply->ok);
+    CHECK(reply->failure == Errc::writererror_outofresources);
+    CHECK(coordinator.call("writer.abort", kSession));
+  }
+  CHECK(recorder.events == Events{});
+  const SessionId next{Guid{{10}}};
+  CHECK(coordinator.call("writer.prepare_for_snapshot", next)->ok);
+  CHECK(coordinator.call("writer.abort", next)->ok);
+  CHECK(session->stop());
 }
 
 TEST_CASE("after fork the child is refused and its destructor does nothing") {
