@@ -128,7 +128,7 @@ void members(V& v, Ref<V, SnapshotDelta> m) {
 }
 template <class V>
 void members(V& v, Ref<V, OperationFact> m) {
-  v("name", m.name), v("value", m.value);
+  v("name", m.name), v("value", bytes(m.value));
 }
 template <class V>
 void members(V& v, Ref<V, OperationInfo> m) {

@@ -207,6 +207,8 @@ TEST_CASE("names, and words that end in documents, are any bytes") {
   affected.name = bytes;
   CHECK(through_text(affected)->name == bytes);
   CHECK(through_text(NamedFiles{"", {bytes}})->files == std::vector<std::string>{bytes});
+  CHECK(through_text(OperationInfo{.facts = {{"diff_area_path", bytes}}})->facts.at(0).value ==
+        bytes);
   // As it is on the wire, and what is no such text is refused with its place.
   CHECK(serialize(encode(SetComponentText{{}, "a\xFF"})).find("a␛FF") != std::string::npos);
   CHECK(problem<WriterReply>(R"({"edits":[{"values":["x","␛g0"]}]})") ==
