@@ -66,7 +66,8 @@ apt_install() (
 configure_and_build() {
   local preset=$1
   shift
-  export CCACHE_BASEDIR=$PWD CCACHE_NOHASHDIR=1
+  # DEPEND: what is not in the cache is not preprocessed twice.
+  export CCACHE_BASEDIR=$PWD CCACHE_NOHASHDIR=1 CCACHE_DEPEND=1
   exec 9>"${UMBRA_BUILD_LOCK:-${TMPDIR:-/tmp}/umbra-build.$(id -u).lock}"
   flock 9
   [ -f "build/$preset/build.ninja" ] || cmake --preset "$preset" >&2
