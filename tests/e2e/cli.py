@@ -97,7 +97,8 @@ def exec_runs_and_releases(world):
     )
     expect(done.returncode == 7, f"exec: {done.returncode} {done.stderr}")
     expect(len(json.loads(done.stdout)["snapshots"]) == 1, f"while it runs: {done.stdout}")
-    expect(not world.umbra("list", "shadows")["snapshots"], "the copy outlived the command")
+    # umbrad deletes it when the connection has ended, which nobody waits for.
+    wait_until(lambda: not world.umbra("list", "shadows")["snapshots"], "the copy does not outlive the command")
 
     running = subprocess.Popen(
         [world.binary("umbra"), "--run-dir", world.run_dir, "exec", "db", "--context",

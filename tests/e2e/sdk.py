@@ -56,7 +56,7 @@ def examples(world):
         text = lines.read()
     run_command("umount", extracted)
     expect(text.endswith(" end\n") and len(text) > 100_000, f"the copy ends in the middle: {text[-40:]!r}")
-    expect(not world.umbra("list", "shadows")["snapshots"], "an auto-release copy is left")
+    wait_until(lambda: not world.umbra("list", "shadows")["snapshots"], "no auto-release copy is left")
     expect(world.stop(writer) == 0, "the example writer did not end well")
 
 
@@ -107,7 +107,7 @@ def chain_of_backups(world):
     with open(world.path("keeper.events"), encoding="utf-8") as lines:
         told = [e["restore"][0]["more_follow"] for e in map(json.loads, lines) if e["event"] == "post_restore"]
     expect(told == [True, False], f"the writer knows which is the last: {told}")
-    expect(not world.umbra("list", "shadows")["snapshots"], "an auto-release copy is left")
+    wait_until(lambda: not world.umbra("list", "shadows")["snapshots"], "no auto-release copy is left")
     expect(world.stop(writer) == 0, "the writer ended badly")
 
 
