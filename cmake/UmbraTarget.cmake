@@ -77,6 +77,7 @@ function(umbra_test name)
   endif()
   add_executable(${name} ${arg_SOURCES})
   target_link_libraries(${name} PRIVATE umbra_flags umbra_test_support ${arg_LINK})
+  target_precompile_headers(${name} REUSE_FROM umbra_test_headers)
   set_target_properties(${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY "${PROJECT_BINARY_DIR}/tests")
   set(properties LABELS "${arg_LABEL}" TIMEOUT ${arg_TIMEOUT} SKIP_RETURN_CODE 77
     ENVIRONMENT "UMBRA_CTEST=1;UMBRA_BIN_DIR=${CMAKE_RUNTIME_OUTPUT_DIRECTORY}")

@@ -67,7 +67,9 @@ configure_and_build() {
   local preset=$1
   shift
   # DEPEND: what is not in the cache is not preprocessed twice.
+  # SLOPPINESS: as ccache asks for with precompiled headers.
   export CCACHE_BASEDIR=$PWD CCACHE_NOHASHDIR=1 CCACHE_DEPEND=1
+  export CCACHE_SLOPPINESS=pch_defines,time_macros,include_file_mtime,include_file_ctime
   exec 9>"${UMBRA_BUILD_LOCK:-${TMPDIR:-/tmp}/umbra-build.$(id -u).lock}"
   flock 9
   [ -f "build/$preset/build.ninja" ] || cmake --preset "$preset" >&2
