@@ -3,6 +3,7 @@
 #include <sys/uio.h>
 #include <sys/un.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <cstring>
@@ -14,6 +15,8 @@ namespace {
 
 using nbd::load_be;
 using nbd::store_be;
+
+constexpr std::uint64_t kStatusBytesMax = 1U << 20U;  // Of one context; our server sends less.
 
 void append_text(std::vector<std::byte>& to, std::string_view text, bool with_length) {
   const auto old = to.size();
@@ -91,7 +94,8 @@ Status NbdClient::option_replies(nbd::Option option) {
                       std::string(reinterpret_cast<const char*>(data.data()), data.size()));
     }
     if (type == static_cast<std::uint32_t>(nbd::OptionReply::meta_context)) {
-      allocation_context_ = true;
+      contexts_[{reinterpret_cast<const char*>(data.data()) + 4, data.size() - 4}] =
+          load_be<std::uint32_t>(data.data());
     }
     if (type != static_cast<std::uint32_t>(nbd::OptionReply::info) || data.size() < 2) continue;
     const auto info = load_be<std::uint16_t>(data.data());
@@ -115,12 +119,19 @@ Status NbdClient::negotiate(const std::string& export_name, const NbdOptions& op
     if (const auto got = option_replies(nbd::Option::structured_reply); !got) return got;
     structured_ = true;
   }
+  if (options.extended_headers) {
+    if (const auto sent = option(nbd::Option::extended_headers, {}); !sent) return sent;
+    if (const auto got = option_replies(nbd::Option::extended_headers); !got) return got;
+    extended_ = true;
+  }
   std::vector<std::byte> data;
-  if (structured_ && options.allocation_context) {
+  std::vector<std::string> contexts = options.contexts;
+  if (options.allocation_context) contexts.emplace_back("base:allocation");
+  if ((structured_ || extended_) && !contexts.empty()) {
     append_text(data, export_name, true);
     data.resize(data.size() + 4);
-    store_be(data.data() + data.size() - 4, std::uint32_t{1});
-    append_text(data, "base:allocation", true);
+    store_be(data.data() + data.size() - 4, static_cast<std::uint32_t>(contexts.size()));
+    for (const auto& context : contexts) append_text(data, context, true);
     if (const auto sent = option(nbd::Option::set_meta_context, data); !sent) return sent;
     if (const auto got = option_replies(nbd::Option::set_meta_context); !got) return got;
   }
@@ -142,22 +153,49 @@ Status NbdClient::negotiate(const std::string& export_name, const NbdOptions& op
   return option_replies(nbd::Option::go);
 }
 
-Status NbdClient::send(nbd::Command command, std::uint64_t cookie, std::uint64_t offset_bytes,
-                       std::uint32_t size_bytes, std::byte* data, std::uint16_t flags) {
-  std::array<std::byte, nbd::kRequestBytes> head{};
-  store_be(head.data(), nbd::kMagicRequest);
+Status NbdClient::put_header(nbd::Command command, std::uint64_t cookie, std::uint64_t offset_bytes,
+                             std::uint64_t size_bytes, std::uint16_t flags) {
+  std::array<std::byte, nbd::kExtendedRequestBytes> head{};
+  store_be(head.data(), extended_ ? nbd::kMagicExtendedRequest : nbd::kMagicRequest);
   store_be(head.data() + 4, flags);
   store_be(head.data() + 6, static_cast<std::uint16_t>(command));
   store_be(head.data() + 8, cookie);
   store_be(head.data() + 16, offset_bytes);
-  store_be(head.data() + 24, size_bytes);
+  if (extended_) {
+    store_be(head.data() + 24, size_bytes);
+    return put(socket_.get(), head);
+  }
+  store_be(head.data() + 24, static_cast<std::uint32_t>(size_bytes));
+  return put(socket_.get(), std::span(head).first(nbd::kRequestBytes));
+}
+
+Status NbdClient::send(nbd::Command command, std::uint64_t cookie, std::uint64_t offset_bytes,
+                       std::uint64_t size_bytes, std::byte* data, std::uint16_t flags) {
+  const bool writes = command == nbd::Command::write;
+  if (extended_ && writes) flags |= nbd::kCommandPayloadLength;
   {
     const std::lock_guard lock(mutex_);
     pending_[cookie] = Pending{command, offset_bytes, size_bytes, data};
   }
-  if (const auto sent = put(socket_.get(), head); !sent) return sent;
-  if (command != nbd::Command::write) return {};
-  return put(socket_.get(), {data, size_bytes});
+  const auto sent = put_header(command, cookie, offset_bytes, size_bytes, flags);
+  return sent && writes ? put(socket_.get(), {data, size_bytes}) : sent;
+}
+
+Result<NbdReply> NbdClient::status_of(std::uint64_t offset_bytes, std::uint64_t size_bytes,
+                                      std::span<const std::uint32_t> ids) {
+  constexpr std::uint64_t kCookie = 0x7374617475735F5F;
+  std::vector<std::byte> payload(8 + 4 * ids.size());
+  store_be(payload.data(), size_bytes);
+  for (std::size_t i = 0; i < ids.size(); ++i) store_be(payload.data() + 8 + 4 * i, ids[i]);
+  {
+    const std::lock_guard lock(mutex_);
+    pending_[kCookie] = Pending{nbd::Command::block_status, offset_bytes, size_bytes, nullptr};
+  }
+  Status sent = put_header(nbd::Command::block_status, kCookie, offset_bytes, payload.size(),
+                           nbd::kCommandPayloadLength);
+  if (sent) sent = put(socket_.get(), payload);
+  if (!sent) return fail(sent.error());
+  return receive();
 }
 
 Status NbdClient::send_raw(std::span<const std::byte> bytes) { return put(socket_.get(), bytes); }
@@ -172,6 +210,7 @@ std::optional<NbdClient::Pending> NbdClient::pending(std::uint64_t cookie, bool 
 }
 
 Result<NbdReply> NbdClient::receive() {
+  if (extended_) return receive_extended();
   std::array<std::byte, nbd::kSimpleReplyBytes> head{};
   if (const auto got = get(head); !got) return fail(got.error());
   NbdReply reply;
@@ -180,12 +219,12 @@ Result<NbdReply> NbdClient::receive() {
   if (!request) return fail(Errc::protocol_violation, "nbd: a reply to no request");
   const auto magic = load_be<std::uint32_t>(head.data());
   if (magic == nbd::kMagicStructuredReply && structured_) {
-    {
-      const std::lock_guard lock(mutex_);
-      pending_[reply.cookie] = *request;
-    }
-    if (const auto got = get_chunks(head, reply); !got) return fail(got.error());
-    (void)pending(reply.cookie, true);
+    std::array<std::byte, 4> length{};
+    if (const auto got = get(length); !got) return fail(got.error());
+    const Chunk chunk{load_be<std::uint16_t>(head.data() + 4),
+                      load_be<std::uint16_t>(head.data() + 6),
+                      load_be<std::uint32_t>(length.data())};
+    if (const auto got = get_chunks(chunk, *request, reply); !got) return fail(got.error());
     return reply;
   }
   if (magic != nbd::kMagicSimpleReply || (structured_ && request->command == nbd::Command::read)) {
@@ -198,27 +237,66 @@ Result<NbdReply> NbdClient::receive() {
   return reply;
 }
 
-// The server sends one chunk per reply, which this client insists on.
-Status NbdClient::get_chunks(std::span<const std::byte> head, NbdReply& reply) {
-  const auto flags = load_be<std::uint16_t>(head.data() + 4);
-  const auto type = load_be<std::uint16_t>(head.data() + 6);
-  std::array<std::byte, 4> length{};
-  if (const auto got = get(length); !got) return got;
-  const auto size = load_be<std::uint32_t>(length.data());
-  const auto request = *pending(reply.cookie, false);
-  if (flags != nbd::kReplyDone) return fail(Errc::protocol_violation, "nbd: chunk flags");
-  if (type == nbd::kChunkError && size >= 6) {
-    std::vector<std::byte> rest(size);
+Result<NbdReply> NbdClient::receive_extended() {
+  std::array<std::byte, nbd::kExtendedChunkHeaderBytes> head{};
+  if (const auto got = get(head); !got) return fail(got.error());
+  NbdReply reply;
+  reply.cookie = load_be<std::uint64_t>(head.data() + 8);
+  const auto request = pending(reply.cookie, true);
+  if (!request) return fail(Errc::protocol_violation, "nbd: a reply to no request");
+  if (load_be<std::uint32_t>(head.data()) != nbd::kMagicExtendedReply ||
+      load_be<std::uint64_t>(head.data() + 16) != request->offset_bytes) {
+    return fail(Errc::protocol_violation, "nbd: magic or offset of an extended reply");
+  }
+  const Chunk chunk{load_be<std::uint16_t>(head.data() + 4),
+                    load_be<std::uint16_t>(head.data() + 6),
+                    load_be<std::uint64_t>(head.data() + 24)};
+  if (const auto got = get_chunks(chunk, *request, reply); !got) return fail(got.error());
+  return reply;
+}
+
+// The server sends a reply's chunks one behind the other, and more than one only as block status:
+// this client insists on both.
+Status NbdClient::get_chunks(Chunk chunk, const Pending& request, NbdReply& reply) {
+  while (true) {
+    if (const auto got = get_chunk(chunk, request, reply); !got) return got;
+    if (chunk.flags == nbd::kReplyDone) return {};
+    if (chunk.flags != 0 || request.command != nbd::Command::block_status) {
+      return fail(Errc::protocol_violation, "nbd: chunk flags");
+    }
+    std::array<std::byte, nbd::kExtendedChunkHeaderBytes> bytes{};
+    const auto head =
+        std::span(bytes).first(extended_ ? nbd::kExtendedChunkHeaderBytes : nbd::kChunkHeaderBytes);
+    if (const auto got = get(head); !got) return got;
+    if (load_be<std::uint32_t>(head.data()) !=
+            (extended_ ? nbd::kMagicExtendedReply : nbd::kMagicStructuredReply) ||
+        load_be<std::uint64_t>(head.data() + 8) != reply.cookie) {
+      return fail(Errc::protocol_violation, "nbd: a chunk in the middle of another reply");
+    }
+    chunk = {load_be<std::uint16_t>(head.data() + 4), load_be<std::uint16_t>(head.data() + 6),
+             extended_ ? load_be<std::uint64_t>(head.data() + 24)
+                       : load_be<std::uint32_t>(head.data() + 16)};
+  }
+}
+
+Status NbdClient::get_chunk(const Chunk& chunk, const Pending& request, NbdReply& reply) {
+  if (chunk.type == nbd::kChunkError && chunk.size_bytes >= 6 && chunk.size_bytes < 4096) {
+    std::vector<std::byte> rest(chunk.size_bytes);
     if (const auto got = get(rest); !got) return got;
     reply.error = load_be<std::uint32_t>(rest.data());
     return {};
   }
-  if (type == nbd::kChunkBlockStatus && request.command == nbd::Command::block_status) {
-    return get_extents(size, reply);
+  if (chunk.type == nbd::kChunkNone && chunk.size_bytes == 0 &&
+      request.command != nbd::Command::read && request.command != nbd::Command::block_status) {
+    return {};
+  }
+  if (chunk.type == (extended_ ? nbd::kChunkBlockStatusExtended : nbd::kChunkBlockStatus) &&
+      request.command == nbd::Command::block_status) {
+    return get_extents(chunk.size_bytes, reply);
   }
   std::array<std::byte, 8> offset{};
-  if (type != nbd::kChunkOffsetData || request.command != nbd::Command::read ||
-      size != 8 + request.size_bytes) {
+  if (chunk.type != nbd::kChunkOffsetData || request.command != nbd::Command::read ||
+      chunk.size_bytes != 8 + request.size_bytes) {
     return fail(Errc::protocol_violation, "nbd: chunk type or length");
   }
   if (const auto got = get(offset); !got) return got;
@@ -228,22 +306,44 @@ Status NbdClient::get_chunks(std::span<const std::byte> head, NbdReply& reply) {
   return get({request.data, request.size_bytes});
 }
 
-Status NbdClient::get_extents(std::uint32_t size, NbdReply& reply) {
-  std::vector<std::byte> bytes(size);
-  if (const auto got = get(bytes); !got) return got;
-  if (size < 12 || (size - 4) % nbd::kExtentBytes != 0) {
+Status NbdClient::get_extents(std::uint64_t size, NbdReply& reply) {
+  const std::size_t fixed = extended_ ? 8 : 4;
+  const std::size_t each = extended_ ? nbd::kExtendedExtentBytes : nbd::kExtentBytes;
+  if (size < fixed + each || (size - fixed) % each != 0 || size > kStatusBytesMax) {
     return fail(Errc::protocol_violation, "nbd: block status length");
   }
-  for (std::size_t at = 4; at < size; at += nbd::kExtentBytes) {
-    const auto state = load_be<std::uint32_t>(bytes.data() + at + 4);
-    reply.extents.push_back({load_be<std::uint32_t>(bytes.data() + at),
-                             (state & nbd::kStateHole) != 0, (state & nbd::kStateZero) != 0});
+  std::vector<std::byte> bytes(size);
+  if (const auto got = get(bytes); !got) return got;
+  const auto id = load_be<std::uint32_t>(bytes.data());
+  const auto context = std::find_if(contexts_.begin(), contexts_.end(),
+                                    [&](const auto& known) { return known.second == id; });
+  if (context == contexts_.end() || reply.contexts.contains(context->first)) {
+    return fail(Errc::protocol_violation, "nbd: block status of an unknown context, or told twice");
+  }
+  if (extended_ && load_be<std::uint32_t>(bytes.data() + 4) != (size - fixed) / each) {
+    return fail(Errc::protocol_violation, "nbd: block status count");
+  }
+  auto& told = reply.contexts[context->first];
+  for (std::size_t at = fixed; at < size; at += each) {
+    const std::uint64_t length = extended_ ? load_be<std::uint64_t>(bytes.data() + at)
+                                           : load_be<std::uint32_t>(bytes.data() + at);
+    const auto flags = extended_ ? load_be<std::uint64_t>(bytes.data() + at + 8)
+                                 : load_be<std::uint32_t>(bytes.data() + at + 4);
+    if (length == 0 || flags > ~std::uint32_t{0}) {
+      return fail(Errc::protocol_violation, "nbd: an extent of block status");
+    }
+    told.push_back({length, static_cast<std::uint32_t>(flags)});
+  }
+  if (context->first != "base:allocation") return {};
+  for (const auto& extent : told) {
+    reply.extents.push_back({extent.size_bytes, (extent.flags & nbd::kStateHole) != 0,
+                             (extent.flags & nbd::kStateZero) != 0});
   }
   return {};
 }
 
 Result<NbdReply> NbdClient::run(nbd::Command command, std::uint64_t offset_bytes,
-                                std::uint32_t size_bytes, std::byte* data, std::uint16_t flags) {
+                                std::uint64_t size_bytes, std::byte* data, std::uint16_t flags) {
   constexpr std::uint64_t kCookie = 0x72756E5F72756E5F;
   if (const auto sent = send(command, kCookie, offset_bytes, size_bytes, data, flags); !sent) {
     return fail(sent.error());

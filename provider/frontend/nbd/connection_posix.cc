@@ -1,10 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "provider/frontend/nbd/connection_posix.h"
 
-#include <poll.h>
-#include <signal.h>
 #include <sys/socket.h>
-#include <sys/time.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -19,12 +16,6 @@ namespace {
 // and one send follows for all of them.
 thread_local const Connection* t_submitting = nullptr;
 
-void block_signals() {
-  sigset_t all;
-  sigfillset(&all);
-  (void)pthread_sigmask(SIG_BLOCK, &all, nullptr);
-}
-
 block::Op op_of(Command command) {
   switch (command) {
     case Command::read: return block::Op::read;
@@ -32,11 +23,16 @@ block::Op op_of(Command command) {
     case Command::flush: return block::Op::flush;
     case Command::trim: return block::Op::discard;
     case Command::write_zeroes: return block::Op::write_zeroes;
+    case Command::cache: return block::Op::read;
     case Command::disconnect:
-    case Command::cache:
     case Command::block_status: break;
   }
   UMBRA_UNREACHABLE();
+}
+
+// Of which only a part is with the device at a time.
+bool is_in_parts(Command command) {
+  return command == Command::trim || command == Command::write_zeroes || command == Command::cache;
 }
 
 }  // namespace
@@ -81,11 +77,13 @@ void Connection::stop() noexcept {
 }
 
 void Connection::run() noexcept {
-  block_signals();
+  block_signals_of_thread();
   if (negotiate()) {
     helper_ = std::thread([this] { help(); });
-    serve();
+    // Who has left without a word waits for nothing that is done in parts.
+    if (!serve()) stopped_ = true;
     drain_in_flight();
+    stream_->say_goodbye();
     {
       const std::lock_guard lock(mutex_);
       helper_stops_ = true;
@@ -100,14 +98,35 @@ void Connection::run() noexcept {
 }
 
 bool Connection::negotiate() {
-  const timeval limit{kNegotiationSecondsMax, 0};
-  (void)::setsockopt(socket_.get(), SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
-  (void)::setsockopt(socket_.get(), SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit);
-  Negotiation negotiation(*host_.catalog);
+  Negotiation negotiation(*host_.catalog,
+                          host_.tls != nullptr ? Encryption::required : Encryption::none);
+  const bool agreed = negotiate(negotiation);
+  if (!agreed && negotiation.state() != Negotiation::State::upgrading &&
+      negotiation.encryption() == Encryption::required) {
+    turn_away("it did not ask for TLS");
+  }
+  return agreed;
+}
+
+void Connection::turn_away(std::string_view reason) const {
+  log_.warning("a client over TCP was turned away",
+               {{"peer", host_.peer}, {"reason", printable(reason)}});
+}
+
+bool Connection::negotiate(Negotiation& negotiation) {
+  const auto encrypted_by = std::chrono::steady_clock::now() + std::chrono::seconds(kTlsSecondsMax);
   std::vector<std::byte> piece;
   while (true) {
+    const bool is_stranger = negotiation.encryption() == Encryption::required;
+    plain_.set_deadline(is_stranger ? encrypted_by
+                                    : std::chrono::steady_clock::now() +
+                                          std::chrono::seconds(kNegotiationSecondsMax));
     if (!send_all(negotiation.output())) return false;
     negotiation.clear_output();
+    if (negotiation.state() == Negotiation::State::upgrading) {
+      if (!encrypt()) return false;
+      negotiation.is_encrypted();
+    }
     if (negotiation.state() != Negotiation::State::running) break;
     piece.resize(negotiation.wanted());
     if (!receive_exactly(piece)) return false;
@@ -116,46 +135,69 @@ bool Connection::negotiate() {
     device_ = host_.claim(*this, negotiation.agreement().export_name);
     if (device_ == nullptr) negotiation.export_has_gone();
   }
+  plain_.set_deadline(std::nullopt);
   if (negotiation.state() != Negotiation::State::agreed) return false;
   agreement_ = negotiation.agreement();
+  request_bytes_ = request_bytes(agreement_);
   const auto geometry = device_->geometry();
   can_discard_ = geometry.can_discard;
   part_bytes_max_ = std::max<std::uint64_t>(
       geometry.request_bytes_max / agreement_.block_bytes * agreement_.block_bytes,
       agreement_.block_bytes);
-  const timeval none{0, 0};
-  (void)::setsockopt(socket_.get(), SOL_SOCKET, SO_RCVTIMEO, &none, sizeof none);
-  (void)::setsockopt(socket_.get(), SOL_SOCKET, SO_SNDTIMEO, &none, sizeof none);
+  if (encrypted_ != nullptr) {
+    log_.info("a client reads or writes over TCP", {{"export", agreement_.export_name},
+                                                    {"peer", host_.peer},
+                                                    {"who", printable(encrypted_->peer())}});
+  }
+  return true;
+}
+
+bool Connection::encrypt() {
+  auto encrypted = TlsStream::accept(plain_, *host_.tls);
+  if (!encrypted) {
+    // Our own files are an operator's business, a client's proof is the client's.
+    if (encrypted.error().code == Errc::access_denied) {
+      turn_away(encrypted.error().context);
+    } else {
+      log_.error("no client over TCP can be served",
+                 {{"peer", host_.peer}, {"reason", encrypted.error().context}});
+    }
+    return false;
+  }
+  encrypted_ = std::move(*encrypted);
+  stream_ = encrypted_.get();
   return true;
 }
 
 bool Connection::send_all(std::span<const std::byte> bytes) {
   while (!bytes.empty()) {
-    const auto sent = ::send(socket_.get(), bytes.data(), bytes.size(), MSG_NOSIGNAL);
-    if (sent < 0 && errno == EINTR) continue;
-    if (sent <= 0) return false;
-    bytes = bytes.subspan(static_cast<std::size_t>(sent));
+    const iovec vector{const_cast<std::byte*>(bytes.data()), bytes.size()};
+    const auto outcome = stream_->send(std::span(&vector, 1), true);
+    if (outcome.sent != Stream::Sent::some) return false;
+    bytes = bytes.subspan(outcome.bytes);
   }
   return true;
 }
 
 bool Connection::receive_exactly(std::span<std::byte> to) {
   while (!to.empty()) {
-    const auto got = ::recv(socket_.get(), to.data(), to.size(), 0);
-    if (got < 0 && errno == EINTR) continue;
-    if (got <= 0) return false;
-    to = to.subspan(static_cast<std::size_t>(got));
+    const iovec vector{to.data(), to.size()};
+    const auto got = stream_->receive(std::span(&vector, 1));
+    if (got == 0) return false;
+    to = to.subspan(got);
   }
   return true;
 }
 
 // --- the reader ------------------------------------------------------------------------------
 
-void Connection::serve() {
+// True: the client said goodbye.
+bool Connection::serve() {
   received_.resize(kReceiveBytes);
   while (!stopped_ && take_request()) {
   }
   submit_batch();
+  return said_goodbye_;
 }
 
 // Reads what the socket has: into `first_target` until it is full, the rest behind the bytes
@@ -163,27 +205,22 @@ void Connection::serve() {
 bool Connection::fill(std::span<std::byte> first_target) {
   submit_batch();
   while (true) {
-    std::array<iovec, 2> vectors{};
-    vectors[0] = {first_target.data(), first_target.size()};
-    vectors[1] = {received_.data() + received_end_, received_.size() - received_end_};
-    msghdr message{};
-    message.msg_iov = first_target.empty() ? vectors.data() + 1 : vectors.data();
-    message.msg_iovlen = first_target.empty() ? 1 : 2;
-    const auto got = ::recvmsg(socket_.get(), &message, 0);
-    if (got < 0 && errno == EINTR) continue;
-    if (got <= 0) return false;
-    const auto size = static_cast<std::size_t>(got);
-    if (size < first_target.size()) {
-      first_target = first_target.subspan(size);
+    const std::array<iovec, 2> vectors{
+        iovec{first_target.data(), first_target.size()},
+        iovec{received_.data() + received_end_, received_.size() - received_end_}};
+    const auto got = stream_->receive(std::span(vectors).subspan(first_target.empty() ? 1 : 0));
+    if (got == 0) return false;
+    if (got < first_target.size()) {
+      first_target = first_target.subspan(got);
       continue;
     }
-    received_end_ += size - first_target.size();
+    received_end_ += got - first_target.size();
     return true;
   }
 }
 
 bool Connection::take_request() {
-  while (received_end_ - received_begin_ < kRequestBytes) {
+  while (received_end_ - received_begin_ < request_bytes_) {
     // Keep the unread bytes at the front, so that a whole request always fits behind them.
     std::memmove(received_.data(), received_.data() + received_begin_,
                  received_end_ - received_begin_);
@@ -191,21 +228,21 @@ bool Connection::take_request() {
     received_begin_ = 0;
     if (!fill({})) return false;
   }
-  const auto decision = decide({received_.data() + received_begin_, kRequestBytes}, agreement_);
-  received_begin_ += kRequestBytes;
-  if (decision.verdict == Verdict::finish) return false;
+  auto decision = decide({received_.data() + received_begin_, request_bytes_}, agreement_);
+  received_begin_ += request_bytes_;
+  if (decision.verdict == Verdict::finish) {
+    said_goodbye_ = true;
+    return false;
+  }
   if (decision.verdict == Verdict::disconnect) {
     log_.warning("client broke the protocol; disconnected", {{"export", agreement_.export_name}});
     return false;
   }
-  const auto command = decision.request.command;
-  const bool perform = decision.verdict == Verdict::perform;
-  std::size_t buffer_bytes = 0;
-  if (perform && (command == Command::read || command == Command::write)) {
-    buffer_bytes = decision.request.size_bytes;
-  } else if (perform && command == Command::block_status) {
-    buffer_bytes = kBlockStatusBytesMax;
+  if (decision.request.command == Command::block_status && !take_status_payload(decision)) {
+    return false;
   }
+  const bool perform = decision.verdict == Verdict::perform;
+  const std::size_t buffer_bytes = perform ? buffer_bytes_for(decision.request) : 0;
   Slot& slot = acquire(buffer_bytes);
   slot.request = decision.request;
   if (!perform) {
@@ -218,6 +255,29 @@ bool Connection::take_request() {
   }
   begin(slot);
   return true;
+}
+
+// What the client asks for is in the payload, and decided with it. Afterwards it has none.
+bool Connection::take_status_payload(Decision& decision) {
+  const std::size_t size = decision.payload_bytes;
+  if (size == 0 || decision.verdict != Verdict::perform) return true;
+  std::array<std::byte, kStatusPayloadBytesMax> payload{};
+  if (!take_payload(std::span(payload).first(size))) return false;
+  decision = decide_status(decision, std::span(payload).first(size), agreement_);
+  decision.payload_bytes = 0;
+  return true;
+}
+
+std::size_t Connection::buffer_bytes_for(const Request& request) const {
+  switch (request.command) {
+    case Command::read:
+    case Command::write: return request.size_bytes;
+    case Command::block_status: return agreement_.contexts.size() * kBlockStatusBytesMax;
+    case Command::cache:
+      return std::min(
+          {request.size_bytes, kCachePartBytes, std::uint64_t{agreement_.payload_bytes_max}});
+    default: return 0;
+  }
 }
 
 void Connection::give_back(Slot& slot) noexcept {
@@ -286,9 +346,12 @@ void Connection::begin(Slot& slot) {
   io.offset_bytes = request.offset_bytes;
   io.size_bytes = request.size_bytes;
   io.buffer = slot.buffer.data;
-  if (request.command == Command::trim || request.command == Command::write_zeroes) {
-    io.size_bytes = std::min<std::uint64_t>(io.size_bytes, part_bytes_max_);
-    slot.left_bytes = request.size_bytes - io.size_bytes;
+  if (is_in_parts(request.command)) {
+    const bool caches = request.command == Command::cache;
+    slot.part_bytes_max = caches ? buffer_bytes_for(request) : part_bytes_max_;
+    const auto whole = caches ? std::min(io.size_bytes, kCacheBytesMax) : io.size_bytes;
+    io.size_bytes = std::min(io.size_bytes, slot.part_bytes_max);
+    slot.left_bytes = whole - io.size_bytes;
   }
   enqueue(slot);
 }
@@ -320,6 +383,7 @@ void Connection::drain_in_flight() {
   if (slot_free_.wait_for(lock, kGoodbyeLimit, all_free)) return;
   // The client has left without reading its replies, or the device is slow; sending must not wait
   // any longer, the device we wait for.
+  stopped_ = true;
   (void)::shutdown(socket_.get(), SHUT_RDWR);
   slot_free_.wait(lock, all_free);
 }
@@ -370,18 +434,18 @@ void Connection::send_ready(std::unique_lock<std::mutex>& lock, bool may_block) 
       if (free_count_ == slots_.size()) slot_free_.notify_one();
       return;
     }
-    Sent result = Sent::would_block;
+    Sending result = Sending::would_block;
     if (may_block || round < kSendRoundsMax) {
       lock.unlock();
       result = send_outgoing(may_block);
       lock.lock();
     }
-    if (result == Sent::would_block) {
+    if (result == Sending::would_block) {
       helper_sends_ = true;
       help_wanted_.notify_one();
       return;
     }
-    if (result == Sent::failed) {
+    if (result == Sending::failed) {
       broken_ = true;
       (void)::shutdown(socket_.get(), SHUT_RDWR);  // The reader leaves.
     }
@@ -402,17 +466,13 @@ bool Connection::take_outgoing() noexcept {
   return outgoing_count_ > 0;
 }
 
-Connection::Sent Connection::send_outgoing(bool may_block) noexcept {
+Connection::Sending Connection::send_outgoing(bool may_block) noexcept {
   while (vector_begin_ < vector_count_) {
-    msghdr message{};
-    message.msg_iov = vectors_.data() + vector_begin_;
-    message.msg_iovlen = vector_count_ - vector_begin_;
-    const auto sent =
-        ::sendmsg(socket_.get(), &message, MSG_NOSIGNAL | (may_block ? 0 : MSG_DONTWAIT));
-    if (sent < 0 && errno == EINTR) continue;
-    if (sent < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) return Sent::would_block;
-    if (sent < 0) return Sent::failed;
-    auto left = static_cast<std::size_t>(sent);
+    const auto outcome =
+        stream_->send({vectors_.data() + vector_begin_, vector_count_ - vector_begin_}, may_block);
+    if (outcome.sent == Stream::Sent::would_block) return Sending::would_block;
+    if (outcome.sent == Stream::Sent::failed) return Sending::failed;
+    auto left = outcome.bytes;
     while (vector_begin_ < vector_count_ && left >= vectors_[vector_begin_].iov_len) {
       left -= vectors_[vector_begin_++].iov_len;
     }
@@ -422,7 +482,7 @@ Connection::Sent Connection::send_outgoing(bool may_block) noexcept {
       vector.iov_len -= left;
     }
   }
-  return Sent::all;
+  return Sending::all;
 }
 
 void Connection::recycle_sent(std::size_t count) noexcept {
@@ -438,52 +498,6 @@ void Connection::recycle_sent(std::size_t count) noexcept {
 
 void Connection::drop_replies() noexcept {
   while (take_outgoing()) recycle_sent(outgoing_count_);
-}
-
-// --- the helper --------------------------------------------------------------------------------
-
-void Connection::help() noexcept {
-  block_signals();
-  std::unique_lock lock(mutex_);
-  while (true) {
-    help_wanted_.wait(
-        lock, [this] { return helper_stops_ || helper_sends_ || to_continue_.first != nullptr; });
-    if (Slot* slot = to_continue_.pop()) {
-      lock.unlock();
-      continue_request(*slot);
-      lock.lock();
-      continue;
-    }
-    if (helper_sends_) {
-      helper_sends_ = false;
-      send_ready(lock, true);
-      continue;
-    }
-    if (helper_stops_) return;
-  }
-}
-
-void Connection::continue_request(Slot& slot) noexcept {
-  if (slot.request.command == Command::block_status) return answer_block_status(slot);
-  auto& io = slot.io;
-  if (slot.left_bytes > 0) {
-    io.offset_bytes += io.size_bytes;
-    io.size_bytes = std::min<std::uint64_t>(slot.left_bytes, part_bytes_max_);
-    slot.left_bytes -= io.size_bytes;
-  } else {
-    io.op = block::Op::flush;  // FUA of a trim, which the device's discard does not know.
-  }
-  io.next = nullptr;
-  device_->submit(io);
-}
-
-void Connection::answer_block_status(Slot& slot) noexcept {
-  std::array<block::Extent, kExtentsMax> extents{};
-  const auto count = device_->extents(slot.request.offset_bytes, slot.request.size_bytes, extents);
-  slot.header_bytes = 0;
-  slot.payload_bytes = encode_block_status({slot.buffer.data, slot.buffer.capacity}, slot.request,
-                                           {extents.data(), count});
-  ready(slot);
 }
 
 }  // namespace umbra::nbd

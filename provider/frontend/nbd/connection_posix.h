@@ -22,6 +22,7 @@
 #include <memory>
 #include <mutex>
 #include <span>
+#include <string_view>
 #include <thread>
 #include <vector>
 
@@ -31,9 +32,14 @@
 #include "provider/frontend/nbd/buffer_pool.h"
 #include "provider/frontend/nbd/negotiation.h"
 #include "provider/frontend/nbd/server.h"
+#include "provider/frontend/nbd/stream_posix.h"
+#include "provider/frontend/nbd/tls_posix.h"
 #include "provider/frontend/nbd/transmission.h"
 
 namespace umbra::nbd {
+
+/// Signals are for the main thread.
+void block_signals_of_thread() noexcept;
 
 class Connection {
  public:
@@ -41,6 +47,8 @@ class Connection {
   /// gone since the negotiation.
   struct Host {
     const Catalog* catalog = nullptr;
+    const TlsOptions* tls = nullptr;  // Null: none, plain bytes.
+    std::string peer;                 // Whom the log names; empty on the local socket.
     std::function<std::shared_ptr<block::Device>(Connection&, const std::string&)> claim;
     std::function<void(Connection&)> finished;  // The last thing the reader does.
   };
@@ -60,7 +68,8 @@ class Connection {
     Connection* connection = nullptr;
     Request request;
     BufferPool::Buffer buffer;
-    std::uint64_t left_bytes = 0;  // Of a write-zeroes or trim: after the part in flight.
+    std::uint64_t left_bytes = 0;  // Of what is done in parts: after the part in flight.
+    std::uint64_t part_bytes_max = 0;
     WireError error = WireError::none;
     std::array<std::byte, kReplyHeaderBytesMax> header{};
     std::size_t header_bytes = 0;
@@ -73,24 +82,32 @@ class Connection {
     void push(Slot& slot) noexcept;
     Slot* pop() noexcept;
   };
-  enum class Sent : std::uint8_t { all, would_block, failed };
+  enum class Sending : std::uint8_t { all, would_block, failed };
 
   static constexpr std::size_t kReceiveBytes = 128 * 1024;
   static constexpr std::size_t kSubmitBatch = 32;
   static constexpr std::size_t kSendBatch = 32;
   static constexpr std::size_t kSendRoundsMax = 8;  // Of a completing thread, then the helper's.
 
+  /// A CACHE reads so much at once, and so much altogether: it is a hint.
+  static constexpr std::uint64_t kCachePartBytes = 256U << 10U;
+  static constexpr std::uint64_t kCacheBytesMax = std::uint64_t{1} << 30U;
   /// How long replies may take after the client's last request.
   static constexpr std::chrono::seconds kGoodbyeLimit{30};
 
   // The reader's thread.
   void run() noexcept;
   bool negotiate();
+  bool negotiate(Negotiation& negotiation);
+  void turn_away(std::string_view reason) const;
+  bool encrypt();
   bool send_all(std::span<const std::byte> bytes);
   bool receive_exactly(std::span<std::byte> to);
-  void serve();
+  bool serve();
   bool fill(std::span<std::byte> first_target);
   bool take_request();
+  bool take_status_payload(Decision& decision);
+  std::size_t buffer_bytes_for(const Request& request) const;
   bool take_payload(std::span<std::byte> to);
   bool discard_payload(std::size_t size);
   Slot& acquire(std::size_t buffer_bytes);
@@ -107,7 +124,7 @@ class Connection {
   void give_to_helper(Slot& slot) noexcept;
   void send_ready(std::unique_lock<std::mutex>& lock, bool may_block) noexcept;
   bool take_outgoing() noexcept;
-  Sent send_outgoing(bool may_block) noexcept;
+  Sending send_outgoing(bool may_block) noexcept;
   void recycle_sent(std::size_t count) noexcept;
   void drop_replies() noexcept;
 
@@ -115,19 +132,25 @@ class Connection {
   void help() noexcept;
   void continue_request(Slot& slot) noexcept;
   void answer_block_status(Slot& slot) noexcept;
+  std::size_t allocation(const Request& request, std::span<StatusExtent> told) const noexcept;
 
   UniqueFd socket_;
+  SocketStream plain_{socket_.get()};
+  std::unique_ptr<TlsStream> encrypted_;
+  Stream* stream_ = &plain_;
   Host host_;
   Logger log_;
   std::shared_ptr<block::Device> device_;
   Agreement agreement_;
   bool can_discard_ = false;
+  std::size_t request_bytes_ = kRequestBytes;
   std::uint64_t part_bytes_max_ = 0;  // Of a write-zeroes or trim.
 
   // The reader's.
   std::vector<std::byte> received_;
   std::size_t received_begin_ = 0;
   std::size_t received_end_ = 0;
+  bool said_goodbye_ = false;
   block::Request* batch_first_ = nullptr;
   block::Request* batch_last_ = nullptr;
   std::size_t batch_count_ = 0;
@@ -152,7 +175,7 @@ class Connection {
   std::size_t vector_begin_ = 0;
   std::size_t vector_count_ = 0;
 
-  std::atomic<bool> stopped_{false};
+  std::atomic<bool> stopped_{false};  // Nobody waits for what is done in parts any more.
   std::thread helper_;
   std::thread reader_;
 };

@@ -3,6 +3,8 @@
 
 #include <algorithm>
 #include <cstring>
+#include <functional>
+#include <set>
 
 #include "engine/platform/assert.h"
 
@@ -10,6 +12,7 @@ namespace umbra::nbd {
 namespace {
 
 constexpr std::string_view kAllocationName = "base:allocation";
+constexpr std::string_view kNoSuchExport = "no such export; NBD_OPT_LIST shows what there is";
 
 std::string_view text_of(std::span<const std::byte> bytes) {
   return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
@@ -65,17 +68,19 @@ std::uint32_t payload_bytes_max(const block::Geometry& geometry) {
 }  // namespace
 
 std::uint16_t transmission_flags(const block::Geometry& geometry) noexcept {
-  unsigned flags = kHasFlags | kSendFlush | kSendFua | kCanMultiConn;
+  unsigned flags = kHasFlags | kSendFlush | kSendFua | kCanMultiConn | kSendCache;
   if (geometry.read_only) {
     flags |= kReadOnly;
   } else {
-    flags |= kSendWriteZeroes;
+    flags |= kSendWriteZeroes | kSendFastZero;
     if (geometry.can_discard) flags |= kSendTrim;
   }
   return static_cast<std::uint16_t>(flags);
 }
 
-Negotiation::Negotiation(const Catalog& catalog) : catalog_(catalog) {
+Negotiation::Negotiation(const Catalog& catalog, Encryption encryption)
+    : catalog_(catalog), encryption_(encryption) {
+  UMBRA_ASSERT(encryption != Encryption::established);
   std::byte* at = append(kGreetingBytes);
   store_be(at, kMagicGreeting);
   store_be(at + 8, kMagicOption);
@@ -90,6 +95,15 @@ Negotiation::State Negotiation::feed(std::span<const std::byte> bytes) {
     case Piece::option_data: take_option(bytes); break;
   }
   return state_;
+}
+
+void Negotiation::is_encrypted() {
+  UMBRA_ASSERT(state_ == State::upgrading);
+  encryption_ = Encryption::established;
+  structured_replies_ = extended_headers_ = false;
+  forget_selection();
+  state_ = State::running;
+  expect_option();
 }
 
 Negotiation::State Negotiation::export_has_gone() {
@@ -109,6 +123,8 @@ void Negotiation::take_client_flags(std::span<const std::byte> bytes) {
   const auto flags = load_be<std::uint32_t>(bytes.data());
   if ((flags & ~(kFlagFixedNewstyle | kFlagNoZeroes)) != 0) return close();
   // Without fixed newstyle only EXPORT_NAME is valid; answering the others all the same is allowed.
+  // But there is no TLS without it.
+  if (encryption_ == Encryption::required && (flags & kFlagFixedNewstyle) == 0) return close();
   no_zeroes_ = (flags & kFlagNoZeroes) != 0;
   expect_option();
 }
@@ -131,7 +147,14 @@ void Negotiation::take_option_header(std::span<const std::byte> bytes) {
 }
 
 void Negotiation::take_option(std::span<const std::byte> data) {
-  switch (static_cast<Option>(option_)) {
+  const auto option = static_cast<Option>(option_);
+  if (encryption_ == Encryption::required && option != Option::starttls &&
+      option != Option::abort) {
+    if (option == Option::export_name) return close();  // It has no way to say why.
+    reply(OptionReply::tls_required, "this server wants TLS first");
+    return expect_option();
+  }
+  switch (option) {
     case Option::export_name: export_name(data); break;
     case Option::abort:
       reply(OptionReply::ack);
@@ -143,15 +166,15 @@ void Negotiation::take_option(std::span<const std::byte> data) {
     case Option::structured_reply: structured_reply(data); break;
     case Option::list_meta_context:
     case Option::set_meta_context: meta_context(data); break;
-    case Option::starttls:
-    case Option::extended_headers:
+    case Option::starttls: start_tls(data); break;
+    case Option::extended_headers: extended_headers(data); break;
     default: reply(OptionReply::unsupported); break;
   }
   if (state_ == State::running) expect_option();
 }
 
 void Negotiation::export_name(std::span<const std::byte> data) {
-  if (data.size() > kNameBytesMax) return close();
+  if (data.size() > kNameBytesMax || extended_headers_) return close();
   const auto found = catalog_.find(text_of(data));
   if (!found) return close();  // This option has no way to say why.
   agree(*found);
@@ -187,22 +210,29 @@ void Negotiation::info_or_go(std::span<const std::byte> data) {
     return reply(OptionReply::invalid, "the option's lengths do not add up");
   }
   const auto found = catalog_.find(name);
-  if (!found)
-    return reply(OptionReply::unknown, "no such export; NBD_OPT_LIST shows what there is");
+  if (!found) return reply(OptionReply::unknown, kNoSuchExport);
   const bool go = static_cast<Option>(option_) == Option::go;
   if (go) agree(*found);
   send_infos(*found, want_name, want_description);
   reply(OptionReply::ack);
 }
 
+std::uint16_t Negotiation::flags_for(const ExportDescription& found) const {
+  unsigned flags = transmission_flags(found.geometry);
+  if (structured_replies_ || extended_headers_) flags |= kSendDf;
+  // A context holds for the export it was selected for, and for no other.
+  if (extended_headers_ && !selected_.empty() && meta_export_ == found.name) {
+    flags |= kBlockStatusPayload;
+  }
+  return static_cast<std::uint16_t>(flags);
+}
+
 void Negotiation::send_infos(const ExportDescription& found, bool want_name,
                              bool want_description) {
-  auto flags = transmission_flags(found.geometry);
-  if (structured_replies_) flags = static_cast<std::uint16_t>(flags | kSendDf);
   std::byte* at = begin_reply(OptionReply::info, 12);
   store_be(at, kInfoExport);
   store_be(at + 2, found.geometry.size_bytes);
-  store_be(at + 10, flags);
+  store_be(at + 10, flags_for(found));
   // Sent unasked too: a client that does not know it ignores it, and one that does is spared
   // EINVAL.
   at = begin_reply(OptionReply::info, 14);
@@ -222,55 +252,132 @@ void Negotiation::send_infos(const ExportDescription& found, bool want_name,
   }
 }
 
+void Negotiation::start_tls(std::span<const std::byte> data) {
+  if (encryption_ == Encryption::none) {
+    return reply(OptionReply::policy, "no TLS here: this is a local socket, guarded by its mode");
+  }
+  if (encryption_ == Encryption::established) {
+    return reply(OptionReply::invalid, "TLS has begun already");
+  }
+  if (!data.empty()) return reply(OptionReply::invalid, "this option takes no data");
+  reply(OptionReply::ack);
+  state_ = State::upgrading;
+  wanted_ = 0;
+}
+
 void Negotiation::structured_reply(std::span<const std::byte> data) {
   if (!data.empty()) return reply(OptionReply::invalid, "this option takes no data");
+  if (extended_headers_) {
+    return reply(OptionReply::extended_headers_required, "extended headers are agreed already");
+  }
   structured_replies_ = true;
   reply(OptionReply::ack);
 }
 
+void Negotiation::extended_headers(std::span<const std::byte> data) {
+  if (!data.empty()) return reply(OptionReply::invalid, "this option takes no data");
+  extended_headers_ = true;
+  reply(OptionReply::ack);
+}
+
+// --- metadata contexts -----------------------------------------------------------------------
+
 void Negotiation::meta_context(std::span<const std::byte> data) {
   const bool set = static_cast<Option>(option_) == Option::set_meta_context;
-  if (set) meta_export_.reset();  // Each one replaces the one before, also when it fails.
-  if (!structured_replies_) {
-    return reply(OptionReply::invalid, "negotiate structured replies first");
+  if (set) forget_selection();  // Each one replaces the one before, also when it fails.
+  if (!structured_replies_ && !extended_headers_) {
+    return reply(OptionReply::invalid, "negotiate structured replies or extended headers first");
   }
   Cursor cursor(data);
   const auto name = cursor.text();
-  const auto queries = cursor.number<std::uint32_t>();
-  if (queries > kMetaQueriesMax) return reply(OptionReply::too_big, "too many queries");
-  bool matches = !set && queries == 0;
-  for (std::size_t i = 0; i < queries && cursor.ok(); ++i) {
-    const auto query = cursor.text();
-    matches |= query == kAllocationName || (!set && query == "base:");
-  }
+  const auto count = cursor.number<std::uint32_t>();
+  if (count > kMetaQueriesMax) return reply(OptionReply::too_big, "too many queries");
+  std::vector<std::string_view> queries;
+  for (std::size_t i = 0; i < count && cursor.ok(); ++i) queries.push_back(cursor.text());
   if (!cursor.done()) {
     return reply(OptionReply::invalid, "the option's lengths do not add up");
   }
   const auto found = catalog_.find(name);
-  if (!found)
-    return reply(OptionReply::unknown, "no such export; NBD_OPT_LIST shows what there is");
-  if (matches) {
-    std::byte* at = begin_reply(OptionReply::meta_context, 4 + kAllocationName.size());
-    store_be(at, set ? kAllocationContext : std::uint32_t{0});
-    put_text(at + 4, kAllocationName);
-    if (set) meta_export_ = found->name;
+  if (!found) return reply(OptionReply::unknown, kNoSuchExport);
+  const auto contexts = catalog_.contexts(found->name);
+  if (!set) return list_contexts(queries, contexts.get());
+  meta_export_ = found->name;
+  select_contexts(queries, contexts.get());
+}
+
+// No query asks for all. One that ends with a colon asks for all that begin with it, but for a mere
+// colon.
+void Negotiation::list_contexts(const std::vector<std::string_view>& queries,
+                                const Contexts* contexts) {
+  std::set<std::string, std::less<>> told;
+  const auto tell = [&](std::string_view name) {
+    if (told.emplace(name).second) send_context(0, name);
+  };
+  const auto is_wanted = [&](std::string_view name) {
+    return queries.empty() || std::any_of(queries.begin(), queries.end(), [&](auto query) {
+             return query == name ||
+                    (query.size() > 1 && query.back() == ':' && name.starts_with(query));
+           });
+  };
+  if (is_wanted(kAllocationName)) tell(kAllocationName);
+  if (contexts != nullptr) {
+    for (const auto& name : contexts->list()) {
+      if (is_wanted(name)) tell(name);
+    }
+    // Not every context is listed, and not every name of one.
+    for (const auto query : queries) {
+      if (told.find(query) == told.end() && contexts->open(query) != nullptr) tell(query);
+    }
   }
   reply(OptionReply::ack);
 }
+
+void Negotiation::select_contexts(const std::vector<std::string_view>& queries,
+                                  const Contexts* contexts) {
+  for (const auto query : queries) {
+    if (std::any_of(selected_.begin(), selected_.end(),
+                    [&](const auto& other) { return other.name == query; })) {
+      continue;
+    }
+    std::shared_ptr<Context> context;
+    if (query != kAllocationName) {
+      if (contexts != nullptr) context = contexts->open(query);
+      if (context == nullptr) continue;
+    }
+    if (selected_.size() == kContextsMax) {
+      forget_selection();
+      return reply(OptionReply::too_big, "more contexts than a connection can have");
+    }
+    const auto id = static_cast<std::uint32_t>(kFirstContext + selected_.size());
+    selected_.push_back({id, std::string(query), std::move(context)});
+  }
+  for (const auto& selected : selected_) send_context(selected.id, selected.name);
+  reply(OptionReply::ack);
+}
+
+void Negotiation::forget_selection() {
+  meta_export_.clear();
+  selected_.clear();
+}
+
+void Negotiation::send_context(std::uint32_t id, std::string_view name) {
+  std::byte* at = begin_reply(OptionReply::meta_context, 4 + name.size());
+  store_be(at, id);
+  put_text(at + 4, name);
+}
+
+// --- the agreement ---------------------------------------------------------------------------
 
 void Negotiation::agree(const ExportDescription& found) {
   agreement_.export_name = found.name;
   agreement_.size_bytes = found.geometry.size_bytes;
   agreement_.block_bytes = found.geometry.block_bytes;
   agreement_.payload_bytes_max = payload_bytes_max(found.geometry);
-  agreement_.transmission_flags = transmission_flags(found.geometry);
-  if (structured_replies_) {
-    agreement_.transmission_flags =
-        static_cast<std::uint16_t>(agreement_.transmission_flags | kSendDf);
-  }
+  agreement_.transmission_flags = flags_for(found);
   agreement_.structured_replies = structured_replies_;
-  // A context holds for the export it was selected for, and for no other.
-  agreement_.allocation_context = meta_export_.has_value() && *meta_export_ == found.name;
+  agreement_.extended_headers = extended_headers_;
+  agreement_.contexts.clear();
+  if (meta_export_ == found.name) agreement_.contexts = selected_;
   state_ = State::agreed;
   wanted_ = 0;
 }

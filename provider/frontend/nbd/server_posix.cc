@@ -1,10 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <poll.h>
-#include <signal.h>
 #include <sys/eventfd.h>
-#include <sys/socket.h>
-#include <sys/stat.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -15,59 +11,15 @@
 #include <list>
 #include <map>
 #include <mutex>
+#include <shared_mutex>
 #include <thread>
 
 #include "provider/frontend/nbd/connection_posix.h"
+#include "provider/frontend/nbd/listener_posix.h"
 #include "provider/frontend/nbd/server.h"
 
 namespace umbra::nbd {
 namespace {
-
-constexpr int kListenBacklog = 64;
-constexpr int kSocketBufferBytes = 1 << 20;
-
-std::string errno_text(std::string_view what) {
-  return std::string(what) + ": " +
-         std::strerror(errno);  // NOLINT(concurrency-mt-unsafe): glibc's is.
-}
-
-Result<sockaddr_un> address_of(const std::string& path) {
-  sockaddr_un address{};
-  address.sun_family = AF_UNIX;
-  if (path.empty() || path.size() >= sizeof address.sun_path) {
-    return fail(Errc::invalid_argument, "socket path '" + path + "': it must have 1 to " +
-                                            std::to_string(sizeof address.sun_path - 1) +
-                                            " bytes; use a shorter run directory");
-  }
-  std::memcpy(address.sun_path, path.data(), path.size());
-  return address;
-}
-
-const sockaddr* generic(const sockaddr_un& address) {
-  return reinterpret_cast<const sockaddr*>(&address);
-}
-
-Result<UniqueFd> listen_on(const ServerOptions& options) {
-  const auto address = address_of(options.socket_path);
-  if (!address) return fail(address.error());
-  {
-    const UniqueFd probe(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
-    if (::connect(probe.get(), generic(*address), sizeof *address) == 0) {
-      return fail(Errc::volume_in_use, "another NBD server listens on " + options.socket_path);
-    }
-  }
-  (void)::unlink(options.socket_path.c_str());
-  UniqueFd listener(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
-  if (!listener) return fail(Errc::io_error, errno_text("socket"));
-  // The mode is right from the first moment: the file is made with it and only then opened up.
-  (void)::fchmod(listener.get(), 0);
-  if (::bind(listener.get(), generic(*address), sizeof *address) != 0 ||
-      ::chmod(options.socket_path.c_str(), options.socket_mode) != 0 ||
-      ::listen(listener.get(), kListenBacklog) != 0) {
-    return fail(Errc::io_error, errno_text("cannot listen on " + options.socket_path));
-  }
-  return listener;
-}
 
 std::string percent_encoded(std::string_view text) {
   constexpr std::string_view kPlain = "-._~/";
@@ -88,11 +40,18 @@ std::string percent_encoded(std::string_view text) {
   return out;
 }
 
-class SocketServer final : public Server, private Catalog {
+class SocketServer final : public Server {
  public:
-  SocketServer(UniqueFd listener, UniqueFd wake, const ServerOptions& options, Log& log)
-      : listener_(std::move(listener)),
-        wake_(std::move(wake)),
+  struct Descriptors {
+    UniqueFd listener;
+    UniqueFd tcp_listener;  // Null: no TCP.
+    UniqueFd wake;
+  };
+
+  SocketServer(Descriptors descriptors, const ServerOptions& options, Log& log)
+      : listener_(std::move(descriptors.listener)),
+        tcp_listener_(std::move(descriptors.tcp_listener)),
+        wake_(std::move(descriptors.wake)),
         options_(options),
         raw_log_(log),
         log_(log, "nbd") {
@@ -160,6 +119,15 @@ class SocketServer final : public Server, private Catalog {
     return {};
   }
 
+  void set_details(const Details* details) override {
+    const std::unique_lock lock(details_mutex_);
+    details_ = details;
+  }
+
+  std::uint16_t tcp_port() const override {
+    return tcp_listener_ ? port_of(tcp_listener_.get()) : std::uint16_t{0};
+  }
+
   std::size_t connection_count(std::string_view name) const override {
     const std::lock_guard lock(mutex_);
     const auto* entry = lookup(name);
@@ -181,7 +149,27 @@ class SocketServer final : public Server, private Catalog {
   struct Client {
     std::unique_ptr<Connection> connection;
     std::string export_name;  // Empty until transmission.
+    bool is_tcp = false;
     bool done = false;
+  };
+  // The exports as they are seen through one of the listeners.
+  class View final : public Catalog {
+   public:
+    View(const SocketServer& server, bool read_only) : server_(server), read_only_(read_only) {}
+    std::optional<ExportDescription> find(std::string_view name) const override {
+      auto found = server_.find(name);
+      if (found) found->geometry.read_only |= read_only_;
+      return found;
+    }
+    std::vector<ExportDescription> list() const override { return server_.list(); }
+    std::shared_ptr<Contexts> contexts(const std::string& name) const override {
+      const std::shared_lock lock(server_.details_mutex_);
+      return server_.details_ != nullptr ? server_.details_->contexts(name) : nullptr;
+    }
+
+   private:
+    const SocketServer& server_;
+    const bool read_only_;
   };
 
   const std::string* resolve(std::string_view name) const {
@@ -197,20 +185,35 @@ class SocketServer final : public Server, private Catalog {
     return found == exports_.end() ? nullptr : &found->second;
   }
 
-  // Catalog: the connections' threads.
-  std::optional<ExportDescription> find(std::string_view name) const override {
-    const std::lock_guard lock(mutex_);
-    const auto* entry = lookup(name);
-    if (entry == nullptr || entry->leaving) return std::nullopt;
-    return ExportDescription{*resolve(name), entry->description, entry->device->geometry()};
-  }
-  std::vector<ExportDescription> list() const override {
-    const std::lock_guard lock(mutex_);
-    std::vector<ExportDescription> all;
-    for (const auto& [name, entry] : exports_) {
-      if (!entry.leaving) all.push_back({name, entry.description, entry.device->geometry()});
+  // Called by the connections' threads.
+  std::optional<ExportDescription> find(std::string_view name) const {
+    std::optional<ExportDescription> found;
+    {
+      const std::lock_guard lock(mutex_);
+      const auto* entry = lookup(name);
+      if (entry == nullptr || entry->leaving) return std::nullopt;
+      found = ExportDescription{*resolve(name), entry->description, entry->device->geometry()};
     }
+    describe(*found);
+    return found;
+  }
+  std::vector<ExportDescription> list() const {
+    std::vector<ExportDescription> all;
+    {
+      const std::lock_guard lock(mutex_);
+      for (const auto& [name, entry] : exports_) {
+        if (!entry.leaving) all.push_back({name, entry.description, entry.device->geometry()});
+      }
+    }
+    for (auto& entry : all) describe(entry);
     return all;
+  }
+  // Without mutex_: whoever is asked has locks of his own.
+  void describe(ExportDescription& entry) const {
+    const std::shared_lock lock(details_mutex_);
+    if (details_ == nullptr) return;
+    auto better = details_->describe(entry.name);
+    if (!better.empty()) entry.description = std::move(better);
   }
 
   std::shared_ptr<block::Device> claim(Client& client, const std::string& name) {
@@ -233,37 +236,44 @@ class SocketServer final : public Server, private Catalog {
   }
 
   void accept_all() {
-    sigset_t all;
-    sigfillset(&all);
-    (void)pthread_sigmask(SIG_BLOCK, &all, nullptr);
+    block_signals_of_thread();
     while (true) {
-      std::array<pollfd, 2> waits{pollfd{listener_.get(), POLLIN, 0},
-                                  pollfd{wake_.get(), POLLIN, 0}};
+      std::array<pollfd, 3> waits{pollfd{wake_.get(), POLLIN, 0},
+                                  pollfd{listener_.get(), POLLIN, 0},
+                                  pollfd{tcp_listener_.get(), POLLIN, 0}};  // -1 is passed over.
       if (::poll(waits.data(), waits.size(), kReapEveryMs) < 0 && errno != EINTR) return;
-      if ((waits[1].revents & POLLIN) != 0) return;
+      if ((waits[0].revents & POLLIN) != 0) return;
       reap();
-      if ((waits[0].revents & POLLIN) == 0) continue;
-      UniqueFd socket(::accept4(listener_.get(), nullptr, nullptr, SOCK_CLOEXEC));
-      if (socket) admit(std::move(socket));
+      for (const auto& wait : std::span(waits).subspan(1)) {
+        if ((wait.revents & POLLIN) == 0) continue;
+        auto accepted = accept_one(wait.fd);
+        if (accepted.socket) admit(std::move(accepted), wait.fd == tcp_listener_.get());
+      }
     }
   }
 
-  void admit(UniqueFd socket) {
-    (void)::setsockopt(socket.get(), SOL_SOCKET, SO_SNDBUF, &kSocketBufferBytes,
-                       sizeof kSocketBufferBytes);
+  void admit(Accepted accepted, bool is_tcp) {
     const std::lock_guard lock(mutex_);
-    if (clients_.size() >= kConnectionsMax) {
-      log_.warning("too many NBD connections; one refused", {{"limit", kConnectionsMax}});
+    const auto limit = is_tcp ? kTcpConnectionsMax : kConnectionsMax;
+    const auto same = std::count_if(clients_.begin(), clients_.end(),
+                                    [&](const auto& client) { return client->is_tcp == is_tcp; });
+    if (static_cast<std::size_t>(same) >= limit) {
+      log_.warning("too many NBD connections; one refused",
+                   {{"limit", limit}, {"peer", is_tcp ? accepted.peer : "local"}});
       return;
     }
     auto& client = *clients_.emplace_back(std::make_unique<Client>());
+    client.is_tcp = is_tcp;
     Connection::Host host;
-    host.catalog = this;
+    host.catalog = is_tcp ? &tcp_view_ : &local_view_;
+    if (is_tcp) host.tls = &options_.tcp->tls;
+    host.peer = std::move(accepted.peer);
     host.claim = [this, &client](Connection&, const std::string& name) {
       return claim(client, name);
     };
     host.finished = [this, &client](Connection&) { finished(client); };
-    client.connection = std::make_unique<Connection>(std::move(socket), std::move(host), raw_log_);
+    client.connection =
+        std::make_unique<Connection>(std::move(accepted.socket), std::move(host), raw_log_);
     client.connection->start();
   }
 
@@ -285,10 +295,15 @@ class SocketServer final : public Server, private Catalog {
   static constexpr int kReapEveryMs = 1000;
 
   UniqueFd listener_;
+  UniqueFd tcp_listener_;
   UniqueFd wake_;
   ServerOptions options_;
+  const View local_view_{*this, false};
+  const View tcp_view_{*this, !options_.tcp || !options_.tcp->writable};
   Log& raw_log_;
   Logger log_;
+  mutable std::shared_mutex details_mutex_;
+  const Details* details_ = nullptr;
   mutable std::mutex mutex_;
   std::condition_variable unused_;
   std::map<std::string, Export, std::less<>> exports_;
@@ -301,11 +316,28 @@ class SocketServer final : public Server, private Catalog {
 }  // namespace
 
 Result<std::unique_ptr<Server>> Server::start(const ServerOptions& options, Log& log) {
-  auto listener = listen_on(options);
+  SocketServer::Descriptors descriptors;
+  auto listener = listen_locally(options);
   if (!listener) return fail(listener.error());
-  UniqueFd wake(::eventfd(0, EFD_CLOEXEC));
-  if (!wake) return fail(Errc::io_error, errno_text("eventfd"));
-  return std::make_unique<SocketServer>(std::move(*listener), std::move(wake), options, log);
+  descriptors.listener = std::move(*listener);
+  descriptors.wake.reset(::eventfd(0, EFD_CLOEXEC));
+  if (!descriptors.wake) return fail(Errc::io_error, "eventfd: " + std::to_string(errno));
+  if (options.tcp) {
+    const Logger logger(log, "nbd");
+    if (const Status good = check_tls(options.tcp->tls); !good) {
+      logger.error("no client over TCP can be served", {{"reason", good.error().context}});
+    }
+    auto tcp = listen_on_tcp(*options.tcp);
+    if (tcp) {
+      descriptors.tcp_listener = std::move(*tcp);
+      logger.info("listening on TCP", {{"address", options.tcp->address},
+                                       {"port", port_of(descriptors.tcp_listener.get())},
+                                       {"writable", options.tcp->writable ? "yes" : "no"}});
+    } else {
+      logger.error("NBD over TCP is not served", {{"reason", tcp.error().context}});
+    }
+  }
+  return std::make_unique<SocketServer>(std::move(descriptors), options, log);
 }
 
 }  // namespace umbra::nbd

@@ -46,6 +46,31 @@ Bytes meta_data(std::string_view name, std::initializer_list<std::string_view> q
   return out;
 }
 
+class Flat final : public Context {
+ public:
+  std::size_t extents(std::uint64_t /*offset*/, std::uint64_t size,
+                      std::span<StatusExtent> out) noexcept override {
+    out[0] = {size, kStateDirty};
+    return 1;
+  }
+};
+
+// Two that are listed, of which one has a second name, and one that is not.
+class Bitmaps final : public Contexts {
+ public:
+  std::vector<std::string> list() const override {
+    return {"qemu:dirty-bitmap:monday", "qemu:dirty-bitmap:tuesday"};
+  }
+  std::shared_ptr<Context> open(std::string_view name) const override {
+    for (const char* known : {"qemu:dirty-bitmap:monday", "qemu:dirty-bitmap:1",
+                              "qemu:dirty-bitmap:tuesday", "qemu:dirty-bitmap:old"}) {
+      if (name == known) return std::make_shared<Flat>();
+    }
+    if (name.starts_with("x-many:") && name.size() > 7) return std::make_shared<Flat>();
+    return nullptr;
+  }
+};
+
 class TwoExports final : public Catalog {
  public:
   TwoExports() {
@@ -61,6 +86,9 @@ class TwoExports final : public Catalog {
     return std::nullopt;
   }
   std::vector<ExportDescription> list() const override { return {copy, live}; }
+  std::shared_ptr<Contexts> contexts(const std::string& name) const override {
+    return name == "copy" ? std::make_shared<Bitmaps>() : nullptr;
+  }
 
   ExportDescription live;
   ExportDescription copy;
@@ -74,7 +102,7 @@ struct Reply {
 
 class Talk {
  public:
-  Talk() {
+  explicit Talk(Encryption encryption = Encryption::none) : core(catalog, encryption) {
     REQUIRE(core.output().size() == kGreetingBytes);
     core.clear_output();
   }
@@ -129,8 +157,20 @@ class Talk {
     return found;
   }
 
+  // The contexts that the last option told of, by id and name.
+  std::vector<std::pair<std::uint32_t, std::string>> contexts() const {
+    std::vector<std::pair<std::uint32_t, std::string>> all;
+    for (const auto& reply : replies()) {
+      if (static_cast<OptionReply>(reply.type) != OptionReply::meta_context) continue;
+      all.emplace_back(
+          load_be<std::uint32_t>(reply.data.data()),
+          std::string(reinterpret_cast<const char*>(reply.data.data()) + 4, reply.data.size() - 4));
+    }
+    return all;
+  }
+
   TwoExports catalog;
-  Negotiation core{catalog};
+  Negotiation core;
 };
 
 using State = Negotiation::State;
@@ -155,7 +195,8 @@ TEST_CASE("GO describes the export and starts transmission", "[nbd]") {
   CHECK(talk.answer() == OptionReply::ack);
   CHECK(load_be<std::uint64_t>(&infos[kInfoExport][2]) == 1U << 20U);
   CHECK(load_be<std::uint16_t>(&infos[kInfoExport][10]) ==
-        (kHasFlags | kSendFlush | kSendFua | kSendTrim | kSendWriteZeroes | kCanMultiConn));
+        (kHasFlags | kSendFlush | kSendFua | kSendTrim | kSendWriteZeroes | kCanMultiConn |
+         kSendCache | kSendFastZero));
   CHECK(load_be<std::uint32_t>(&infos[kInfoBlockSize][2]) == 4096);
   CHECK(load_be<std::uint32_t>(&infos[kInfoBlockSize][6]) == 4096);
   CHECK(load_be<std::uint32_t>(&infos[kInfoBlockSize][10]) == 1U << 20U);
@@ -164,7 +205,8 @@ TEST_CASE("GO describes the export and starts transmission", "[nbd]") {
   const auto& agreed = talk.core.agreement();
   CHECK(agreed.export_name == "live");
   CHECK_FALSE(agreed.structured_replies);
-  CHECK_FALSE(agreed.allocation_context);
+  CHECK(agreed.contexts.empty());
+  CHECK_FALSE(agreed.extended_headers);
   CHECK(agreed.payload_bytes_max == 1U << 20U);
 }
 
@@ -180,7 +222,7 @@ TEST_CASE("a read-only export offers no command that writes", "[nbd]") {
   talk.flags();
   REQUIRE(talk.option(Option::go, go_data("copy")) == State::agreed);
   CHECK(talk.core.agreement().transmission_flags ==
-        (kHasFlags | kReadOnly | kSendFlush | kSendFua | kCanMultiConn));
+        (kHasFlags | kReadOnly | kSendFlush | kSendFua | kCanMultiConn | kSendCache));
   CHECK(talk.core.agreement().payload_bytes_max == kPayloadBytesMax);
 }
 
@@ -276,21 +318,22 @@ TEST_CASE("base:allocation can be listed and selected", "[nbd]") {
     CHECK(talk.replies().size() == 1);
     talk.option(Option::set_meta_context, meta_data("live", {"base:allocation"}));
     REQUIRE(talk.replies().size() == 2);
-    CHECK(talk.replies()[0].data == join({number(kAllocationContext), text("base:allocation")}));
+    CHECK(talk.replies()[0].data == join({number(kFirstContext), text("base:allocation")}));
     talk.option(Option::go, go_data("live"));
-    CHECK(talk.core.agreement().allocation_context);
+    REQUIRE(talk.core.agreement().contexts.size() == 1);
+    CHECK(talk.core.agreement().contexts[0].context == nullptr);
   }
   SECTION("a selection holds for its own export only") {
     talk.option(Option::set_meta_context, meta_data("live", {"base:allocation"}));
     talk.option(Option::go, go_data("copy"));
-    CHECK_FALSE(talk.core.agreement().allocation_context);
+    CHECK(talk.core.agreement().contexts.empty());
   }
   SECTION("a later selection replaces the earlier one, also when it fails") {
     talk.option(Option::set_meta_context, meta_data("live", {"base:allocation"}));
     talk.option(Option::set_meta_context, meta_data("nope", {"base:allocation"}));
     CHECK(talk.answer() == OptionReply::unknown);
     talk.option(Option::go, go_data("live"));
-    CHECK_FALSE(talk.core.agreement().allocation_context);
+    CHECK(talk.core.agreement().contexts.empty());
   }
 }
 
@@ -304,7 +347,7 @@ TEST_CASE("meta contexts need structured replies first", "[nbd]") {
 TEST_CASE("options this server does not know are refused, and the talk goes on", "[nbd]") {
   Talk talk;
   talk.flags();
-  const auto option = GENERATE(Option::starttls, Option::extended_headers, Option{4}, Option{99});
+  const auto option = GENERATE(Option{4}, Option{12}, Option{99});
   CHECK(talk.option(option, text("whatever")) == State::running);
   CHECK(talk.answer() == OptionReply::unsupported);
 }
@@ -376,4 +419,174 @@ TEST_CASE("broken framing closes the connection", "[nbd]") {
     CHECK(talk.option(Option::list) == State::closed);
   }
   CHECK(talk.core.wanted() == 0);
+}
+
+// --- extended headers -------------------------------------------------------------------------
+
+TEST_CASE("extended headers are agreed with or without structured replies before them", "[nbd]") {
+  const bool first = GENERATE(false, true);
+  Talk talk;
+  talk.flags();
+  if (first) talk.option(Option::structured_reply);
+  talk.option(Option::extended_headers, text("x"));
+  CHECK(talk.answer() == OptionReply::invalid);
+  talk.option(Option::extended_headers);
+  CHECK(talk.answer() == OptionReply::ack);
+  REQUIRE(talk.option(Option::go, go_data("live")) == State::agreed);
+  const auto& agreed = talk.core.agreement();
+  CHECK(agreed.extended_headers);
+  CHECK((agreed.transmission_flags & kSendDf) != 0);
+  CHECK((agreed.transmission_flags & kBlockStatusPayload) == 0);
+}
+
+TEST_CASE("after extended headers there is no way back, and no EXPORT_NAME", "[nbd]") {
+  Talk talk;
+  talk.flags();
+  talk.option(Option::extended_headers);
+  CHECK(talk.option(Option::structured_reply) == State::running);
+  CHECK(talk.answer() == OptionReply::extended_headers_required);
+  CHECK(talk.option(Option::export_name, text("live")) == State::closed);
+}
+
+TEST_CASE("a choice among contexts is offered only with extended headers and contexts", "[nbd]") {
+  Talk talk;
+  talk.flags();
+  talk.option(Option::structured_reply);
+  talk.option(Option::set_meta_context, meta_data("copy", {"base:allocation"}));
+  REQUIRE(talk.core.state() == State::running);
+  SECTION("not with structured replies") {}
+  SECTION("not for another export") {
+    talk.option(Option::extended_headers);
+    talk.option(Option::go, go_data("live"));
+    CHECK((talk.core.agreement().transmission_flags & kBlockStatusPayload) == 0);
+    return;
+  }
+  SECTION("with both") {
+    talk.option(Option::extended_headers);
+    talk.option(Option::info, go_data("copy"));
+    CHECK((load_be<std::uint16_t>(&talk.infos()[kInfoExport][10]) & kBlockStatusPayload) != 0);
+    talk.option(Option::go, go_data("copy"));
+    CHECK((talk.core.agreement().transmission_flags & kBlockStatusPayload) != 0);
+    return;
+  }
+  talk.option(Option::go, go_data("copy"));
+  CHECK((talk.core.agreement().transmission_flags & kBlockStatusPayload) == 0);
+}
+
+// --- contexts of an export --------------------------------------------------------------------
+
+TEST_CASE("contexts are listed by no query, by the beginning of their names, and by name",
+          "[nbd]") {
+  Talk talk;
+  talk.flags();
+  talk.option(Option::structured_reply);
+  const auto listed = [&](std::initializer_list<std::string_view> queries) {
+    talk.option(Option::list_meta_context, meta_data("copy", queries));
+    CHECK(talk.answer() == OptionReply::ack);
+    std::string names;
+    for (const auto& [id, name] : talk.contexts()) {
+      CHECK(id == 0);
+      names += (names.empty() ? "" : " ") + name;
+    }
+    return names;
+  };
+  const std::string both = "qemu:dirty-bitmap:monday qemu:dirty-bitmap:tuesday";
+  CHECK(listed({}) == "base:allocation " + both);
+  CHECK(listed({"qemu:"}) == both);
+  CHECK(listed({"qemu:dirty-bitmap:"}) == both);
+  CHECK(listed({"qemu:dirty-bitmap:tuesday"}) == "qemu:dirty-bitmap:tuesday");
+  CHECK(listed({"qemu:dirty-bitmap:1", "base:"}) == "base:allocation qemu:dirty-bitmap:1");
+  CHECK(listed({"qemu:dirty-bitmap:old"}) == "qemu:dirty-bitmap:old");  // Known, not listed.
+  CHECK(listed({"qemu:", "qemu:dirty-bitmap:monday"}) == both);         // Each once.
+  CHECK(listed({":", "qemu", "qemu:dirty", "nope:"}).empty());
+}
+
+TEST_CASE("contexts are selected by whole names, each under its words and an id of its own",
+          "[nbd]") {
+  Talk talk;
+  talk.flags();
+  talk.option(Option::structured_reply);
+  talk.option(Option::set_meta_context,
+              meta_data("copy", {"qemu:", "qemu:dirty-bitmap:1", "base:allocation",
+                                 "qemu:dirty-bitmap:1", "qemu:dirty-bitmap:nope"}));
+  CHECK(talk.answer() == OptionReply::ack);
+  using Told = std::vector<std::pair<std::uint32_t, std::string>>;
+  CHECK(talk.contexts() == Told{{1, "qemu:dirty-bitmap:1"}, {2, "base:allocation"}});
+  REQUIRE(talk.option(Option::go, go_data("copy")) == State::agreed);
+  const auto& contexts = talk.core.agreement().contexts;
+  REQUIRE(contexts.size() == 2);
+  CHECK(contexts[0].context != nullptr);
+  CHECK(contexts[1].context == nullptr);
+}
+
+TEST_CASE("more contexts than a connection can have are too big, and none is selected", "[nbd]") {
+  Talk talk;
+  talk.flags();
+  talk.option(Option::structured_reply);
+  Bytes data = join({counted("copy"), number(static_cast<std::uint32_t>(kContextsMax + 1))});
+  for (std::size_t i = 0; i <= kContextsMax; ++i) {
+    data = join({data, counted("x-many:" + std::to_string(i))});
+  }
+  talk.option(Option::set_meta_context, data);
+  CHECK(talk.answer() == OptionReply::too_big);
+  CHECK(talk.replies().size() == 1);
+  talk.option(Option::go, go_data("copy"));
+  CHECK(talk.core.agreement().contexts.empty());
+}
+
+// --- TLS ----------------------------------------------------------------------------------------
+
+TEST_CASE("where TLS is required nothing else is answered before it", "[nbd]") {
+  Talk talk(Encryption::required);
+  talk.flags();
+  const auto option = GENERATE(Option::list, Option::info, Option::go, Option::structured_reply,
+                               Option::extended_headers, Option::list_meta_context,
+                               Option::set_meta_context, Option{99});
+  CHECK(talk.option(option, text("whatever")) == State::running);
+  CHECK(talk.answer() == OptionReply::tls_required);
+  CHECK(talk.replies().size() == 1);
+}
+
+TEST_CASE("without TLS, where it is required, only ABORT has a good end", "[nbd]") {
+  Talk talk(Encryption::required);
+  SECTION("EXPORT_NAME closes, of what exists as of what does not") {
+    talk.flags();
+    CHECK(talk.option(Option::export_name, text("live")) == State::closed);
+    CHECK(talk.core.output().empty());
+  }
+  SECTION("ABORT") {
+    talk.flags();
+    CHECK(talk.option(Option::abort) == State::closed);
+    CHECK(talk.answer() == OptionReply::ack);
+  }
+  SECTION("a client without fixed newstyle cannot have TLS") {
+    CHECK(talk.flags(kFlagNoZeroes) == State::closed);
+  }
+}
+
+TEST_CASE("STARTTLS is answered in plain, and nothing said before it counts after it", "[nbd]") {
+  Talk talk(Encryption::required);
+  talk.flags();
+  CHECK(talk.option(Option::starttls, text("x")) == State::running);
+  CHECK(talk.answer() == OptionReply::invalid);
+  REQUIRE(talk.option(Option::starttls) == State::upgrading);
+  CHECK(talk.answer() == OptionReply::ack);
+  CHECK(talk.core.wanted() == 0);
+  talk.core.is_encrypted();
+  CHECK(talk.core.encryption() == Encryption::established);
+  CHECK(talk.core.wanted() == kOptionHeaderBytes);
+  CHECK(talk.option(Option::starttls) == State::running);
+  CHECK(talk.answer() == OptionReply::invalid);
+  CHECK(talk.option(Option::set_meta_context, meta_data("live", {"base:allocation"})) ==
+        State::running);
+  CHECK(talk.answer() == OptionReply::invalid);  // No structured replies yet.
+  CHECK(talk.option(Option::go, go_data("live")) == State::agreed);
+}
+
+TEST_CASE("STARTTLS on a local socket is refused, and the talk goes on", "[nbd]") {
+  Talk talk;
+  talk.flags();
+  CHECK(talk.option(Option::starttls) == State::running);
+  CHECK(talk.answer() == OptionReply::policy);
+  CHECK(talk.option(Option::go, go_data("live")) == State::agreed);
 }

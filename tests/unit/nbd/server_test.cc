@@ -3,7 +3,9 @@
 // The server over its socket, against a device in memory whose completions the test decides.
 #include "provider/frontend/nbd/server.h"
 
+#include <algorithm>
 #include <array>
+#include <atomic>
 #include <cerrno>
 #include <chrono>
 #include <cstring>
@@ -153,6 +155,166 @@ TEST_CASE("block status tells holes from data", "[nbd]") {
   const auto one = client->run(Command::block_status, 0, 16384, nullptr, kCommandReqOne);
   REQUIRE(one);
   CHECK(one->extents.size() == 1);
+}
+
+// --- extended headers, CACHE ------------------------------------------------------------------
+
+TEST_CASE("with extended headers everything works as without", "[nbd]") {
+  World world;
+  world.start();
+  auto client = world.client({.extended_headers = true});
+  auto data = pattern(256 * 1024, 1);
+  CHECK(error_of(client->run(Command::write, 8192, 256 * 1024, data.data())) == 0);
+  std::vector<std::byte> back(data.size());
+  CHECK(error_of(client->run(Command::read, 8192, 256 * 1024, back.data())) == 0);
+  CHECK((back == data));
+  CHECK(error_of(client->run(Command::flush, 0, 0)) == 0);
+  CHECK(error_of(client->run(Command::write_zeroes, 8192, 4096)) == 0);
+  CHECK(world.device->byte(8192) == std::byte{0});
+  CHECK(error_of(client->run(Command::read, 0, std::uint64_t{1} << 40U, back.data())) == 22);
+  CHECK(error_of(client->run(Command::write, 1, 512, data.data())) == 22);
+  const auto reply = client->run(Command::block_status, 0, 16384);
+  REQUIRE(reply);
+  REQUIRE(reply->extents.size() == 2);
+  CHECK(reply->extents[0].size_bytes == 8192 + 4096);
+  CHECK(reply->extents[0].zero);
+  CHECK(reply->extents[1].size_bytes == 4096);
+  CHECK_FALSE(reply->extents[1].zero);
+}
+
+TEST_CASE("a payload nobody wants is passed over, and the connection goes on", "[nbd]") {
+  World world;
+  world.start();
+  auto client = world.client({.extended_headers = true});
+  std::vector<std::byte> payload(300 * 1024);
+  std::vector<std::byte> sink(payload.size());
+  REQUIRE(client->send(Command::trim, 1, 0, payload.size(), nullptr, kCommandPayloadLength));
+  REQUIRE(client->send_raw(payload));
+  CHECK(error_of(client->receive()) == 22);
+  CHECK(world.device->count(block::Op::discard) == 0);
+  CHECK(error_of(client->run(Command::read, 0, sink.size(), sink.data())) == 0);
+}
+
+TEST_CASE("CACHE reads what it is asked for, in parts, and sends nothing", "[nbd]") {
+  World world;
+  world.device->shape().request_bytes_max = 64 * 1024;
+  world.start();
+  auto client = world.client();
+  CHECK((client->flags() & kSendCache) != 0);
+  CHECK(error_of(client->run(Command::cache, 512, kSize - 512)) == 0);
+  CHECK(world.device->count(block::Op::read) == kSize / (64 * 1024));
+  world.device->fail_next(block::Op::read, EIO);
+  CHECK(error_of(client->run(Command::cache, 0, kSize)) == 5);
+}
+
+TEST_CASE("what takes long is given up when its client has left without a word", "[nbd]") {
+  World world;
+  world.device->shape().request_bytes_max = 512;
+  world.start();
+  auto client = world.client();
+  world.device->hold();
+  REQUIRE(client->send(Command::write_zeroes, 1, 0, kSize));
+  REQUIRE(world.device->wait_for_held(1));
+  client.reset();
+  std::atomic<bool> is_removed{false};
+  std::thread remover([&] {
+    (void)world.server->remove("vol", true);
+    is_removed = true;
+  });
+  while (!is_removed) world.device->release();
+  remover.join();
+  CHECK(world.device->count(block::Op::write_zeroes) < kSize / 512);
+}
+
+// --- contexts ---------------------------------------------------------------------------------
+
+namespace {
+
+// Every second part of 8 KiB is dirty, of the second context the others.
+class Stripes final : public Context {
+ public:
+  explicit Stripes(std::uint64_t dirty) : dirty_(dirty) {}
+  std::size_t extents(std::uint64_t offset, std::uint64_t size,
+                      std::span<StatusExtent> out) noexcept override {
+    std::size_t count = 0;
+    for (const auto end = offset + size; offset < end && count < out.size(); ++count) {
+      const auto stripe = offset / 8192;
+      const auto next = std::min(end, (stripe + 1) * 8192);
+      out[count] = {next - offset, stripe % 2 == dirty_ ? kStateDirty : 0U};
+      offset = next;
+    }
+    return count;
+  }
+
+ private:
+  std::uint64_t dirty_;
+};
+
+class StripedDetails final : public Details, public Contexts {
+ public:
+  std::string describe(const std::string& name) const override { return "striped " + name; }
+  std::shared_ptr<Contexts> contexts(const std::string& name) const override {
+    if (name != "vol") return nullptr;
+    return {std::shared_ptr<void>(), const_cast<StripedDetails*>(this)};
+  }
+  std::vector<std::string> list() const override { return {"x:odd", "x:even"}; }
+  std::shared_ptr<Context> open(std::string_view name) const override {
+    if (name == "x:odd") return std::make_shared<Stripes>(1);
+    if (name == "x:even") return std::make_shared<Stripes>(0);
+    return nullptr;
+  }
+};
+
+using Told = std::vector<std::pair<std::uint64_t, std::uint32_t>>;
+Told told(const Result<test::NbdReply>& reply, const std::string& context) {
+  REQUIRE(reply);
+  REQUIRE(reply->contexts.contains(context));
+  Told all;
+  for (const auto& extent : reply->contexts.at(context)) {
+    all.emplace_back(extent.size_bytes, extent.flags);
+  }
+  return all;
+}
+
+}  // namespace
+
+TEST_CASE("each selected context answers for itself", "[nbd]") {
+  const bool extended = GENERATE(false, true);
+  World world;
+  const StripedDetails details;
+  world.start();
+  world.server->set_details(&details);
+  auto client =
+      world.client({.extended_headers = extended, .contexts = {"x:even", "x:none", "x:odd"}});
+  REQUIRE(client->contexts().size() == 3);
+  const auto reply = client->run(Command::block_status, 4096, 8192);
+  CHECK(told(reply, "x:even") == Told{{4096, kStateDirty}, {4096, 0}});
+  CHECK(told(reply, "x:odd") == Told{{4096, 0}, {4096, kStateDirty}});
+  CHECK(told(reply, "base:allocation") == Told{{8192, kStateHole | kStateZero}});
+  const auto one = client->run(Command::block_status, 4096, 8192, nullptr, kCommandReqOne);
+  CHECK(told(one, "x:odd") == Told{{4096, 0}});
+  if (extended) {
+    const std::array ids{client->contexts().at("x:odd")};
+    const auto some = client->status_of(0, 8192, ids);
+    CHECK(told(some, "x:odd") == Told{{8192, 0}});
+    CHECK(some->contexts.size() == 1);
+    CHECK(error_of(client->status_of(0, 8192, std::array{77U})) == 22);
+  }
+  world.server->set_details(nullptr);
+  // A connection keeps the contexts it has.
+  CHECK(told(client->run(Command::block_status, 0, 512), "x:even") == Told{{512, kStateDirty}});
+}
+
+TEST_CASE("a context with more extents than a reply carries tells the first of them", "[nbd]") {
+  World world;
+  const StripedDetails details;
+  world.device = std::make_shared<RamDevice>(32U << 20U, 512);
+  world.start();
+  world.server->set_details(&details);
+  auto client = world.client({.allocation_context = false, .contexts = {"x:odd"}});
+  const auto all = told(client->run(Command::block_status, 0, 32U << 20U), "x:odd");
+  CHECK(all.size() == 1024);
+  world.server->set_details(nullptr);
 }
 
 TEST_CASE("replies come in the order of completion", "[nbd]") {
