@@ -73,6 +73,8 @@ class RangeWriter {
 // --- what changed ----------------------------------------------------------------------------
 
 struct Volume::Impl::Comparison {
+  std::uint64_t begin_chunk = 0;  // What is asked for.
+  std::uint64_t end_chunk = 0;
   std::shared_ptr<Snapshot> from;
   std::shared_ptr<Snapshot> to;
   std::uint64_t first = 0;  // Epochs.
@@ -104,8 +106,12 @@ Result<std::shared_ptr<Snapshot>> Volume::Impl::end_of_comparison(const Snapshot
 }
 
 Result<Volume::Impl::Comparison> Volume::Impl::compare(const Guid& from,
-                                                       const std::optional<SnapshotId>& to) const {
+                                                       const std::optional<SnapshotId>& to,
+                                                       std::uint64_t begin_chunk,
+                                                       std::uint64_t end_chunk) const {
   Comparison comparison;
+  comparison.begin_chunk = begin_chunk;
+  comparison.end_chunk = end_chunk;
   const std::lock_guard lock(mutex_);
   if (closed_.load()) return fail(Errc::bad_state, "the volume is closed");
   if (to) {
@@ -134,7 +140,9 @@ Result<Volume::Impl::Comparison> Volume::Impl::compare(const Guid& from,
   for (const auto& end : {comparison.from, comparison.to, shown}) {
     const Overlay* const overlay = end ? end->overlay() : nullptr;
     if (overlay == nullptr) continue;
-    overlay->for_each([&](std::uint64_t chunk, Home) { (void)comparison.others.insert(chunk); });
+    overlay->for_each([&](std::uint64_t chunk, Home) {
+      if (chunk >= begin_chunk && chunk < end_chunk) (void)comparison.others.insert(chunk);
+    });
   }
   if (comparison.from) comparison.exempt[0] = comparison.from->exemption();
   if (comparison.to) comparison.exempt[1] = comparison.to->exemption();
@@ -156,20 +164,21 @@ Status Volume::Impl::add_logged_changes(const Guid& from, Comparison& comparison
   }
   for (const std::uint64_t interval : intervals) {
     const std::lock_guard lock(mutex_);
-    comparison.others.merge(changes_.changed(interval));
+    comparison.others.merge(changes_.changed(interval), comparison.begin_chunk,
+                            comparison.end_chunk);
   }
   return {};
 }
 
-bool Volume::Impl::report(const Comparison& comparison, const ChangedSink& sink,
-                          std::uint64_t first_chunk) const {
+bool Volume::Impl::report(const Comparison& comparison, const ChangedSink& sink) const {
   RangeWriter out(sink, layout_.chunk_bytes, superblock_.origin_bytes);
-  if (first_chunk >= chunk_count_) return true;
-  if (comparison.everything) {
-    return out.add(first_chunk, chunk_count_ - first_chunk) && out.flush();
-  }
+  const std::uint64_t first_chunk = comparison.begin_chunk;
+  const std::uint64_t end_chunk = comparison.end_chunk;
+  if (first_chunk >= end_chunk) return true;
+  if (comparison.everything) return out.add(first_chunk, end_chunk - first_chunk) && out.flush();
   constexpr std::uint64_t kWords = ChunkMap::kPageChunks / 64;
-  for (std::uint64_t page = first_chunk / ChunkMap::kPageChunks; page < map_.page_count(); ++page) {
+  for (std::uint64_t page = first_chunk / ChunkMap::kPageChunks;
+       page * ChunkMap::kPageChunks < end_chunk; ++page) {
     ChunkMap::PageMask mask{};
     if (comparison.records) mask = map_.changed(page, comparison.first, comparison.end);
     const std::uint64_t chunk = page * ChunkMap::kPageChunks;
@@ -182,8 +191,9 @@ bool Volume::Impl::report(const Comparison& comparison, const ChangedSink& sink,
       word |= exempt_from ^ exempt_to;
       if (others != nullptr) word |= (*others)[chunk % ChunkSet::kPageChunks / 64 + i];
       const std::uint64_t word_begin = chunk + i * 64;
-      if (word_begin + 64 <= first_chunk) continue;
+      if (word_begin + 64 <= first_chunk || word_begin >= end_chunk) continue;
       if (word_begin < first_chunk) word &= ~std::uint64_t{0} << (first_chunk - word_begin);
+      if (word_begin + 64 > end_chunk) word &= ~(~std::uint64_t{0} << (end_chunk - word_begin));
       for (std::uint64_t at = 0; word >> at != 0;) {
         at += static_cast<std::uint64_t>(std::countr_zero(word >> at));
         const auto run = static_cast<std::uint64_t>(std::countr_one(word >> at));
@@ -197,14 +207,17 @@ bool Volume::Impl::report(const Comparison& comparison, const ChangedSink& sink,
 }
 
 Status Volume::Impl::changed_blocks(const Guid& from, const std::optional<SnapshotId>& to,
-                                    const ChangedSink& sink, std::uint64_t begin_bytes) {
-  auto comparison = compare(from, to);
+                                    const ChangedSink& sink, std::uint64_t begin_bytes,
+                                    std::uint64_t end_bytes) {
+  const std::uint64_t chunk_bytes = layout_.chunk_bytes;
+  const std::uint64_t past_end = end_bytes / chunk_bytes + (end_bytes % chunk_bytes != 0 ? 1 : 0);
+  auto comparison = compare(from, to, begin_bytes / chunk_bytes, std::min(past_end, chunk_count_));
   if (!comparison) return fail(comparison.error());
   if (comparison->first == comparison->end && comparison->others.empty()) return {};
   if (!comparison->records) {
     if (Status added = add_logged_changes(from, *comparison); !added) return added;
   }
-  (void)report(*comparison, sink, begin_bytes / layout_.chunk_bytes);
+  (void)report(*comparison, sink);
   // Records of a snapshot that went meanwhile may have gone with it, unseen.
   for (const auto& end : {comparison->from, comparison->to}) {
     if (!end || end->readable.load() == Snapshot::Readable::yes) continue;

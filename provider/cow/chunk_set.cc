@@ -156,10 +156,13 @@ void ChunkSet::erase(std::uint64_t chunk) {
   if (it->second == Page{}) pages_.erase(it);
 }
 
-void ChunkSet::merge(const ChunkSet& other) {
-  for (const auto& [index, page] : other.pages_) {
-    Page& mine = pages_[index];
-    for (std::size_t i = 0; i < page.size(); ++i) mine[i] |= page[i];
+void ChunkSet::merge(const ChunkSet& other) { merge(other, 0, ~std::uint64_t{0}); }
+
+void ChunkSet::merge(const ChunkSet& other, std::uint64_t first, std::uint64_t end) {
+  for (auto it = other.pages_.lower_bound(first / kPageChunks);
+       it != other.pages_.end() && it->first * kPageChunks < end; ++it) {
+    Page& mine = pages_[it->first];
+    for (std::size_t i = 0; i < mine.size(); ++i) mine[i] |= it->second[i];
   }
 }
 

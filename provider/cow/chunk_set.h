@@ -32,6 +32,8 @@ class ChunkSet {
   void insert_range(std::uint64_t first, std::uint64_t count);
   void erase(std::uint64_t chunk);
   void merge(const ChunkSet& other);
+  /// The pages of the other that hold chunks in [first, end), whole.
+  void merge(const ChunkSet& other, std::uint64_t first, std::uint64_t end);
   /// Of the page of that index (see page()), what is not in `mask` goes.
   void keep_only(std::uint64_t index, const Page& mask);
   void clear() noexcept { pages_.clear(); }

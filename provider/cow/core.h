@@ -149,7 +149,8 @@ class Volume::Impl : public std::enable_shared_from_this<Volume::Impl> {
 
   // changes.cc
   [[nodiscard]] Status changed_blocks(const Guid& from, const std::optional<SnapshotId>& to,
-                                      const ChangedSink& sink, std::uint64_t begin_bytes);
+                                      const ChangedSink& sink, std::uint64_t begin_bytes,
+                                      std::uint64_t end_bytes);
   [[nodiscard]] Status create_checkpoint(const CheckpointRequest& request);
   [[nodiscard]] std::vector<CheckpointRecord> list_checkpoints() const;
   [[nodiscard]] Status remove_checkpoint(const CheckpointId& id);
@@ -537,12 +538,12 @@ class Volume::Impl : public std::enable_shared_from_this<Volume::Impl> {
   struct Comparison;
   [[nodiscard]] Result<std::shared_ptr<Snapshot>> end_of_comparison(
       const SnapshotId& id) const;  // mutex_
-  [[nodiscard]] Result<Comparison> compare(const Guid& from,
-                                           const std::optional<SnapshotId>& to) const;
+  [[nodiscard]] Result<Comparison> compare(const Guid& from, const std::optional<SnapshotId>& to,
+                                           std::uint64_t begin_chunk,
+                                           std::uint64_t end_chunk) const;
   [[nodiscard]] Status add_logged_changes(const Guid& from, Comparison& comparison);
   /// False: the sink did not want all of it.
-  bool report(const Comparison& comparison, const ChangedSink& sink,
-              std::uint64_t first_chunk) const;
+  bool report(const Comparison& comparison, const ChangedSink& sink) const;
   [[nodiscard]] Status check_checkpoint(const CheckpointRequest& request,
                                         const Snapshot& snapshot) const;  // mutex_
   [[nodiscard]] std::vector<std::uint64_t> points_in_time() const;        // mutex_; epochs

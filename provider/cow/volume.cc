@@ -159,8 +159,9 @@ Result<CheckReport> Volume::scrub(const ScrubProgress& progress, std::uint64_t b
   return impl_->scrub(progress, bytes_per_second);
 }
 Status Volume::changed_blocks(const Guid& from, const std::optional<SnapshotId>& to,
-                              const ChangedSink& sink, std::uint64_t begin_bytes) {
-  return impl_->changed_blocks(from, to, sink, begin_bytes);
+                              const ChangedSink& sink, std::uint64_t begin_bytes,
+                              std::uint64_t end_bytes) {
+  return impl_->changed_blocks(from, to, sink, begin_bytes, end_bytes);
 }
 Status Volume::create_checkpoint(const CheckpointRequest& request) {
   return impl_->create_checkpoint(request);

@@ -435,9 +435,12 @@ class Volume {
   /// QuerySnapshotDeltaBitmap. Errors: object_not_found; bad_state (`to` or `from` has no point in
   /// time yet); snapshot_lost; invalid_argument (`to` is older). If an end is removed or lost
   /// meanwhile, object_not_found: then what was told is not complete.
-  /// `begin_bytes`: from there on, for who asks for parts; rounded down to a chunk.
+  /// `begin_bytes`, `end_bytes`: only between them, for who asks for parts; rounded to whole
+  /// chunks. What it costs depends on the part, and on how many chunks were written in recovery
+  /// windows.
   [[nodiscard]] Status changed_blocks(const Guid& from, const std::optional<SnapshotId>& to,
-                                      const ChangedSink& sink, std::uint64_t begin_bytes = 0);
+                                      const ChangedSink& sink, std::uint64_t begin_bytes = 0,
+                                      std::uint64_t end_bytes = ~std::uint64_t{0});
   /// Makes a checkpoint at the point in time of a created snapshot. Blocks: looks at all records
   /// since then; durable. It takes one slot of the snapshot table, and for much that changed a bit
   /// for a chunk. As long as there is a checkpoint, the first write to each region of the volume

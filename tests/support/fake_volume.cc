@@ -89,6 +89,11 @@ Status FakeDisk::step(const std::string& step_name) {
   return fail(code, "as told");
 }
 
+void FakeDisk::set_lost(const SnapshotId& snapshot) {
+  const std::lock_guard lock(mutex_);
+  find(snapshot)->record.lost = true;
+}
+
 FakeDisk::Stored* FakeDisk::find(const SnapshotId& snapshot) {
   const auto found = std::find_if(table_.begin(), table_.end(),
                                   [&](const auto& stored) { return stored.record.id == snapshot; });
@@ -424,12 +429,16 @@ Status Volume::remove_checkpoint(const CheckpointId& id) {
 }
 
 Status Volume::changed_blocks(const Guid& from, const std::optional<SnapshotId>& to,
-                              const ChangedSink& sink, std::uint64_t begin_bytes) {
+                              const ChangedSink& sink, std::uint64_t begin_bytes,
+                              std::uint64_t end_bytes) {
+  if (auto status = impl_->disk.step("changed_blocks"); !status) return status;
   impl_->disk.changes_from = from;
   impl_->disk.changes_to = to;
   std::vector<ChangedRange> wanted;
   for (const ChangedRange& range : impl_->disk.changed) {
-    if (range.offset_bytes >= begin_bytes) wanted.push_back(range);
+    const bool overlaps =
+        range.offset_bytes + range.size_bytes > begin_bytes && range.offset_bytes < end_bytes;
+    if (overlaps) wanted.push_back(range);
   }
   (void)sink(wanted);
   return {};

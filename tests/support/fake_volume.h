@@ -37,7 +37,7 @@ class FakeDisk final : public block::ResizableDevice {
   [[nodiscard]] std::unique_ptr<cow::Volume> open();
 
   /// The next call of `step` ("prepare", "post_commit", "confirm", "remove", "open_snapshot",
-  /// "exempt_free", "begin_recovery", "end_recovery") fails
+  /// "exempt_free", "begin_recovery", "end_recovery", "changed_blocks") fails
   /// and changes nothing; or "drain", "quiesce": it says that writes are still in flight.
   void fail_next(const std::string& step, Errc code = Errc::io_error);
   /// Called before each step that changes the table; false: the machine died, the step fails and
@@ -61,6 +61,7 @@ class FakeDisk final : public block::ResizableDevice {
   /// set_revert() while somebody waits.
   cow::RevertStatus revert;
   void set_revert(const cow::RevertStatus& status);
+  void set_lost(const SnapshotId& snapshot);
   std::vector<cow::CheckpointRecord> checkpoints;
   /// Of the last changed_blocks().
   Guid changes_from;

@@ -132,6 +132,22 @@ TEST_CASE("between two snapshots, and to now, exactly the chunks that were writt
       },
       5 * kChunk + 1));
   CHECK(rest == Ranges{{5 * kChunk, kChunk}, {63 * kChunk, kChunk}});
+  const auto part = [&](std::uint64_t begin, std::uint64_t end) {
+    Ranges told;
+    REQUIRE(volume.changed_blocks(
+        first, third,
+        [&](const auto& ranges) {
+          told.insert(told.end(), ranges.begin(), ranges.end());
+          return true;
+        },
+        begin, end));
+    return told;
+  };
+  CHECK(part(kChunk, 5 * kChunk) == Ranges{{4 * kChunk, kChunk}});
+  CHECK(part(kChunk, 5 * kChunk + 1) == Ranges{{4 * kChunk, 2 * kChunk}});
+  CHECK(part(6 * kChunk, 63 * kChunk).empty());
+  CHECK(part(63 * kChunk, 64 * kChunk) == Ranges{{63 * kChunk, kChunk}});
+  CHECK(part(5 * kChunk, 5 * kChunk).empty());
   CHECK(changed(volume, first, first).empty());
 
   world.remove(second);  // Its records stay for the first, or are not the only ones.
