@@ -155,6 +155,16 @@ class SystemProvider final : public Provider {
   /// there stays. Blocks for the front ends.
   void copy_is_gone(const SnapshotId& snapshot) noexcept;
 
+  /// A live volume or a copy that front ends know by a name.
+  struct Subject {
+    std::shared_ptr<cow::Volume> volume;  // Not to be kept: detaching would wait for it.
+    std::string volume_name;
+    std::string origin_path;
+    std::optional<cow::SnapshotRecord> copy;  // Nothing: the live volume.
+  };
+  /// `name`: of the volume, or a copy's id. Nothing: there is none.
+  [[nodiscard]] std::optional<Subject> subject_of(const std::string& name) const;
+
   // --- umbra::Provider --------------------------------------------------------------------------
 
   [[nodiscard]] ProviderProperties properties() const override;

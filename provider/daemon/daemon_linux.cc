@@ -11,6 +11,7 @@
 #include "provider/contract/system_provider.h"
 #include "provider/daemon/audit_posix.h"
 #include "provider/daemon/diff_volumes_linux.h"
+#include "provider/daemon/export_details.h"
 #include "provider/daemon/file_stores.h"
 #include "provider/daemon/front_ends_linux.h"
 #include "provider/daemon/process_linux.h"
@@ -107,6 +108,7 @@ struct Daemon::Parts {
   ManagedDiffAreas diff_areas{volumes};
   std::unique_ptr<AuditLog> audit;  // The stores tell it, and it tells store_events.
   std::unique_ptr<contract::SystemProvider> provider;
+  std::unique_ptr<ExportDetails> export_details;
   std::unique_ptr<rpc::OperationTable> operations;  // Ends before the provider.
   std::unique_ptr<ProviderRegistry> registry;
   std::unique_ptr<LinuxHost> host;
@@ -141,6 +143,7 @@ Status Daemon::Parts::open_outside(const DaemonOptions& options) {
   guardian = std::move(*client);
   nbd::ServerOptions nbd_options;
   nbd_options.socket_path = options.run_dir + "/nbd.sock";
+  nbd_options.tcp = options.nbd_tcp;
   auto listening = nbd::Server::start(nbd_options, sink);
   if (!listening) return fail(listening.error(), "the NBD server");
   nbd = std::move(*listening);
@@ -190,6 +193,8 @@ Status Daemon::Parts::open_volumes(const DaemonOptions& options) {
   provider_options.on_event = [this](ProviderEvent event) { events.add(std::move(event)); };
   provider = std::make_unique<contract::SystemProvider>(*guardian, *front_ends, sink,
                                                         system_clock(), provider_options);
+  export_details = std::make_unique<ExportDetails>(*provider);
+  nbd->set_details(export_details.get());
   operations = std::make_unique<rpc::OperationTable>(system_clock(), sink);
   registry = std::make_unique<ProviderRegistry>(*provider, store_events);
   store_events.when_gone([this](const SnapshotId& snapshot) { provider->copy_is_gone(snapshot); });
@@ -294,6 +299,7 @@ Daemon::~Daemon() {
   parts.operations.reset();
   if (parts.volumes) parts.flush_what_is_used();
   parts.store_events.when_gone(nullptr);
+  if (parts.nbd) parts.nbd->set_details(nullptr);
   parts.provider.reset();
   if (parts.front_ends) parts.front_ends->end_copies();
   if (parts.volumes) parts.volumes->close();

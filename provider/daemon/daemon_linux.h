@@ -19,6 +19,7 @@
 #include "engine/platform/file_device.h"
 #include "engine/platform/log_spdlog.h"
 #include "provider/cow/volume.h"
+#include "provider/frontend/nbd/tcp_options.h"
 #include "umbra/result.h"
 
 namespace umbra::cowd {
@@ -35,6 +36,7 @@ struct DaemonOptions {
   /// When volumes tell that their diff areas fill up; nothing: as each of them has it.
   std::optional<cow::ThresholdPercents> thresholds;
   FileEngine io_engine = FileEngine::automatic;
+  std::optional<nbd::TcpOptions> nbd_tcp;  // Nothing: NBD on the local socket only.
 };
 
 class Daemon {

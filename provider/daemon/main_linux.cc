@@ -47,6 +47,9 @@ struct Arguments {
   cow::RetentionPolicy retention;
   std::vector<unsigned> thresholds;
   FileEngine io_engine = FileEngine::automatic;
+  std::string nbd_tcp;
+  nbd::TlsOptions nbd_tls;
+  bool nbd_tcp_writable = false;
 };
 
 int complain(const Error& error) {
@@ -68,6 +71,25 @@ Result<std::optional<cow::ThresholdPercents>> thresholds_of(const std::vector<un
     percents[i] = static_cast<std::uint8_t>(given[std::min(i, given.size() - 1)]);
   }
   return std::optional(percents);
+}
+
+Result<std::optional<nbd::TcpOptions>> tcp_of(const Arguments& arguments) {
+  const bool has_tls =
+      !arguments.nbd_tls.certificates.empty() || !arguments.nbd_tls.shared_keys.empty();
+  if (arguments.nbd_tcp.empty()) {
+    if (!has_tls && !arguments.nbd_tcp_writable) return std::optional<nbd::TcpOptions>();
+    return fail(Errc::invalid_argument, "--nbd-tls-* and --nbd-tcp-writable need --nbd-tcp");
+  }
+  if (!has_tls) {
+    return fail(Errc::invalid_argument,
+                "--nbd-tcp needs --nbd-tls-certificates or --nbd-tls-psk: there is no NBD over TCP "
+                "without TLS");
+  }
+  auto tcp = nbd::parse_tcp_options(arguments.nbd_tcp);
+  if (!tcp) return fail(tcp.error(), "--nbd-tcp");
+  tcp->tls = arguments.nbd_tls;
+  tcp->writable = arguments.nbd_tcp_writable;
+  return std::optional(std::move(*tcp));
 }
 
 // The run directory, made and without links; the others follow from it.
@@ -106,7 +128,8 @@ int run_under_guardian(const Arguments& arguments, const std::vector<std::string
 }
 
 int serve(const Arguments& arguments, LogLevel level,
-          const std::optional<cow::ThresholdPercents>& thresholds) {
+          const std::optional<cow::ThresholdPercents>& thresholds,
+          const std::optional<nbd::TcpOptions>& tcp) {
   const std::vector<std::string> missing = protect_process();
   block_signals();
   auto sink = SpdlogLog::open({.file = arguments.log_file, .level = level});
@@ -125,6 +148,7 @@ int serve(const Arguments& arguments, LogLevel level,
   options.client_accessible_max = arguments.client_accessible_max;
   options.retention = arguments.retention;
   options.thresholds = thresholds;
+  options.nbd_tcp = tcp;
   options.drill_hold = std::chrono::milliseconds(arguments.drill_hold_ms);
   if (arguments.drill_hold_ms > 0) {
     log.warning("every write hold is stretched, for a drill", {{"ms", arguments.drill_hold_ms}});
@@ -186,6 +210,16 @@ int main(int argc, char** argv) {
                  "Percents of its maximum at which a filling diff area is told: one to three, "
                  "ascending (default: as each volume has it, at first 80,90,95)")
       ->delimiter(',');
+  app.add_option("--nbd-tcp", arguments.nbd_tcp,
+                 "Offer NBD over TCP as well, with TLS: [ADDRESS:]PORT (address: 127.0.0.1; usual "
+                 "port: 10809)");
+  app.add_option("--nbd-tls-certificates", arguments.nbd_tls.certificates,
+                 "Directory with ca-cert.pem, server-cert.pem, server-key.pem; clients need "
+                 "certificates of the same authority");
+  app.add_option("--nbd-tls-psk", arguments.nbd_tls.shared_keys,
+                 "File of keys shared with clients, a line USER:KEY each (psktool makes it)");
+  app.add_flag("--nbd-tcp-writable", arguments.nbd_tcp_writable,
+               "Over TCP live volumes can be written (default: read only)");
   app.add_option("--guardian-fd", arguments.guardian_fd,
                  "Given by umbra-guardian; without it umbra-cowd starts one and becomes its child");
   app.add_option("--drill-hold-ms", arguments.drill_hold_ms,
@@ -206,9 +240,14 @@ int main(int argc, char** argv) {
     (void)complain(thresholds.error());
     return 2;
   }
+  const auto tcp = tcp_of(arguments);
+  if (!tcp) {
+    (void)complain(tcp.error());
+    return 2;
+  }
   if (const Status settled = settle_directories(arguments); !settled) {
     return complain(settled.error());
   }
   if (arguments.guardian_fd < 0) return run_under_guardian(arguments, words);
-  return serve(arguments, *level, *thresholds);
+  return serve(arguments, *level, *thresholds, *tcp);
 }
