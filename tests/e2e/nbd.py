@@ -3,6 +3,8 @@
 
 import json
 import os
+import re
+import socket
 import sys
 
 import harness
@@ -20,10 +22,17 @@ class Server:
             file.write(os.urandom(24 << 20))
             file.seek(40 << 20)
             file.write(os.urandom(24 << 20))
-        socket = world.path("nbd.sock")
-        self.uri = f"nbd+unix:///?socket={socket}"
-        world.start(world.binary("umbra-nbd-file"), socket, self.image, *arguments)
-        wait_until(lambda: os.path.exists(socket), "umbra-nbd-file listens")
+        self.world = world
+        path = world.path("nbd.sock")
+        self.uri = f"nbd+unix:///?socket={path}"
+        world.start(world.binary("umbra-nbd-file"), path, self.image, *arguments)
+        wait_until(lambda: os.path.exists(path), "umbra-nbd-file listens")
+
+    def log(self):
+        return self.world.log_text("umbra-nbd-file")
+
+    def port(self):
+        return int(wait_until(lambda: re.search(r"listening on TCP.* port=(\d+)", self.log()), "TCP")[1])
 
 
 def same(one, other):
@@ -94,6 +103,196 @@ def load_is_verified(world):
     )  # fmt: skip
 
 
+def qemu_is_a_client(world):
+    """qemu-img converts both ways, maps and benches; qemu-storage-daemon serves what it reads from us."""
+    require_programs("qemu-img", "qemu-storage-daemon", "nbdcopy", "cmp")
+    server = Server(world)
+    copied = world.path("copied")
+    run_command("qemu-img", "convert", "-f", "raw", "-O", "raw", server.uri, copied)
+    same(copied, server.image)
+    mapped = json.loads(run_command("qemu-img", "map", "-f", "raw", "--output=json", server.uri).stdout)
+    zeroes = sum(part["length"] for part in mapped if part["zero"])
+    expect(zeroes == 16 << 20, f"map: {mapped}")
+    for arguments in (("-w",), ("-w", "--flush-interval=64"), ()):
+        run_command("qemu-img", "bench", "-f", "raw", "-c", 2000, "-d", 32, "-s", "16k", *arguments, server.uri)
+    with open(copied, "r+b") as file:
+        file.write(os.urandom(8 << 20))
+        file.truncate(48 << 20)  # The end becomes zeroes.
+        file.truncate(SIZE)
+    run_command("qemu-img", "convert", "-n", "-f", "raw", "-O", "raw", copied, server.uri)
+    same(copied, server.image)
+    # As a block device of a virtual machine has it: a node over us, exported again.
+    again = world.path("again.sock")
+    world.start(
+        "qemu-storage-daemon",
+        "--blockdev", f"driver=nbd,node-name=ours,server.type=unix,server.path={world.path('nbd.sock')},export=file",
+        "--nbd-server", f"addr.type=unix,addr.path={again}",
+        "--export", "type=nbd,id=again,node-name=ours,name=again,writable=on",
+    )  # fmt: skip
+    wait_until(lambda: os.path.exists(again), "qemu-storage-daemon listens")
+    run_command("nbdcopy", f"nbd+unix:///again?socket={again}", copied)
+    same(copied, server.image)
+
+
+# --- TCP ------------------------------------------------------------------------------------------
+
+
+class Authority:
+    """Certificates of an authority in a directory, under the names that NBD programs look for."""
+
+    def __init__(self, world, name):
+        self.directory = world.path(name)
+        os.makedirs(self.directory)
+        self._certificate("ca", "cn = umbra test\nca\ncert_signing_key\n")
+
+    def path(self, name):
+        return os.path.join(self.directory, name)
+
+    def issue(self, who, uses="tls_www_server\ntls_www_client\n"):
+        self._certificate(who, f"cn = {who} of umbra\ndns_name = localhost\nsigning_key\n{uses}")
+
+    def _certificate(self, who, template):
+        key = self.path(f"{who}-key.pem")
+        with open(self.path("template"), "w", encoding="ascii") as file:
+            file.write(template + "expiration_days = 2\n")
+        run_command("certtool", "--generate-privkey", "--ecc", "--outfile", key)
+        by = ["--generate-self-signed"]
+        if who != "ca":
+            by = ["--generate-certificate", "--load-ca-certificate", self.path("ca-cert.pem"),
+                  "--load-ca-privkey", self.path("ca-key.pem")]  # fmt: skip
+        run_command("certtool", *by, "--load-privkey", key, "--template", self.path("template"),
+                    "--outfile", self.path(f"{who}-cert.pem"))  # fmt: skip
+
+
+def tls_server(world, *arguments):
+    """By certificates and by a shared key of alice, on a free port of the loopback device."""
+    require_programs("certtool", "psktool", "nbdinfo", "nbdcopy", "qemu-img", "cmp")
+    authority = Authority(world, "tls")
+    authority.issue("server", "tls_www_server\n")
+    authority.issue("client", "tls_www_client\n")
+    keys = world.path("keys.psk")
+    run_command("psktool", "-u", "alice", "-p", keys)
+    server = Server(world, "--tcp", 0, "--certificates", authority.directory, "--keys", keys, *arguments)
+    return server, authority, keys
+
+
+def copies_over_tls(world):
+    """nbdinfo, nbdcopy and qemu-img by certificate and by shared key; read-only although the export is not."""
+    server, authority, keys = tls_server(world)
+    port = server.port()
+    by_certificate = f"nbds://localhost:{port}/file?tls-certificates={authority.directory}"
+    by_key = f"nbds://alice@localhost:{port}/file?tls-psk-file={keys}"
+    for uri in (by_certificate, by_key):
+        told = json.loads(run_command("nbdinfo", "--json", uri).stdout)
+        expect(told["TLS"], f"no TLS: {told}")
+        expect(told["exports"][0]["is_read_only"], "writable over TCP")
+        copied = world.path("copied")
+        run_command("nbdcopy", uri, copied)
+        same(copied, server.image)
+    expect('who="certificate CN=client of umbra"' in server.log(), "the certificate is not told")
+    expect('who="key of alice"' in server.log(), "the user is not told")
+
+    for credentials in (f"tls-creds-x509,id=tls,endpoint=client,dir={authority.directory}",
+                        f"tls-creds-psk,id=tls,endpoint=client,username=alice,dir={world.top}"):  # fmt: skip
+        run_command(
+            "qemu-img", "compare", "--object", credentials, "--image-opts", "-p",
+            f"driver=raw,file.driver=file,file.filename={server.image}",
+            f"driver=nbd,host=localhost,port={port},export=file,tls-creds=tls,read-only=on",
+        )  # fmt: skip
+
+
+def load_over_tls(world):
+    """Written over TLS by several connections, if that was asked for; the local socket reads it."""
+    server, authority, _ = tls_server(world, "--writable")
+    uri = f"nbds://localhost:{server.port()}/file?tls-certificates={authority.directory}"
+    other = world.path("other")
+    with open(other, "wb") as file:
+        file.write(os.urandom(SIZE))
+    run_command("nbdcopy", "--connections=4", "--requests=64", other, uri)
+    same(other, server.image)
+    copied = world.path("copied")
+    run_command("nbdcopy", "--connections=4", "--request-size=2097152", uri, copied)
+    same(copied, other)
+    run_command("qemu-img", "compare", "-f", "raw", "-F", "raw", copied, server.uri)
+
+
+def strangers_are_turned_away(world):
+    """No TLS, a foreign authority, a server's certificate, a wrong key, an unknown user, no certificate; each is
+    logged, and nobody else notices."""
+    server, authority, keys = tls_server(world)
+    port = server.port()
+
+    def refused(uri, reason):
+        before = server.log().count("turned away")
+        done = run_command("nbdinfo", uri, check=False)
+        expect(done.returncode != 0, f"{uri} was served: {done.stdout}")
+        wait_until(lambda: server.log().count("turned away") > before, f"{uri} is logged")
+        line = [line for line in server.log().splitlines() if "turned away" in line][-1]
+        expect(re.search(reason, line) and "peer=127.0.0.1:" in line, f"{uri}: {line}")
+
+    refused(f"nbd://localhost:{port}/file", "did not ask for TLS")
+    foreign = Authority(world, "foreign")
+    foreign.issue("client")
+    with open(foreign.path("ca-cert.pem"), "wb") as file:  # It trusts us; we do not trust it.
+        file.write(open(authority.path("ca-cert.pem"), "rb").read())
+    refused(f"nbds://localhost:{port}/file?tls-certificates={foreign.directory}", "issuer is unknown")
+    other = world.path("other.psk")
+    run_command("psktool", "-u", "alice", "-p", other)
+    refused(f"nbds://alice@localhost:{port}/file?tls-psk-file={other}", "reason=")
+    run_command("psktool", "-u", "mallory", "-p", other)
+    refused(f"nbds://mallory@localhost:{port}/file?tls-psk-file={other}", "reason=")
+    # One that was revoked, as soon as that is known.
+    revoked = authority.path("ca-crl.pem")
+    with open(authority.path("template"), "w", encoding="ascii") as file:
+        file.write("crl_next_update = 2\ncrl_number = 1\n")
+    run_command("certtool", "--generate-crl", "--load-ca-privkey", authority.path("ca-key.pem"),
+                "--load-ca-certificate", authority.path("ca-cert.pem"), "--load-certificate",
+                authority.path("client-cert.pem"), "--template", authority.path("template"),
+                "--outfile", revoked)  # fmt: skip
+    refused(f"nbds://localhost:{port}/file?tls-certificates={authority.directory}", "revoked")
+    os.unlink(revoked)
+    # What was issued for a server does not make a client.
+    authority.issue("client", "tls_www_server\n")
+    refused(f"nbds://localhost:{port}/file?tls-certificates={authority.directory}", "purpose")
+    os.unlink(authority.path("client-cert.pem"))
+    os.unlink(authority.path("client-key.pem"))
+    refused(f"nbds://localhost:{port}/file?tls-certificates={authority.directory}", "ertificate")
+    # Who asks for TLS on the local socket goes on without it, or does not.
+    expect(run_command("nbdinfo", server.uri.replace("nbd+unix", "nbds+unix"), check=False).returncode != 0, "TLS")
+    run_command("nbdinfo", f"nbds://alice@localhost:{port}/file?tls-psk-file={keys}")
+
+
+def secrets_are_kept(world):
+    """Keys that others may read are not used, and that is said; renewed files count at once."""
+    server, authority, keys = tls_server(world)
+    uri = f"nbds://localhost:{server.port()}/file?tls-certificates={authority.directory}"
+    os.chmod(keys, 0o644)
+    expect(run_command("nbdinfo", uri, check=False).returncode != 0, "served with an open secret")
+    wait_until(lambda: f"{keys} is a secret" in server.log(), "it is said")
+    os.chmod(keys, 0o600)
+    run_command("nbdinfo", uri)
+    authority.issue("server")
+    run_command("nbdinfo", uri)
+
+
+def strangers_have_a_limit(world):
+    """Those who say nothing take no place but those of strangers, and are gone in time."""
+    server, authority, _ = tls_server(world)
+    port = server.port()
+    idle = [socket.create_connection(("127.0.0.1", port)) for _ in range(40)]
+    wait_until(lambda: "too many NBD connections" in server.log(), "some are refused")
+    run_command("nbdinfo", server.uri)  # The local socket does not care.
+    for one in idle:
+        one.settimeout(60)
+        try:
+            while one.recv(64):
+                pass
+        except ConnectionResetError:
+            pass
+        one.close()
+    run_command("nbdinfo", f"nbds://localhost:{port}/file?tls-certificates={authority.directory}")
+
+
 if __name__ == "__main__":
     sys.exit(
         harness.run(
@@ -102,6 +301,12 @@ if __name__ == "__main__":
                 "what_is_offered_is_told": what_is_offered_is_told,
                 "read_only_means_it": read_only_means_it,
                 "load_is_verified": load_is_verified,
+                "qemu_is_a_client": qemu_is_a_client,
+                "copies_over_tls": copies_over_tls,
+                "load_over_tls": load_over_tls,
+                "strangers_are_turned_away": strangers_are_turned_away,
+                "secrets_are_kept": secrets_are_kept,
+                "strangers_have_a_limit": strangers_have_a_limit,
             }
         )
     )
