@@ -3,11 +3,13 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 
 import harness
+import nbd  # nbd.py beside this, not libnbd's module.
 from harness import expect, require_programs, run_command, wait_until
 
 MEBI = 1 << 20
@@ -19,6 +21,7 @@ PYTHON = "/usr/bin/python3"
 INCREMENTAL = """
 import json, os
 context, target = os.environ["CONTEXT"], os.environ["TARGET"]
+h.set_uri_allow_local_file(True)
 h.add_meta_context(context)
 h.connect_uri(os.environ["URI"])
 assert h.can_meta_context(context), "the context was not granted"
@@ -77,10 +80,11 @@ def copy_of(world, volume="db"):
     return world.umbra("create", "shadow", volume, "--context", "nas-rollback")["snapshots"][0]
 
 
-def start(world, size_mib=VOLUME_MIB):
+def start(world, *arguments):
     require_programs("nbdsh", "nbdinfo", "nbdcopy", "qemu-img", "qemu-io", "fio", "cmp", PYTHON)
-    world.start_daemons()
-    return world.attach("db", size_mib)["nbd_uri"]
+    world.start_umbrad()
+    world.start_cowd(*arguments)
+    return world.attach("db", VOLUME_MIB)["nbd_uri"]
 
 
 def since_what_is_offered(world):
@@ -250,6 +254,49 @@ def checkpoints_under_load(world):
     chain(world, 4, checkpoint, between=lambda number: number == 2 and kill_cowd(world))
 
 
+def port_of(world):
+    """Of the newest umbra-cowd."""
+    found = wait_until(
+        lambda: re.findall(r"listening on TCP.* port=(\d+)", world.log_text("umbra-cowd")), "umbra-cowd listens"
+    )
+    return int(found[-1])
+
+
+def over_tls(world):
+    """The same over TCP from umbra-cowd itself: read-only, and there again after kill -9. What is wrong with TLS keeps no
+    volume from being served."""
+    require_programs("certtool")
+    authority = nbd.Authority(world, "tls")
+    live = start(world, "--nbd-tcp", "0", "--nbd-tls-certificates", authority.directory)
+    expect("no client over TCP can be served" in world.log_text("umbra-cowd"), "missing certificates are not told")
+    authority.issue("server")
+    authority.issue("client")
+
+    def remote(name):
+        return f"nbds://localhost:{port_of(world)}/{name}?tls-certificates={authority.directory}"
+
+    (export,) = json.loads(run_command("nbdinfo", "--json", remote("db")).stdout)["exports"]
+    expect(export["is_read_only"], f"the live volume can be written over TCP: {export}")
+    (export,) = json.loads(run_command("nbdinfo", "--json", live).stdout)["exports"]
+    expect(not export["is_read_only"], "the live volume cannot be written locally")
+    backup, full = world.path("backup"), world.path("full")
+    first = copy_of(world)
+    run_command("nbdcopy", remote(first["snapshot_id"]), backup)
+    write(live, 5 * MEBI, 6 * MEBI)
+    second = copy_of(world)
+    listened = world.log_text("umbra-cowd").count("listening on TCP")
+    kill_cowd(world)
+    wait_until(lambda: world.log_text("umbra-cowd").count("listening on TCP") > listened, "it listens again")
+    read = changed(remote(second["snapshot_id"]), BITMAP + first["snapshot_id"], backup)
+    expect(joined(read) == [(5 * MEBI, 16384), (6 * MEBI, 16384)], f"changed: {read}")
+    run_command("nbdcopy", second["nbd_uri"], full)
+    run_command("cmp", backup, full)
+    refused = run_command(world.binary("umbra-cowd"), "--run-dir", world.run_dir, "--nbd-tcp", "0", check=False)
+    expect(refused.returncode == 2 and "without TLS" in refused.stderr, f"TCP without TLS: {refused.stderr}")
+    refused = run_command(world.binary("umbra-cowd"), "--nbd-tls-psk", "/nowhere", check=False)
+    expect(refused.returncode == 2 and "need --nbd-tcp" in refused.stderr, f"TLS without TCP: {refused.stderr}")
+
+
 if __name__ == "__main__":
     sys.exit(
         harness.run(
@@ -258,6 +305,7 @@ if __name__ == "__main__":
                 "what_is_unknown_is_dirty": what_is_unknown_is_dirty,
                 "copies_under_load": copies_under_load,
                 "checkpoints_under_load": checkpoints_under_load,
+                "over_tls": over_tls,
             }
         )
     )
