@@ -99,9 +99,9 @@ Negotiation::State Negotiation::feed(std::span<const std::byte> bytes) {
 
 void Negotiation::is_encrypted() {
   UMBRA_ASSERT(state_ == State::upgrading);
+  // Nothing was accepted before, so that there is nothing to forget.
+  UMBRA_ASSERT(!structured_replies_ && !extended_headers_ && selected_.empty());
   encryption_ = Encryption::established;
-  structured_replies_ = extended_headers_ = false;
-  forget_selection();
   state_ = State::running;
   expect_option();
 }
