@@ -170,7 +170,7 @@ struct TlsStream::Session {
   }
 
   [[nodiscard]] Status begin() {
-    if (const Status made = check_step(gnutls_init(&handle, GNUTLS_SERVER), "TLS"); !made) {
+    if (Status made = check_step(gnutls_init(&handle, GNUTLS_SERVER), "TLS"); !made) {
       return made;
     }
     const char* priorities = credentials.shared_keys ? kSharedKeyPriorities : kPriorities;

@@ -47,7 +47,7 @@ class TlsStream final : public Stream {
 
  private:
   struct Session;  // GnuTLS's.
-  static constexpr std::size_t kRecordBytes = 16 * 1024;
+  static constexpr std::size_t kRecordBytes = 16U << 10U;
 
   explicit TlsStream(Stream& below);
   [[nodiscard]] Status shake_hands();
