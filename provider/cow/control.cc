@@ -221,6 +221,7 @@ Status Volume::Impl::write_superblock(bool clean) {
     write.size_bytes = format::kBlockBytes;
     write.buffer = table_buffer_.get();
     if (const int error = block::run(diff_, write); error != 0) {
+      --superblock_.sequence;  // The same place next time: the other one may be the only good one.
       return fail(Errc::io_error, "writing the superblock: errno " + std::to_string(error));
     }
     if (Status flushed = flush_diff(); !flushed) return flushed;

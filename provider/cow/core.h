@@ -618,7 +618,9 @@ class Volume::Impl : public std::enable_shared_from_this<Volume::Impl> {
   void note_index_damage(Scan& scan, std::uint64_t up_to_epoch, std::uint64_t offset_bytes,
                          const std::string& what);
   [[nodiscard]] Status void_gaps(Scan& scan);
-  [[nodiscard]] Status settle_stages(Scan& scan);  // table_mutex_
+  [[nodiscard]] Status judge_stages(Scan& scan);
+  [[nodiscard]] Status settle_damage(const Scan& scan);  // table_mutex_
+  [[nodiscard]] Status settle_stages(Scan& scan);        // table_mutex_
   void tell_of_stages(const Scan& scan) noexcept;
   void load(const Scan& scan);
   void load_groups(const Scan& scan, std::vector<std::uint32_t>& live);

@@ -13,7 +13,7 @@
 // groups and flushed before anything new is written: otherwise a later group would one day vouch
 // for it; and every use of a segment gets its end. A gap whose number was vouched for is damage,
 // and so is a missing end: which records were there is not known, so every snapshot that could
-// resolve through one is lost.
+// resolve through one is lost, and durably so before anything covers the gap.
 //
 // Every step can be cut and repeated: nothing that a second recovery needs is changed before it is
 // done. Segments that were open are not continued.
@@ -55,16 +55,12 @@ Status Volume::Impl::recover() {
   if (Status scanned = scan_segments(scan); !scanned) return scanned;
   if (Status verified = verify_tail(scan); !verified) return verified;
   judge_gaps(scan);
-  if (Status voided = void_gaps(scan); !voided) return voided;
+  if (Status judged = judge_stages(scan); !judged) return judged;
+  // What damage costs is durable before the gap that tells of it is covered; what it means for the
+  // volume first of all, since nothing is concluded from snapshots that are lost already.
+  if (Status settled = settle_damage(scan); !settled) return settled;
   if (Status settled = settle_stages(scan); !settled) return settled;
-  if (superblock_.revert.under_way) {
-    const auto target = find_snapshot(superblock_.revert.snapshot);
-    // What is missing may be records, or marks of what is not to be reverted again.
-    const bool unknown = scan.exemption_is_unknown(superblock_.revert.snapshot);
-    if (target && (target->epoch <= scan.lost_up_to_epoch || unknown)) {
-      superblock_.revert.damaged = true;
-    }
-  }
+  if (Status voided = void_gaps(scan); !voided) return voided;
   if (Status loaded = load_changes(); !loaded) return loaded;
   load(scan);
   if (Status same = check_origin(); !same) return same;
@@ -73,12 +69,6 @@ Status Volume::Impl::recover() {
   ++superblock_.open_count;
   superblock_.trusted_sequence = completed_sequence_;
   segments_.start_generations(superblock_.open_count << kGenerationShift);
-  format::Settings& settings = superblock_.settings;
-  if (scan.lost_newly && settings.protection_level == 1 && settings.fault == 0) {
-    settings.fault = static_cast<std::uint32_t>(Fault::meta_data_corruption);
-    settings.fault_filetime = clock_.wall_filetime();
-    adopt_settings();
-  }
   if (Status written = write_superblock(false); !written) return written;
   {
     const std::lock_guard grow(grow_mutex_);
@@ -156,7 +146,7 @@ Status Volume::Impl::read_slot(std::uint32_t index, std::span<const std::byte> b
   const bool same = std::equal(both.begin(), both.begin() + format::kBlockBytes,
                                both.begin() + format::kBlockBytes, both.end());
   if (newest->state == SlotState::free) {
-    if (!same) scan.slots_to_mend.push_back(std::move(*newest));
+    if (!same) scan.slots_to_write.push_back(std::move(*newest));
     return {};
   }
   if (newest->state == SlotState::blob) {
@@ -166,7 +156,7 @@ Status Volume::Impl::read_slot(std::uint32_t index, std::span<const std::byte> b
     } else if (same) {
       return {};
     }
-    scan.slots_to_mend.push_back(std::move(*newest));
+    scan.slots_to_write.push_back(std::move(*newest));
     return {};
   }
   if (!same) scan.epochs_to_mend.insert(newest->epoch);
@@ -187,16 +177,15 @@ bool Volume::Impl::ends_at_open(const format::SnapshotSlot& slot) const noexcept
   return unfinished || (!slot.persistent && slot.boot_id != options_.boot_id);
 }
 
-// Which snapshots this open ends, and which it finds lost. Made durable.
-Status Volume::Impl::settle_stages(Scan& scan) {
+// Which snapshots this open ends, and which it finds lost.
+Status Volume::Impl::judge_stages(Scan& scan) {
   std::unordered_set<Guid> known_lost;
   if (options_.lost_store != nullptr) {
     const auto lost = options_.lost_store->list(id());
     if (!lost) return fail(lost.error());
     known_lost.insert(lost->begin(), lost->end());
   }
-  std::vector<format::SnapshotSlot> changed = std::move(scan.slots_to_mend);
-  metadata_repairs_.fetch_add(changed.size() + scan.epochs_to_mend.size());
+  metadata_repairs_.fetch_add(scan.slots_to_write.size() + scan.epochs_to_mend.size());
   known_lost.insert(scan.unknown_exemptions.begin(), scan.unknown_exemptions.end());
   for (auto it = snapshots_.begin(); it != snapshots_.end();) {
     const auto& snapshot = it->second;
@@ -214,13 +203,39 @@ Status Volume::Impl::settle_stages(Scan& scan) {
                  {{"volume", id().to_string()}, {"snapshot", slot.id.to_string()}});
     }
     if (ended || newly_lost || scan.epochs_to_mend.contains(snapshot->epoch)) {
-      changed.push_back(slot);
+      scan.slots_to_write.push_back(slot);
     }
     if (slot.lost) snapshot->readable.store(Snapshot::Readable::lost);
     if (ended) by_id_.erase(slot.id);
     it = ended ? snapshots_.erase(it) : std::next(it);
   }
-  const Status written = changed.empty() ? Status{} : write_slots(changed);
+  return {};
+}
+
+// What damage means for a revert and at protection level "snapshot". Durable; all else that the
+// superblock says stays, for a next open to judge by.
+Status Volume::Impl::settle_damage(const Scan& scan) {
+  bool changed = false;
+  if (superblock_.revert.under_way && !superblock_.revert.damaged) {
+    const auto target = find_snapshot(superblock_.revert.snapshot);
+    // What is missing may be records, or marks of what is not to be reverted again.
+    const bool unknown = scan.exemption_is_unknown(superblock_.revert.snapshot);
+    changed = target && (target->epoch <= scan.lost_up_to_epoch || unknown);
+    superblock_.revert.damaged = changed;
+  }
+  format::Settings& settings = superblock_.settings;
+  if (scan.lost_newly && settings.protection_level == 1 && settings.fault == 0) {
+    settings.fault = static_cast<std::uint32_t>(Fault::meta_data_corruption);
+    settings.fault_filetime = clock_.wall_filetime();
+    adopt_settings();
+    changed = true;
+  }
+  return changed ? write_superblock(superblock_.clean) : Status{};
+}
+
+Status Volume::Impl::settle_stages(Scan& scan) {
+  if (scan.slots_to_write.empty()) return {};
+  const Status written = write_slots(scan.slots_to_write);
   if (written) tell_of_stages(scan);
   return written;
 }

@@ -14,8 +14,8 @@
 namespace umbra::cow {
 
 struct Volume::Impl::Scan : IndexScan {
-  std::vector<format::SnapshotSlot> slots_to_mend;  // Free ones; others are written with theirs.
-  std::set<std::uint64_t> epochs_to_mend;           // Of snapshots whose two slots differ.
+  std::vector<format::SnapshotSlot> slots_to_write;
+  std::set<std::uint64_t> epochs_to_mend;  // Of snapshots whose two slots differ.
   std::uint64_t trusted = 0;
   std::uint64_t sequence_max = 0;
   std::uint64_t epoch_max = 0;

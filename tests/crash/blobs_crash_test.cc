@@ -6,6 +6,7 @@
 // its disk operations, then once per operation with the cut there; the recovery is cut too.
 // Afterwards the change is made for good, records are written into the space that came free, and
 // all of it has to hold over one more kill.
+#include "provider/format/diff_area.h"
 #include "tests/support/cow_world.h"
 #include "tests/support/seed.h"
 #include "tests/support/volume_inside.h"
@@ -136,7 +137,52 @@ struct BlobRun {
   return old_seen;
 }
 
+// Of a slot of the table: its newest copy, damaged. The other one has to say the same.
+void spoil_newest(CowWorld& world, std::uint32_t index) {
+  auto& bytes = world.diff.bytes();
+  const format::ConstBlock first(bytes.data() + format::kSuperblockOffsets[0], format::kBlockBytes);
+  const std::uint64_t area = format::area_tag(format::decode_superblock(first)->area_id);
+  std::uint64_t newest = 0;
+  std::size_t at = 0;
+  for (std::size_t copy = 0; copy < 2; ++copy) {
+    const std::size_t place = format::kTableOffset + (index * 2 + copy) * format::kBlockBytes;
+    const auto slot = format::decode_slot(
+        format::ConstBlock(bytes.data() + place, format::kBlockBytes), area, index);
+    if (!slot || slot->sequence <= newest) continue;
+    newest = slot->sequence;
+    at = place;
+  }
+  REQUIRE(at != 0);
+  bytes[at + 40] ^= std::byte{1};
+}
+
+// Another blob takes the space that a change has given back.
+void cut_reuse(const Change& change) {
+  constexpr std::uint32_t kSlot = 1;  // The snapshot has the first.
+  constexpr Guid kOther{.bytes = {1}};
+  const Image other = *content(9 * kChunk, 3);
+  for (std::uint64_t cut = 0; cut < 40; ++cut) {
+    INFO("cut at operation " << cut << " of the other blob's, seed " << seed());
+    BlobRun run(change, Death::power_cut);
+    REQUIRE(run.apply(run.after));
+    run.world.machine.cut_at(run.world.machine.operations() + cut);
+    const bool put = Inside::put(*run.world.volume, BlobKind::leftovers, kOther, other).has_value();
+    run.die();
+    spoil_newest(run.world, kSlot);
+    run.world.open();
+    REQUIRE(run.now() == run.after);
+    if (put) return;
+  }
+  FAIL("the other blob takes more operations");
+}
+
 }  // namespace
+
+TEST_CASE("what a blob has left is used only when both copies of its slot say so", "[cow][crash]") {
+  for (const Change& change : kChanges) {
+    if (change.before != kAbsent && change.before > kChunk) cut_reuse(change);
+  }
+}
 
 TEST_CASE("a power cut at any operation of a blob's change leaves the old one or the new one",
           "[cow][crash]") {

@@ -67,12 +67,12 @@ class Story {
       may.erase(may.begin(), may.lower_bound(number));
     }
   }
-  SnapshotId take_unconfirmed() {
+  SnapshotId take_unconfirmed(bool persistent = true) {
     const SnapshotId id = world.next_id();
     const SimMachine::Inline waits(world.machine);
     cow::PrepareRequest request;
     request.id = id;
-    request.persistent = true;
+    request.persistent = persistent;
     if (!world.volume->prepare(request)) return id;
     world.volume->hold();
     REQUIRE(world.volume->drain(Duration::zero()));
@@ -89,6 +89,12 @@ class Story {
     const SnapshotId id = take_unconfirmed();
     confirm(id);
     return id;
+  }
+  /// One that makes nothing durable but itself.
+  void take_auto_release() {
+    const SnapshotId id = take_unconfirmed(false);
+    confirm(id);
+    if (death == Death::power_cut) confirmed.erase(id);
   }
   /// The recovery window of a snapshot: several writes to it, two of them to the same chunks.
   void recover_window(const SnapshotId& id) {
@@ -255,6 +261,7 @@ void tell_revert(Story& story) {
   story.flush();
   story.revert(target);
   story.write(9 * kChunk + kSector, kSector);
+  story.flush();  // Before anything else makes durable that this chunk is not to be reverted.
   story.write(20 * kChunk, 2 * kChunk);
   story.flush();
   story.write(9 * kChunk + 2 * kSector, kSector);
@@ -265,6 +272,7 @@ void tell_revert(Story& story) {
   story.steps(3);
   story.write(4 * kChunk, 3 * kChunk);
   story.steps(1000);
+  if (story.powered()) story.take_auto_release();  // Newer, and of after the revert.
   story.write(5 * kChunk, kChunk);
   story.flush();
 }

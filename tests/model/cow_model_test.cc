@@ -5,6 +5,8 @@
 // half done: a snapshot that is being made, its recovery window, a revert, work that waits. Between
 // two openings a run is made of what a draw of weights says (a swarm): some operations are left
 // out, others dominate.
+#include <cstdlib>
+
 #include "provider/cow/check.h"
 #include "provider/format/diff_area.h"
 #include "tests/support/change_watch.h"
@@ -15,10 +17,18 @@ using namespace umbra::test;
 
 namespace {
 
-// Of operations that had an effect; completions are not counted.
+// Of operations that had an effect; completions are not counted. UMBRA_OPERATIONS=N: another
+// number, of each run.
 constexpr std::uint64_t kOperationsShort = 60'000;
 constexpr std::uint64_t kOperationsLong = 4'000'000;
 constexpr std::uint64_t kActionsPerOpen = 2'000;
+
+// Of one run; the more it costs, the smaller its share.
+std::uint64_t operations_of(std::uint64_t share) {
+  const char* const wanted = std::getenv("UMBRA_OPERATIONS");
+  if (wanted != nullptr) return std::strtoull(wanted, nullptr, 10);
+  return (long_run() ? kOperationsLong : kOperationsShort) / share;
+}
 
 void take_many(CowWorld& world, CowLoad& load, std::size_t count) {
   for (std::size_t i = 0; i < count; ++i) {
@@ -107,7 +117,7 @@ void run_model(CowWorld& world, const CowLoadOptions& load_options, std::uint64_
     if (watched) watch.check(world.twin);
     if (losses == Losses::none) REQUIRE(world.volume->statistics().snapshots_lost == 0);
   }
-  if (long_run()) report(load, opened, watch);
+  if (load.operations() > 2 * kOperationsShort) report(load, opened, watch);
 }
 
 void run_model(const CowWorldOptions& world_options, const CowLoadOptions& load_options,
@@ -129,29 +139,26 @@ CowLoadOptions everything() {
 }  // namespace
 
 TEST_CASE("the store agrees with a full copy per snapshot, for any sequence", "[cow][model]") {
-  const std::uint64_t operations = long_run() ? kOperationsLong : kOperationsShort;
   CowWorldOptions options;
   options.segments_max = 24;
-  run_model(options, everything(), 1, operations, Losses::none);
+  run_model(options, everything(), 1, operations_of(1), Losses::none);
 }
 
 TEST_CASE("the store agrees with its twin where free blocks are exempt", "[cow][model][exempt]") {
-  const std::uint64_t operations = (long_run() ? kOperationsLong : kOperationsShort) / 2;
   CowWorldOptions options;
   options.segments_max = 24;
   CowLoadOptions load = everything();
   load.free_blocks = true;
-  run_model(options, load, 8, operations, Losses::none);
+  run_model(options, load, 8, operations_of(2), Losses::none);
 }
 
 TEST_CASE("the store agrees with its twin when old content is shared, not copied", "[cow][model]") {
-  const std::uint64_t operations = (long_run() ? kOperationsLong : kOperationsShort) / 2;
   CowWorldOptions options;
   options.reflink = true;
   options.segments_max = 32;
   options.origin_bytes = (1U << 20U) + 1536;  // The last chunk is a part.
   CowWorld roomy(seed() + 9, options);
-  run_model(roomy, everything(), 9, operations, Losses::none);
+  run_model(roomy, everything(), 9, operations_of(2), Losses::none);
   CHECK(roomy.diff.times_shared > 0);
   // Too little space for what is shared and what is promised.
   options.chunk_bytes = 256U << 10U;
@@ -166,36 +173,33 @@ TEST_CASE("the store agrees with its twin when old content is shared, not copied
   bool shared = false;           // A short run's few swarms may have nothing that leads there.
   for (std::uint64_t stream = 10; !shared && stream < 20; ++stream) {
     CowWorld tight(seed() + stream, options);
-    run_model(tight, load, stream, operations / 16, Losses::allowed);
+    run_model(tight, load, stream, operations_of(32), Losses::allowed);
     shared = tight.diff.times_shared > 0;
   }
   CHECK(shared);
 }
 
 TEST_CASE("the store agrees with its twin at the smallest and at a large granule", "[cow][model]") {
-  const std::uint64_t operations = (long_run() ? kOperationsLong : kOperationsShort) / 4;
   CowWorldOptions options;
   options.segments_max = 24;
   options.chunk_bytes = 4U << 10U;
   options.origin_bytes = (1U << 20U) + 1536;  // The last chunk is a part.
   CowLoadOptions load = everything();
-  run_model(options, load, 2, operations, Losses::none);
+  run_model(options, load, 2, operations_of(4), Losses::none);
   options.chunk_bytes = 256U << 10U;
   load.snapshots_max = 3;
-  run_model(options, load, 3, operations / 4, Losses::none);
+  run_model(options, load, 3, operations_of(16), Losses::none);
 }
 
 TEST_CASE("locked snapshots stay, whatever is done", "[cow][model]") {
-  const std::uint64_t operations = (long_run() ? kOperationsLong : kOperationsShort) / 8;
   CowWorldOptions options;
   options.segments_max = 24;
   CowLoadOptions load = everything();
   load.retention = true;
-  run_model(options, load, 6, operations, Losses::none);
+  run_model(options, load, 6, operations_of(8), Losses::none);
 }
 
 TEST_CASE("the store agrees with its twin while its diff area moves to and fro", "[cow][model]") {
-  const std::uint64_t operations = (long_run() ? kOperationsLong : kOperationsShort) / 8;
   CowWorldOptions options;
   options.origin_bytes = 256U << 10U;
   options.chunk_bytes = 4U << 10U;
@@ -205,11 +209,10 @@ TEST_CASE("the store agrees with its twin while its diff area moves to and fro",
   load.write_bytes_max = 24U << 10U;
   load.segments_least = 0;  // While it moves, it does not grow.
   load.moves = true;
-  run_model(world, load, 7, operations, Losses::none);
+  run_model(world, load, 7, operations_of(8), Losses::none);
 }
 
 TEST_CASE("in a diff area that is too small snapshots are lost, never wrong", "[cow][model]") {
-  const std::uint64_t operations = (long_run() ? kOperationsLong : kOperationsShort) / 4;
   CowWorldOptions options;
   options.chunk_bytes = 256U << 10U;
   options.origin_bytes = 16U << 20U;
@@ -220,7 +223,7 @@ TEST_CASE("in a diff area that is too small snapshots are lost, never wrong", "[
   load.segments_least = 2;
   load.segments_most = 5;
   load.stopped_reverts = false;  // A target may be lost before it is reverted to.
-  run_model(options, load, 4, operations / 4, Losses::allowed);
+  run_model(options, load, 4, operations_of(16), Losses::allowed);
 }
 
 TEST_CASE("the store agrees with its twin while the snapshot table grows", "[cow][model]") {
@@ -232,6 +235,6 @@ TEST_CASE("the store agrees with its twin while the snapshot table grows", "[cow
   load.write_bytes_max = 24U << 10U;
   load.snapshots_max = 600;
   const std::size_t before = format::kTableSlots - 2;
-  const std::uint64_t operations = long_run() ? kOperationsLong / 8 : kActionsPerOpen * 6;
+  const std::uint64_t operations = long_run() ? operations_of(8) : kActionsPerOpen * 6;
   run_model(options, load, 5, operations, Losses::none, before);
 }

@@ -16,13 +16,17 @@ CUT = "a power cut at any disk operation costs no flushed write and no persisten
 KILL = "kill -9 at any disk operation costs nothing that had completed"
 RANDOM = "power cuts and kills of random loads cost nothing that was promised"
 TABLE = "a power cut at any operation of a growing snapshot table loses no snapshot"
+TABLE_KILL = "kill -9 at any operation of a growing snapshot table loses no snapshot"
 BLOB = "a power cut at any operation of a blob's change leaves the old one or the new one"
+BLOB_LEFT = "what a blob has left is used only when both copies of its slot say so"
 WINDOW = "a power cut at any operation of a recovery window leaves the snapshot whole or gone"
 REVERT = "a power cut at any operation of a revert loses no write that was flushed since"
+REVERT_KILL = "kill -9 at any operation of a revert loses no write that had completed"
 SHRINK = "a power cut at any operation of lowering the maximum leaves one of the two"
 FAULT = "a cut at any operation of a fault costs no snapshot"
 SHARED = "a power cut while old content is shared costs nothing that was promised"
 MOVE = "a move cut by a power failure leaves one area in force, with everything"
+DAMAGE = "what damage costs is lost for good, wherever the open that finds it is cut"
 CHECKPOINT = "making, using and removing a checkpoint is cut at every operation"
 CHECKPOINTS = "a power cut at any operation makes no checkpoint miss a change"
 
@@ -82,6 +86,10 @@ MUTANTS = [
     Mutant("post_commit: a flush of the origin", COW + "control.cc",
            "  if (slot.persistent) {\n    if (Status flushed = flush_origin()",
            "  if (false) {\n    if (Status flushed = flush_origin()", CRASH, CUT),
+    Mutant("confirm: created is durable", COW + "control.cc",
+           "  slot.state = SlotState::created;\n"
+           "  if (Status written = write_slot(slot); !written) return written;",
+           "  slot.state = SlotState::created;", CRASH, CUT),
     Mutant("remove: durable before its space is free", COW + "control.cc",
            "  slot.state = SlotState::free;\n"
            "  if (Status written = write_slot(slot); !written) return written;",
@@ -91,15 +99,50 @@ MUTANTS = [
            "  if (Status flushed = flush_diff(); !flushed) return flushed;\n"
            "  for (const format::SnapshotSlot& slot : slots) {",
            "  for (const format::SnapshotSlot& slot : slots) {", CRASH, TABLE),
+    Mutant("slots: the durable copy is not overwritten", COW + "control.cc",
+           "    place.copy ^= 1U;\n"
+           "    // What the first copy says is durable: that this one is not written costs only the spare.\n"
+           "    if (const Status written = write_slot_copy(slot, place.copy); !written) {",
+           "    if (const Status written = write_slot_copy(slot, place.copy ^ 1U); !written) {",
+           UNIT, "a power cut in a slot's next write leaves what was said of it before, or after"),
     Mutant("superblock: a flush between the two places", COW + "control.cc",
            "    if (Status flushed = flush_diff(); !flushed) return flushed;\n  }\n  return {};",
            "  }\n  return {};", CRASH, REVERT),
+    Mutant("superblock: the newest one is not overwritten", COW + "control.cc",
+           "format::kSuperblockOffsets[superblock_.sequence % 2]",
+           "format::kSuperblockOffsets[0]", CRASH, TABLE),
+    Mutant("superblock: after a failed write the same place again", COW + "control.cc",
+           "      --superblock_.sequence;", "      ", UNIT,
+           "a superblock that could not be written does not cost the good one"),
     Mutant("losses: durable before the origin write", COW + "control.cc",
            "  Status status = write_slots(slots);\n", "  Status status;\n", CRASH, RANDOM),
+    Mutant("flush: one beside a failed one, of the diff area", COW + "control.cc",
+           "  if (error == 0 && diff_flush_failed_.load()) error = EIO;\n", "",
+           UNIT, "a snapshot is not told durable whose flush went well beside one that failed"),
+    Mutant("flush: one beside a failed one, of the origin", COW + "control.cc",
+           "  if (error == 0 && origin_flush_failed_.load()) error = EIO;  // As in flush_diff().\n", "",
+           UNIT, "a snapshot is not told durable whose flush went well beside one that failed"),
+    Mutant("flush: one beside a failed one, a user's", COW + "live_path.cc",
+           "  } else if (impl.origin_flush_failed_.load()) {", "  } else if (false) {",
+           UNIT, "of flushes side by side none is believed after one has failed"),
+    Mutant("flush: one beside a failed one, a preserve's", COW + "preserve.cc",
+           "    if (done.error != 0 || impl.diff_flush_failed_.load()) {", "    if (done.error != 0) {",
+           UNIT, "a copy whose flush went well beside one that failed is not believed"),
     # --- the table and blobs ---
     Mutant("table: a segment is cleared durably before it is named", COW + "control.cc",
            "  return flush_diff();\n}\n\nStatus Volume::Impl::grow_table",
            "  return {};\n}\n\nStatus Volume::Impl::grow_table", CRASH, TABLE),
+    Mutant("table: a segment is named", COW + "control.cc",
+           "  if (Status written = write_superblock(false); !written) return written;\n"
+           "  const auto known = ", "  const auto known = ", CRASH, TABLE_KILL),
+    Mutant("blob: its bytes before its name", COW + "blobs.cc",
+           "    if (written) written = impl_.flush_diff();\n", "", CRASH, BLOB),
+    Mutant("blob: both copies of its slot before its old bytes are free", COW + "blobs.cc",
+           "  if (Status flushed = impl_.flush_diff(); flushed) release(before);\n",
+           "  release(before);\n", CRASH, BLOB_LEFT),
+    Mutant("blob: both copies of its slot before a removed one's bytes are free", COW + "blobs.cc",
+           "  if (Status flushed = impl_.flush_diff(); flushed) release(gone.extents);\n",
+           "  release(gone.extents);\n", CRASH, BLOB_LEFT),
     # --- the recovery window and revert ---
     Mutant("window: said to be open before it is", COW + "overlay.cc",
            "  slot.recovering = true;\n"
@@ -119,6 +162,20 @@ MUTANTS = [
            "Status Volume::Impl::commit_cursor(Revert& revert) {\n"
            "  if (Status flushed = flush_origin(); !flushed) return flushed;",
            "Status Volume::Impl::commit_cursor(Revert& revert) {", CRASH, REVERT),
+    Mutant("revert: the cursor before the writes behind it", COW + "revert.cc",
+           "    superblock_.revert.next_chunk = revert.cursor;\n"
+           "    if (Status written = write_superblock(false); !written) return written;\n",
+           "    superblock_.revert.next_chunk = revert.cursor;\n",
+           UNIT, "a write to what a long revert has come past outlives a crash"),
+    Mutant("revert: a mark before the write that waits for it", COW + "revert.cc",
+           "  if (Status flushed = flush_diff(); !flushed) return flushed;\n"
+           "  for (const std::uint64_t chunk : revert.chunks) Revert::clear(revert.guarded, chunk);",
+           "  for (const std::uint64_t chunk : revert.chunks) Revert::clear(revert.guarded, chunk);",
+           CRASH, REVERT),
+    Mutant("revert: its end before anything relies on it", COW + "revert.cc",
+           "    if (Status written = write_superblock(false); !written) {\n"
+           "      superblock_.revert = before;",
+           "    if (Status written; !written) {\n      superblock_.revert = before;", CRASH, REVERT_KILL),
     # --- open() ---
     Mutant("open: after a power cut only durable groups are trusted", COW + "recovery_index.cc",
            "scan.same_boot ? header.completed_sequence : header.durable_sequence",
@@ -128,6 +185,19 @@ MUTANTS = [
     Mutant("open: gaps are covered", COW + "recovery_index.cc",
            "    if (Status written = write_group(cover, gap.tail ? 1 : 2); !written) return written;\n", "",
            CRASH, RANDOM),
+    Mutant("open: what is kept is flushed before it is trusted", COW + "recovery_index.cc",
+           "  return flush_diff();\n", "  return {};\n", CRASH, RANDOM),
+    Mutant("open: what it ends is durable", COW + "recovery.cc",
+           "const Status written = write_slots(scan.slots_to_write);", "const Status written;",
+           UNIT, DAMAGE),
+    Mutant("open: what damage costs before its gap is covered", COW + "recovery.cc",
+           "  if (Status settled = settle_stages(scan); !settled) return settled;\n"
+           "  if (Status voided = void_gaps(scan); !voided) return voided;\n",
+           "  if (Status voided = void_gaps(scan); !voided) return voided;\n"
+           "  if (Status settled = settle_stages(scan); !settled) return settled;\n", UNIT, DAMAGE),
+    Mutant("open: what damage means for a revert before its gap is covered", COW + "recovery.cc",
+           "  return changed ? write_superblock(superblock_.clean) : Status{};", "  return {};",
+           UNIT, "a revert that damage has met stops for good, wherever the open that finds it is cut"),
     # --- space, moves, changes, the origin ---
     Mutant("maximum: durable before it deletes", COW + "resize.cc",
            "    if (Status written = write_superblock(false); !written) {\n"
@@ -148,9 +218,35 @@ MUTANTS = [
     Mutant("changes: noted before the write", COW + "changes.cc",
            "  Status put = blobs_->put(BlobKind::noted_changes, kNoteKey, note.bytes);",
            "  Status put;", CHANGES, CHECKPOINTS),
+    Mutant("changes: the origin before a checkpoint", COW + "changes.cc",
+           "  Status saved = flush_origin();\n", "  Status saved;\n", CHANGES, CHECKPOINT),
     Mutant("exempt: durable before it shows", COW + "exempt.cc",
            "  if (Status put = blobs_->put(BlobKind::exemption, id, bytes); !put) return put;\n", "",
            CRASH, KILL),
+    Mutant("exempt: not what an older snapshot needs", COW + "exempt.cc",
+           "  if (before) leave_out_needed(exemption->free, *before);\n", "", CRASH, CUT),
+    Mutant("exempt: an older record is none of the one before", COW + "exempt.cc",
+           "map_.changed(page, snapshot.epoch, ~std::uint64_t{0})",
+           "map_.changed(page, 0, ~std::uint64_t{0})", CRASH, CUT),
+    Mutant("exempt: the newest snapshot only", COW + "exempt.cc",
+           "                     (*snapshot)->epoch == epoch_ && (*snapshot)->exemption() == nullptr;",
+           "                     (*snapshot)->exemption() == nullptr;",
+           UNIT, "a list that comes late, twice, or for another copy is refused"),
+    Mutant("exempt: never a part of a chunk", COW + "exempt.cc",
+           "const std::uint64_t first = (begin + chunk_bytes - 1) / chunk_bytes;",
+           "const std::uint64_t first = begin / chunk_bytes;",
+           UNIT, "a chunk is free if all of its bytes are, in ranges of any order"),
+    Mutant("exempt: the snapshot goes before its list", COW + "control.cc",
+           "  slot.state = SlotState::free;\n"
+           "  if (Status written = write_slot(slot); !written) return written;\n"
+           "  free_slots_.push_back(slot.index);\n",
+           "  if (snapshot->exemption() != nullptr) forget_exemption(*snapshot);\n"
+           "  slot.state = SlotState::free;\n"
+           "  if (Status written = write_slot(slot); !written) return written;\n"
+           "  free_slots_.push_back(slot.index);\n", CRASH, RANDOM),
+    Mutant("exempt: a list that cannot be read costs its snapshot", COW + "exempt.cc",
+           "      unknown.push_back(key);\n", "",
+           UNIT, "the exemption goes with its copy, and a damaged one costs the copy"),
     Mutant("mount: noted before the write", COW + "origin_watch.cc",
            "    if (kept) kept = write_superblock(false);\n", "",
            UNIT, "a power cut at any operation of mounting does not look like somebody else's mount"),

@@ -388,6 +388,41 @@ TEST_CASE("what was in flight over a free segment's first groups is not taken fo
   }
 }
 
+// What was damaged is covered by then, so that nothing else says a second time what it cost.
+TEST_CASE("what damage costs is lost for good, wherever the open that finds it is cut", "[cow]") {
+  Damaged area(true);
+  CowWorld& world = area.world;
+  world.open();
+  REQUIRE(world.volume->set_protection_level(cow::ProtectionLevel::snapshot));
+  REQUIRE(world.volume->close());
+  world.volume.reset();
+  area.pristine = world.diff.bytes();
+  constexpr std::uint32_t kUnit9 = 9;  // Of the third snapshot's records; the next has its epoch.
+  bool opened = false;
+  for (std::uint64_t cut = 0; !opened; ++cut) {
+    INFO("cut at operation " << cut << ", seed " << seed());
+    area.restore();
+    flip_both(area, 0, kUnit9);
+    world.diff.settle();
+    world.machine.cut_at(world.machine.operations() + cut);
+    opened = world.try_open().has_value();
+    world.machine.cut_power();
+    world.volume.reset();
+    world.machine.power_on();
+    world.boot_id = Guid::random();
+    world.open();
+    Image seen;
+    for (const cow::SnapshotRecord& record : world.volume->list()) {
+      REQUIRE(record.lost == (record.epoch <= 3));
+      const int error = world.read_snapshot(record.id, seen);
+      REQUIRE(error == (record.lost ? EIO : 0));
+      if (error == 0) REQUIRE(seen == world.images.at(record.id));
+    }
+    REQUIRE(world.volume->protection().fault == cow::Fault::meta_data_corruption);
+    world.volume.reset();
+  }
+}
+
 TEST_CASE("groups behind many that failed are found again", "[cow]") {
   CowWorld world(seed(), Damaged::options(3));
   world.open();

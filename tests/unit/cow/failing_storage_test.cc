@@ -5,6 +5,7 @@
 #include <array>
 #include <cstring>
 #include <list>
+#include <optional>
 #include <utility>
 
 #include "provider/format/diff_area.h"
@@ -254,6 +255,118 @@ TEST_CASE("of flushes side by side none is believed after one has failed", "[cow
   world.machine.run_until_idle();
   REQUIRE(failed);
   for (const block::Request& flush : flushes) CHECK(flush.error == EIO);
+}
+
+namespace {
+
+// A flush that is queued on `disk`; everything else goes on until there are so many.
+[[nodiscard]] const block::Request* queued_flush(CowWorld& world, SimDisk& disk,
+                                                 std::size_t count = 1) {
+  const block::Request* newest = nullptr;
+  const auto is_flush = [&](const SimDisk& at, const block::Request& request) {
+    if (&at != &disk || request.op != block::Op::flush) return false;
+    newest = &request;
+    return true;
+  };
+  while (world.machine.count_queued(is_flush) < count) {
+    REQUIRE(world.machine.step_one(
+        [&](const auto& at, const auto& request) { return !is_flush(at, request); }));
+  }
+  return newest;
+}
+
+// Fails it, no later than another one takes effect that is told nothing of it.
+void fail_beside_others(CowWorld& world, SimDisk& disk, const block::Request* flush) {
+  disk.fault = [&world, flush](const block::Request& request) {
+    if (&request == flush) return EIO;
+    if (request.op == block::Op::flush) {
+      (void)world.machine.step_one(
+          [flush](const auto&, const block::Request& queued) { return &queued == flush; });
+    }
+    return 0;
+  };
+}
+
+}  // namespace
+
+TEST_CASE("a snapshot is not told durable whose flush went well beside one that failed", "[cow]") {
+  const bool of_origin = GENERATE(true, false);
+  block::Request flush;
+  std::optional<PendingWrite> write;  // Held: its loss can be noted nowhere. Ends with the volume.
+  CowWorld world(seed());
+  world.open();
+  (void)world.take(true);
+  const SnapshotId id = world.begin(true);
+  world.volume->hold();
+  REQUIRE(world.volume->drain(Duration::zero()));
+  world.commit(id);
+  world.volume->release();
+  world.machine.set_scheduled(true);
+  flush.op = block::Op::flush;
+  flush.complete = [](block::Request&) noexcept {};
+  if (of_origin) {
+    world.volume->live().submit(flush);
+  } else {
+    write.emplace(world, 0);  // Its copy needs a flush.
+  }
+  SimDisk& disk = of_origin ? world.origin : world.diff;
+  fail_beside_others(world, disk, queued_flush(world, disk));
+  world.machine.set_scheduled(false);  // It is beside this call's flush, no sooner.
+  const Status done = world.volume->post_commit(id, {id});
+  REQUIRE_FALSE(done);
+  CHECK(done.error().code == Errc::io_error);
+  world.machine.run_until_idle();
+}
+
+TEST_CASE("a copy whose flush went well beside one that failed is not believed", "[cow]") {
+  MemoryLostStore store;
+  CowWorld world(seed());
+  world.lost_store = &store;
+  world.open();
+  const SnapshotId older = world.take(true);
+  REQUIRE(world.write(0, kSector) == 0);  // The older one has its own copy of this chunk only.
+  const SnapshotId newer = world.take(true);
+  world.machine.set_scheduled(true);
+  const PendingWrite first(world, 0);
+  const block::Request* const failing = queued_flush(world, world.diff);
+  const PendingWrite second(world, kChunk);
+  (void)queued_flush(world, world.diff, 2);
+  fail_beside_others(world, world.diff, failing);
+  world.machine.run_until_idle();
+  CHECK(first.completed);
+  CHECK(second.completed);
+  CHECK(is_lost(world, newer));
+  CHECK(is_lost(world, older));
+}
+
+TEST_CASE("a superblock that could not be written does not cost the good one", "[cow]") {
+  constexpr int kRounds = 16;  // Of writes that are kept, dropped or torn.
+  for (int round = 0; round < 2 * kRounds; ++round) {
+    INFO("round " << round << ", seed " << seed());
+    CowWorld world(seed() + static_cast<std::uint64_t>(round));
+    world.open();
+    const SnapshotId id = world.take_unconfirmed(true);
+    int until = round % 2;  // The first or the second of the two.
+    world.diff.fault = [&](const block::Request& request) {
+      if (request.op != block::Op::write || request.offset_bytes >= format::kTableOffset ||
+          until-- != 0) {
+        return 0;
+      }
+      world.diff.bytes()[request.offset_bytes + 100] ^= std::byte{1};  // A sector gone bad.
+      return EIO;
+    };
+    REQUIRE_FALSE(world.volume->confirm(id));
+    world.diff.fault = nullptr;
+    world.diff.settle();
+    world.machine.cut_at(world.machine.operations() + 1);  // At the flush of the next attempt.
+    REQUIRE_FALSE(world.volume->confirm(id));
+    world.volume.reset();
+    world.machine.power_on();
+    world.boot_id = Guid::random();
+    world.open();
+    REQUIRE(world.volume->find(id).has_value());
+    world.check_all();
+  }
 }
 
 TEST_CASE("damaged preserved data gives EIO, never wrong bytes", "[cow]") {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Revert: at once for whoever uses the volume, in the background for the origin.
+#include "provider/format/diff_area.h"
 #include "tests/support/cow_events.h"
 #include "tests/support/cow_world.h"
 
@@ -137,6 +138,37 @@ TEST_CASE("a revert goes on after a restart and leaves alone what was written si
   world.check_all();
 }
 
+TEST_CASE("a write to what a long revert has come past outlives a crash", "[cow]") {
+  constexpr std::uint64_t kLarge = 256U << 10U;
+  CowWorldOptions options;
+  options.chunk_bytes = kLarge;
+  options.origin_bytes = 20U << 20U;  // Longer than what is reverted between two notes of it.
+  options.segments = options.segments_max = 8;
+  CowWorld world(10, options);
+  world.open();
+  const SnapshotId target = world.take(true);
+  for (std::uint64_t at = 0; at < options.origin_bytes; at += kLarge) {
+    REQUIRE(world.write_posted(world.volume->live(), world.twin, at, kLarge) == 0);
+  }
+  REQUIRE(begin(world, target));
+  world.twin = world.images.at(target);
+  constexpr std::uint64_t kPast = 16U << 20U;
+  while (world.volume->revert_status().bytes_done < kPast) REQUIRE(world.machine.step());
+  REQUIRE(world.volume->revert_status().under_way);
+  REQUIRE(world.write(3 * kLarge, kSector) == 0);  // At once: nobody has to note it any more.
+  REQUIRE(world.run(block::Op::flush) == 0);
+  world.machine.cut_power();
+  world.volume.reset();
+  world.machine.power_on();
+  world.boot_id = Guid::random();
+  world.open();
+  CHECK(world.volume->revert_status().under_way);
+  world.check_all();
+  world.machine.run_until_idle();
+  CHECK_FALSE(world.volume->revert_status().under_way);
+  world.check_all();
+}
+
 TEST_CASE("a revert goes back to what the recovery window left", "[cow]") {
   CowWorld world(4);
   world.open();
@@ -224,6 +256,47 @@ TEST_CASE("a revert that cannot read the snapshot stops, and can be given up", "
   CHECK(seen == world.origin.bytes());
   world.reopen();
   CHECK_FALSE(world.volume->revert_status().under_way);
+}
+
+TEST_CASE("a revert that damage has met stops for good, wherever the open that finds it is cut",
+          "[cow]") {
+  CowWorld world(9);
+  Story story(world);
+  story.revert();
+  // A mark: what was written to this chunk since must not be reverted.
+  REQUIRE(world.write_posted(world.volume->live(), world.twin, 10 * kChunk, kSector) == 0);
+  REQUIRE(world.volume->revert_status().under_way);
+  {
+    const SimMachine::Inline waits(world.machine);
+    REQUIRE(world.volume->close());
+  }
+  world.volume.reset();
+  const format::Layout layout = format::Layout::of(kChunk, kSector);
+  for (const std::uint32_t copy : {0U, 1U}) {
+    world.diff.bytes()[layout.unit_offset(0, 0, copy) + 30] ^= std::byte{1};
+  }
+  world.diff.settle();
+  world.origin.settle();
+  const Image damaged = world.diff.bytes();
+  bool opened = false;
+  for (std::uint64_t cut = 0; !opened; ++cut) {
+    INFO("cut at operation " << cut);
+    world.diff.bytes() = damaged;
+    world.diff.settle();
+    world.machine.cut_at(world.machine.operations() + cut);
+    opened = world.try_open().has_value();
+    world.machine.cut_power();
+    world.volume.reset();
+    world.machine.power_on();
+    world.boot_id = Guid::random();
+    world.open();
+    world.machine.run_until_idle();
+    REQUIRE(world.volume->revert_status().stopped);
+    Image seen;
+    REQUIRE(world.read(world.volume->live(), seen, 10 * kChunk, kSector) == 0);
+    CHECK(std::equal(seen.begin(), seen.end(), world.twin.begin() + 10 * kChunk));
+    world.volume.reset();
+  }
 }
 
 TEST_CASE("a revert that meets a failing origin goes on when it is attached again", "[cow]") {
