@@ -40,22 +40,6 @@ std::vector<std::string> mounted(const std::vector<std::string>& targets) {
   return facts;
 }
 
-// Loop devices over the file, with where they are mounted.
-std::vector<std::string> mounts_over(const std::string& file) {
-  std::vector<std::string> targets;
-  for (const LoopEntry& loop : read_loops()) {
-    if (loop.backing_file != file) continue;
-    for (std::string& target : mount_points_of(loop.device)) targets.push_back(std::move(target));
-  }
-  return targets;
-}
-
-bool has_loop(const std::string& file) {
-  const auto loops = read_loops();
-  return std::any_of(loops.begin(), loops.end(),
-                     [&](const LoopEntry& loop) { return loop.backing_file == file; });
-}
-
 // For the helper: finds the loop device although somebody has unmounted what it lies on.
 std::string number_of(const fuse::Session& session) {
   return std::to_string(fuse_session_number(session.descriptor()));
@@ -83,18 +67,12 @@ std::string missing_for_block_devices() {
 }  // namespace
 
 SystemFrontEnds::SystemFrontEnds(const Options& options)
-    : options_(options), log_(*options.log, "frontend") {}
+    : options_(options), log_(*options.log, "frontend"), mounts_(options.run_dir, *options.log) {}
 
 SystemFrontEnds::~SystemFrontEnds() { shut_down(); }
 
 std::string SystemFrontEnds::volume_file(const VolumeId& volume) const {
   return options_.run_dir + "/fuse/volumes/" + volume.to_string();
-}
-std::string SystemFrontEnds::copy_file(const SnapshotId& snapshot) const {
-  return options_.run_dir + "/fuse/snapshots/" + snapshot.to_string();
-}
-std::string SystemFrontEnds::own_mount_point(const SnapshotId& snapshot) const {
-  return options_.run_dir + "/mnt/" + snapshot.to_string();
 }
 
 // --- start and end ------------------------------------------------------------------------------
@@ -264,7 +242,7 @@ void SystemFrontEnds::end_copies() {
     copies.swap(surfaced_);
   }
   for (const auto& [id, device] : copies) {
-    const Status unmounted = unmount_all(id, true);
+    const Status unmounted = mounts_.end(id, true);
     if (!unmounted) {
       log_.warning("a copy stays mounted, but is dead",
                    {{"snapshot", id.to_string()}, {"reason", unmounted.error().context}});
@@ -428,7 +406,7 @@ bool SystemFrontEnds::is_surfaced(const SnapshotId& snapshot) const {
 }
 
 std::vector<std::string> SystemFrontEnds::users(const SnapshotId& snapshot) const {
-  std::vector<std::string> facts = mounted(mounts_over(copy_file(snapshot)));
+  std::vector<std::string> facts = mounted(mounts_.targets(snapshot));
   const std::size_t count = lasting_clients(snapshot.to_string());
   if (count > 0) facts.push_back(clients(count));
   return facts;
@@ -455,7 +433,7 @@ Result<contract::Surfaced> SystemFrontEnds::surface(const SnapshotId& snapshot,
       (void)options_.nbd->remove(name, true);
       return fail(added.error(), "the file of copy " + name);
     }
-    surfaced.device_object = copy_file(snapshot);
+    surfaced.device_object = mounts_.file_of(snapshot);
   }
   const std::lock_guard lock(mutex_);
   surfaced_[snapshot] = std::move(device);
@@ -477,7 +455,7 @@ Status SystemFrontEnds::withdraw(const SnapshotId& snapshot, bool force) {
       return fail(Errc::volume_in_use, "copy " + name + " is " + who.front());
     }
   }
-  if (const Status unmounted = unmount_all(snapshot, force); !unmounted && !force) {
+  if (const Status unmounted = mounts_.end(snapshot, force); !unmounted && !force) {
     return fail(unmounted.error(), "copy " + name);
   }
   if (const Status removed = options_.nbd->remove(name, force); !removed) {
@@ -507,7 +485,7 @@ Status SystemFrontEnds::remove_file_of(const std::string& name, bool force) {
 
 std::string SystemFrontEnds::mounted_at(const SnapshotId& snapshot) const {
   if (!copies_) return {};
-  const auto targets = mounts_over(copy_file(snapshot));
+  const auto targets = mounts_.targets(snapshot);
   return targets.empty() ? std::string() : targets.front();
 }
 
@@ -522,70 +500,16 @@ Result<rpc::MountedSnapshot> SystemFrontEnds::mount_copy(const SnapshotId& snaps
     return fail(Errc::not_supported,
                 name + " cannot be mounted: " + no_block_device_ + "; read it over NBD");
   }
-  if (!directory.empty() && directory.front() != '/') {
-    return fail(Errc::invalid_argument,
-                "the directory must be an absolute path: " + printable(directory));
-  }
-  rpc::MountedSnapshot reply;
-  const std::string file = copy_file(snapshot);
-  if (const auto targets = mounts_over(file); !targets.empty()) {
-    if (!directory.empty() && directory != targets.front()) {
-      return fail(Errc::volume_in_use,
-                  name + " is mounted at " + printable(targets.front()) + " already");
-    }
-    for (const LoopEntry& loop : read_loops()) {
-      if (loop.backing_file == file) reply.device_path = loop.path;
-    }
-    reply.path = targets.front();
-    return reply;
-  }
-  const bool ours = directory.empty();
-  reply.path = ours ? own_mount_point(snapshot) : directory;
-  if (ours && ::mkdir(reply.path.c_str(), 0755) != 0 && errno != EEXIST) {
-    return fail(Errc::io_error, reply.path + ": " + std::generic_category().message(errno));
-  }
-  auto device = run_helper({"mount", file, reply.path});
-  if (!device) {
-    if (ours) (void)::rmdir(reply.path.c_str());
-    return fail(device.error(), name);
-  }
-  reply.device_path = std::move(*device);
-  log_.info("copy mounted", {{"snapshot", snapshot.to_string()}, {"path", reply.path}});
-  return reply;
+  return mounts_.mount(snapshot, directory);
 }
 
 Status SystemFrontEnds::unmount_copy(const SnapshotId& snapshot) {
   const std::lock_guard mounting(mounting_);
-  const std::string name = "copy " + snapshot.to_string();
   if (!is_surfaced(snapshot)) {
-    return fail(Errc::object_not_found, "there is no " + name + " here; see umbra list shadows");
+    return fail(Errc::object_not_found,
+                "there is no copy " + snapshot.to_string() + " here; see umbra list shadows");
   }
-  if (mounts_over(copy_file(snapshot)).empty()) {
-    (void)unmount_all(snapshot, false);  // A loop device that somebody's own umount left.
-    return fail(Errc::bad_state, name + " is not mounted");
-  }
-  if (const Status unmounted = unmount_all(snapshot, false); !unmounted) {
-    return fail(unmounted.error(), name);
-  }
-  log_.info("copy unmounted", {{"snapshot", snapshot.to_string()}});
-  return {};
-}
-
-// Every mount of the copy, newest first, and its loop device.
-Status SystemFrontEnds::unmount_all(const SnapshotId& snapshot, bool lazily) {
-  const std::string file = copy_file(snapshot);
-  auto targets = mounts_over(file);
-  std::reverse(targets.begin(), targets.end());
-  for (const std::string& target : targets) {
-    auto done = run_helper({"unmount", target, file});
-    if (!done && lazily) done = run_helper({"detach-mount", target});
-    if (!done) return fail(done.error());
-    if (starts_with(target, options_.run_dir + "/mnt/")) (void)::rmdir(target.c_str());
-  }
-  if (!has_loop(file)) return {};
-  const auto detached = run_helper({"detach-loop", file, "0"});
-  if (detached) return {};
-  return fail(detached.error());
+  return mounts_.unmount(snapshot);
 }
 
 }  // namespace umbra::cowd

@@ -25,6 +25,7 @@
 #include "engine/platform/log.h"
 #include "engine/rpc/messages.h"
 #include "provider/contract/ports.h"
+#include "provider/daemon/copy_mounts_linux.h"
 #include "provider/daemon/ports.h"
 #include "provider/frontend/fuse/session.h"
 #include "provider/frontend/nbd/server.h"
@@ -81,15 +82,11 @@ class SystemFrontEnds final : public FrontEnds, public contract::Surfaces {
   [[nodiscard]] Status withdraw(const SnapshotId& snapshot, bool force) override;
   [[nodiscard]] std::string mounted_at(const SnapshotId& snapshot) const override;
 
-  /// Mounts a copy read-only at `directory`, or at RUN/mnt/ID if that is empty. One that is mounted
-  /// there already is fine. Blocks: up to kHelperLimit. On failure nothing is left. Errors:
-  /// object_not_found (no such copy; the directory is missing); invalid_argument (not an absolute
-  /// path of a directory); volume_in_use (mounted elsewhere; the directory is a mount point);
-  /// not_supported (no file system, or no block devices here); io_error (the kernel refused).
+  /// As CopyMounts::mount(). Errors also: object_not_found (no such copy); not_supported (no block
+  /// devices here).
   [[nodiscard]] Result<rpc::MountedSnapshot> mount_copy(const SnapshotId& snapshot,
                                                         const std::string& directory);
-  /// Errors: object_not_found (no such copy); bad_state (not mounted); volume_in_use (files are
-  /// open); io_error.
+  /// As CopyMounts::unmount(). Errors also: object_not_found (no such copy).
   [[nodiscard]] Status unmount_copy(const SnapshotId& snapshot);
 
  private:
@@ -102,8 +99,6 @@ class SystemFrontEnds final : public FrontEnds, public contract::Surfaces {
   };
 
   [[nodiscard]] std::string volume_file(const VolumeId& volume) const;
-  [[nodiscard]] std::string copy_file(const SnapshotId& snapshot) const;
-  [[nodiscard]] std::string own_mount_point(const SnapshotId& snapshot) const;
   [[nodiscard]] Status make_directories() const;
   void fetch_kept();
   [[nodiscard]] bool is_kept(const std::string& mount_point) const;
@@ -120,7 +115,6 @@ class SystemFrontEnds final : public FrontEnds, public contract::Surfaces {
   [[nodiscard]] Status expose_block_device(const VolumeId& volume, Live& live, Exposed& exposed);
   [[nodiscard]] bool is_surfaced(const SnapshotId& snapshot) const;
   [[nodiscard]] std::size_t lasting_clients(const std::string& name) const;
-  [[nodiscard]] Status unmount_all(const SnapshotId& snapshot, bool lazily);
   [[nodiscard]] Status remove_file_of(const std::string& name, bool force);
   void end_live(const VolumeId& volume, Live& live);
   [[nodiscard]] Status dismount(const std::string& name,
@@ -128,6 +122,7 @@ class SystemFrontEnds final : public FrontEnds, public contract::Surfaces {
 
   Options options_;
   Logger log_;
+  CopyMounts mounts_;
   std::string no_block_device_;                           // Set by begin().
   std::map<std::string, guardian::KeptDescriptor> kept_;  // Not taken over yet.
   std::unique_ptr<fuse::Session> copies_;                 // Null: NBD only.
@@ -136,7 +131,7 @@ class SystemFrontEnds final : public FrontEnds, public contract::Surfaces {
   mutable std::mutex mutex_;  // Guards what follows; not held while anything blocks.
   std::map<VolumeId, Live> live_;
   std::map<SnapshotId, std::shared_ptr<block::Device>> surfaced_;
-  std::mutex mounting_;  // Held by mount_copy() and unmount_copy().
+  std::mutex mounting_;  // Held while mounts_ mounts and unmounts.
 };
 
 }  // namespace umbra::cowd
