@@ -146,6 +146,7 @@ Status Daemon::Parts::open_outside(const DaemonOptions& options) {
   nbd = std::move(*listening);
   SystemFrontEnds::Options front;
   front.run_dir = options.run_dir;
+  front.state_dir = options.state_dir;
   front.nbd = nbd.get();
   front.guardian = guardian.get();
   front.log = &sink;
@@ -235,9 +236,7 @@ void Daemon::Parts::serve(const DaemonOptions& options) {
         return rpc::Nothing{};
       });
   methods["snapshot.mount"] = provider_method<rpc::MountSnapshot, rpc::MountedSnapshot>(
-      [this](const rpc::MountSnapshot& request) {
-        return front_ends->mount_copy(request.snapshot_id, request.directory);
-      });
+      [this](const rpc::MountSnapshot& request) { return front_ends->mount_copy(request); });
   methods["snapshot.unmount"] = provider_method<rpc::UnmountSnapshot, rpc::Nothing>(
       [this](const rpc::UnmountSnapshot& request) -> Result<rpc::Nothing> {
         const Status unmounted = front_ends->unmount_copy(request.snapshot_id);

@@ -14,6 +14,7 @@
 #include "engine/platform/run_dir.h"
 #include "engine/platform/unique_fd.h"
 #include "provider/daemon/helper_linux.h"
+#include "provider/daemon/leftovers_linux.h"
 #include "provider/daemon/patience.h"
 #include "provider/daemon/system_view_linux.h"
 
@@ -67,7 +68,9 @@ std::string missing_for_block_devices() {
 }  // namespace
 
 SystemFrontEnds::SystemFrontEnds(const Options& options)
-    : options_(options), log_(*options.log, "frontend"), mounts_(options.run_dir, *options.log) {}
+    : options_(options),
+      log_(*options.log, "frontend"),
+      mounts_({options.run_dir, options.state_dir, options.guardian, options.log}) {}
 
 SystemFrontEnds::~SystemFrontEnds() { shut_down(); }
 
@@ -115,7 +118,8 @@ void SystemFrontEnds::fetch_kept() {
   }
   for (auto& descriptor : *kept) {
     std::string name = descriptor.name;
-    if (starts_with(name, "fuse/")) kept_.emplace(std::move(name), std::move(descriptor));
+    const bool ours = starts_with(name, "fuse/") || CopyMounts::is_overlay(name);
+    if (ours) kept_.emplace(std::move(name), std::move(descriptor));
   }
 }
 
@@ -135,6 +139,7 @@ bool SystemFrontEnds::is_dead(const std::string& file) const {
   const auto id = Guid::parse(file.substr(file.rfind('/') + 1));
   if (starts_with(file, copies + "/")) {
     if (!copies_started_) return !is_kept(copies) && copies_ == nullptr;
+    if (mounts_.has_overlay(file.substr(copies.size() + 1))) return false;
     return !id || surfaced_.count(SnapshotId{*id}) == 0;
   }
   return !id || live_.count(VolumeId{*id}) == 0;
@@ -142,30 +147,20 @@ bool SystemFrontEnds::is_dead(const std::string& file) const {
 
 // FUSE mounts whose session nobody has, loop devices over them, and mounts of copies over those.
 void SystemFrontEnds::take_dead_apart() {
-  const auto mounts = read_mounts();
-  if (!mounts) return;
-  const auto run = [&](const char* what, const std::vector<std::string>& words) {
-    const auto done = run_helper(words);
-    if (!done) log_.error(what, {{"path", words.back()}, {"reason", done.error().context}});
-  };
-  for (const LoopEntry& loop : read_loops()) {
-    if (!is_dead(loop.backing_file)) continue;
-    for (const std::string& target : mount_points_of(loop.device)) {
-      if (starts_with(target, options_.run_dir + "/mnt/")) {
-        run("a dead mount of a copy could not be removed", {"detach-mount", target});
-        (void)::rmdir(target.c_str());
-      } else {
-        log_.error("a file system is mounted from a device that has died; unmount it",
-                   {{"path", target}, {"device", loop.path}});
-      }
+  const auto dead = [&](const std::string& file) { return is_dead(file); };
+  for (const Leftover& leftover : find_leftovers(options_.run_dir, dead)) {
+    if (leftover.kind == Leftover::Kind::foreign_mount) {
+      log_.error("a file system is mounted from a device that has died; unmount it",
+                 {{"path", leftover.path}, {"device", leftover.device}});
+      continue;
     }
-    run("a dead loop device could not be removed", {"clear-device", loop.path});
-    log_.warning("removed a dead loop device", {{"device", loop.path}});
-  }
-  for (const MountEntry& mount : *mounts) {
-    if (mount.type.rfind("fuse", 0) != 0 || !is_dead(mount.target)) continue;
-    run("a dead FUSE mount could not be removed", {"detach-mount", mount.target});
-    (void)::unlink(mount.target.c_str());
+    if (const Status removed = remove_leftover(leftover); !removed) {
+      log_.error("what a dead umbra-cowd left could not be removed",
+                 {{"path", leftover.path}, {"reason", removed.error().context}});
+      continue;
+    }
+    log_.warning("removed what a dead umbra-cowd left",
+                 {{"what", text_of(leftover.kind)}, {"path", leftover.path}});
   }
 }
 
@@ -195,6 +190,7 @@ Status SystemFrontEnds::open_copies() {
                               fuse::Shape::directory, taken_over);
   if (!session) return fail(session.error());
   copies_ = std::move(*session);
+  mounts_.use(*copies_);
   if (taken_over) return {};  // Started once every copy is there again.
   if (const Status started = copies_->start(); !started) return fail(started.error());
   copies_started_ = true;
@@ -223,6 +219,7 @@ void SystemFrontEnds::give_up(const std::string& kept_name) {
 }
 
 void SystemFrontEnds::finish_start() {
+  take_over_overlays();
   if (copies_ && !copies_started_) {
     copies_started_ = true;
     if (const Status started = copies_->start(); !started) {
@@ -249,6 +246,7 @@ void SystemFrontEnds::end_copies() {
     }
   }
   if (copies_) {
+    mounts_.close();
     copies_.reset();
     drop_kept(kKeptCopies);
   }
@@ -400,9 +398,10 @@ void SystemFrontEnds::end_live(const VolumeId& volume, Live& live) {
 
 // --- copies -------------------------------------------------------------------------------------
 
-bool SystemFrontEnds::is_surfaced(const SnapshotId& snapshot) const {
+std::shared_ptr<block::Device> SystemFrontEnds::surfaced(const SnapshotId& snapshot) const {
   const std::lock_guard lock(mutex_);
-  return surfaced_.count(snapshot) != 0;
+  const auto found = surfaced_.find(snapshot);
+  return found != surfaced_.end() ? found->second : nullptr;
 }
 
 std::vector<std::string> SystemFrontEnds::users(const SnapshotId& snapshot) const {
@@ -489,23 +488,37 @@ std::string SystemFrontEnds::mounted_at(const SnapshotId& snapshot) const {
   return targets.empty() ? std::string() : targets.front();
 }
 
-Result<rpc::MountedSnapshot> SystemFrontEnds::mount_copy(const SnapshotId& snapshot,
-                                                         const std::string& directory) {
+// Nobody serves them before all of them are there: the session of copies is not started yet.
+void SystemFrontEnds::take_over_overlays() {
+  for (auto kept = kept_.begin(); kept != kept_.end();) {
+    const auto copy =
+        CopyMounts::is_overlay(kept->first) ? surfaced(mounts_.copy_of(kept->first)) : nullptr;
+    if (!copy || !copies_) {
+      ++kept;
+      continue;
+    }
+    mounts_.serve_kept(std::move(kept->second), copy);
+    kept = kept_.erase(kept);
+  }
+}
+
+Result<rpc::MountedSnapshot> SystemFrontEnds::mount_copy(const rpc::MountSnapshot& request) {
   const std::lock_guard mounting(mounting_);
-  const std::string name = "copy " + snapshot.to_string();
-  if (!is_surfaced(snapshot)) {
+  const std::string name = "copy " + request.snapshot_id.to_string();
+  const auto copy = surfaced(request.snapshot_id);
+  if (!copy) {
     return fail(Errc::object_not_found, "there is no " + name + " here; see umbra list shadows");
   }
   if (!copies_) {
     return fail(Errc::not_supported,
                 name + " cannot be mounted: " + no_block_device_ + "; read it over NBD");
   }
-  return mounts_.mount(snapshot, directory);
+  return mounts_.mount(request, copy);
 }
 
 Status SystemFrontEnds::unmount_copy(const SnapshotId& snapshot) {
   const std::lock_guard mounting(mounting_);
-  if (!is_surfaced(snapshot)) {
+  if (!surfaced(snapshot)) {
     return fail(Errc::object_not_found,
                 "there is no copy " + snapshot.to_string() + " here; see umbra list shadows");
   }

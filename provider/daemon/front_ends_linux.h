@@ -38,6 +38,7 @@ class SystemFrontEnds final : public FrontEnds, public contract::Surfaces {
  public:
   struct Options {
     std::string run_dir;  // Real path, without links.
+    std::string state_dir;
     nbd::Server* nbd = nullptr;
     guardian::GuardianClient* guardian = nullptr;  // Null: sessions do not survive.
     Log* log = nullptr;
@@ -84,8 +85,7 @@ class SystemFrontEnds final : public FrontEnds, public contract::Surfaces {
 
   /// As CopyMounts::mount(). Errors also: object_not_found (no such copy); not_supported (no block
   /// devices here).
-  [[nodiscard]] Result<rpc::MountedSnapshot> mount_copy(const SnapshotId& snapshot,
-                                                        const std::string& directory);
+  [[nodiscard]] Result<rpc::MountedSnapshot> mount_copy(const rpc::MountSnapshot& request);
   /// As CopyMounts::unmount(). Errors also: object_not_found (no such copy).
   [[nodiscard]] Status unmount_copy(const SnapshotId& snapshot);
 
@@ -113,7 +113,9 @@ class SystemFrontEnds final : public FrontEnds, public contract::Surfaces {
   void keep(const std::string& name, const fuse::Session& session);
   void drop_kept(const std::string& name);
   [[nodiscard]] Status expose_block_device(const VolumeId& volume, Live& live, Exposed& exposed);
-  [[nodiscard]] bool is_surfaced(const SnapshotId& snapshot) const;
+  /// Null: not surfaced.
+  [[nodiscard]] std::shared_ptr<block::Device> surfaced(const SnapshotId& snapshot) const;
+  void take_over_overlays();
   [[nodiscard]] std::size_t lasting_clients(const std::string& name) const;
   [[nodiscard]] Status remove_file_of(const std::string& name, bool force);
   void end_live(const VolumeId& volume, Live& live);

@@ -264,7 +264,7 @@ ExitCode trace(Service& service, Output& output, const Trace& arguments);
 
 // cmd_mount.cc, cmd_unmount.cc
 ExitCode mount(Service& service, Output& output, const SnapshotId& snapshot,
-               const std::string& directory);
+               const requester::MountOptions& options);
 ExitCode unmount(Service& service, Output& output, const SnapshotId& snapshot);
 
 // cmd_providers.cc
