@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The syntax of what programs of their own do, without a daemon: check, express.
+// The syntax of what programs of their own do, without a daemon: check, cleanup, express.
 #include "requester-sdk/cli/parse_parts.h"
 
 namespace umbra::cli {
@@ -16,6 +16,20 @@ void add_check_command(Parser& parser) {
   app->callback([&parser, arguments] {
     parser.invocation.command = [arguments](Service&, Output& output) {
       return check(output, *arguments, run_command);
+    };
+  });
+}
+
+void add_cleanup_command(Parser& parser) {
+  auto arguments = std::make_shared<Cleanup>();
+  CLI::App* app = add(parser.app, "cleanup", "Take apart what a killed umbra-cowd left; root");
+  app->add_flag("--force", arguments->force,
+                "End an umbra-cowd that hangs: whoever uses its volumes gets I/O errors");
+  app->add_flag("--dry-run", arguments->dry_run, "Change nothing, say what would be done");
+  app->callback([&parser, arguments] {
+    arguments->run_dir = parser.invocation.run_dir;
+    parser.invocation.command = [arguments](Service&, Output& output) {
+      return cleanup(output, *arguments, run_command);
     };
   });
 }
@@ -45,6 +59,7 @@ void add_express_commands(Parser& parser) {
 
 void add_program_commands(Parser& parser) {
   add_check_command(parser);
+  add_cleanup_command(parser);
   add_express_commands(parser);
 }
 
