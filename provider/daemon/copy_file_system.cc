@@ -6,6 +6,7 @@
 #include <string_view>
 #include <system_error>
 
+#include "provider/daemon/xfs_log.h"
 #include "provider/format/crc32c.h"
 
 namespace umbra::cowd {
@@ -58,7 +59,7 @@ std::uint64_t btrfs_sum(ConstSuperblock superblock) {
   return format::crc32c(superblock.subspan(kBtrfsSumBytes));
 }
 
-int run_at(block::Device& device, block::Op op, std::uint64_t offset, Superblock bytes) {
+int run_at(block::Device& device, block::Op op, std::uint64_t offset, std::span<std::byte> bytes) {
   block::Request request;
   request.op = op;
   request.offset_bytes = offset;
@@ -134,7 +135,17 @@ Result<CopyFacts> look_at_copy(block::Device& device) {
     const int error = run_at(device, block::Op::read, kBtrfsSuperblockOffsets[0], btrfs.bytes);
     if (error != 0) return failed("reading", error);
   }
-  return facts_of(first.bytes, btrfs.bytes);
+  CopyFacts facts = facts_of(first.bytes, btrfs.bytes);
+  if (facts.file_system != FileSystem::xfs) return facts;
+  const auto read = [&](std::uint64_t offset, std::span<std::byte> into) -> Status {
+    const int error = run_at(device, block::Op::read, offset, into);
+    if (error == 0) return {};
+    return failed("reading", error);
+  };
+  const auto in_use = xfs_log_in_use(first.bytes, device.geometry().size_bytes, read);
+  if (!in_use && in_use.error().code == Errc::io_error) return fail(in_use.error());
+  facts.journal_in_use = in_use && *in_use;  // A log elsewhere is not in the copy.
+  return facts;
 }
 
 Status give_btrfs_identity(block::Device& device, const Guid& id) {

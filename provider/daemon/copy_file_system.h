@@ -28,8 +28,7 @@ enum class FileSystem : std::uint8_t { other, ext, xfs, btrfs };
 
 struct CopyFacts {
   FileSystem file_system = FileSystem::other;
-  /// The journal (ext) or log tree (btrfs) holds what the rest does not. Of XFS it cannot be told:
-  /// it leaves its log to recovery even when it is frozen.
+  /// The journal (ext), log (XFS) or log tree (btrfs) holds what the rest does not.
   bool journal_in_use = false;
 };
 
@@ -41,6 +40,7 @@ inline constexpr std::array<std::uint64_t, 3> kBtrfsSuperblockOffsets = {
 
 /// `first` is what the device holds from its start, `btrfs` what it holds at the first offset of
 /// kBtrfsSuperblockOffsets (zeroes if it is smaller).
+/// Of XFS the superblock does not say whether its log is in use: look_at_copy() does.
 [[nodiscard]] CopyFacts facts_of(std::span<const std::byte, kSuperblockBytes> first,
                                  std::span<const std::byte, kSuperblockBytes> btrfs);
 
@@ -50,7 +50,7 @@ inline constexpr std::array<std::uint64_t, 3> kBtrfsSuperblockOffsets = {
 [[nodiscard]] Result<bool> give_btrfs_identity(std::span<std::byte, kSuperblockBytes> superblock,
                                                const Guid& id);
 
-/// Reads what facts_of() wants. Blocks. Errors: io_error.
+/// Reads what facts_of() wants, and the end of XFS's log. Blocks. Errors: io_error.
 [[nodiscard]] Result<CopyFacts> look_at_copy(block::Device& device);
 /// Does it to every superblock of the device. Blocks. Errors: as above; io_error.
 [[nodiscard]] Status give_btrfs_identity(block::Device& device, const Guid& id);

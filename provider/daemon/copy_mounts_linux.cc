@@ -38,7 +38,9 @@ const char* overlay_for(const rpc::MountSnapshot& request, const CopyFacts& fact
 }
 
 std::string journal_note(FileSystem file_system) {
-  const std::string what = file_system == FileSystem::btrfs ? "log tree" : "journal";
+  const std::string what = file_system == FileSystem::btrfs ? "log tree"
+                           : file_system == FileSystem::xfs ? "log"
+                                                            : "journal";
   return "the copy's " + what +
          " holds changes that the rest of it lacks, as its file system was not frozen: what was "
          "written last is missing, and files and directories may look damaged; unmount it and "
