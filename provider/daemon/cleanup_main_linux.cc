@@ -317,6 +317,7 @@ void remove_files(const Arguments& arguments, Report& report) {
                    [&] { return ::rmdir(path.c_str()) == 0 ? Status() : failed(path); });
   }
   std::vector<std::string> files = entries("/fuse/volumes");
+  for (std::string& name : entries("/dev")) files.push_back(std::move(name));
   const std::string socket = arguments.run_dir + "/nbd.sock";
   std::error_code ignored;
   if (fs::is_socket(socket, ignored)) files.push_back(socket);

@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <set>
 #include <system_error>
 #include <utility>
 
@@ -70,7 +71,8 @@ std::string missing_for_block_devices() {
 SystemFrontEnds::SystemFrontEnds(const Options& options)
     : options_(options),
       log_(*options.log, "frontend"),
-      mounts_({options.run_dir, options.state_dir, options.guardian, options.log}) {}
+      mounts_({options.run_dir, options.state_dir, options.guardian, options.log}),
+      names_(options.run_dir) {}
 
 SystemFrontEnds::~SystemFrontEnds() { shut_down(); }
 
@@ -229,7 +231,19 @@ void SystemFrontEnds::finish_start() {
     }
   }
   while (!kept_.empty()) give_up(kept_.begin()->first);
+  forget_old_names();
   take_dead_apart();
+}
+
+void SystemFrontEnds::forget_old_names() {
+  std::set<std::string> names;
+  {
+    const std::lock_guard lock(mutex_);
+    for (const auto& [id, live] : live_) {
+      if (!live.device_path.empty()) names.insert(live.name);
+    }
+  }
+  names_.keep_only(names);
 }
 
 void SystemFrontEnds::end_copies() {
@@ -283,6 +297,10 @@ Result<Exposed> SystemFrontEnds::expose(const VolumeId& volume, const std::strin
   }
   live.number = exposed.device;
   live.device_path = exposed.device_path;
+  if (!live.device_path.empty()) {
+    const Status named = names_.set(name, live.device_path);
+    if (!named) log_.warning("a volume has no name", {{"reason", named.error().context}});
+  }
   const std::lock_guard lock(mutex_);
   live_[volume] = std::move(live);
   return exposed;
@@ -386,6 +404,7 @@ void SystemFrontEnds::cut_off(const VolumeId& volume) {
 void SystemFrontEnds::end_live(const VolumeId& volume, Live& live) {
   (void)options_.nbd->remove(live.name, true);  // Gone already if it was concealed.
   if (!live.session) return;
+  names_.remove(live.name);
   const std::string file = volume_file(volume);
   const auto cleared = run_helper({"clear-loop", file, number_of(*live.session)});
   if (!cleared) {

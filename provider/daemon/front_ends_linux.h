@@ -5,6 +5,7 @@
 //   RUN/nbd.sock            NBD: live volumes by name, copies by id
 //   RUN/fuse/volumes/ID     a live volume as a file, a FUSE session of its own; /dev/loopN over it
 //   RUN/fuse/snapshots/ID   a copy as a file; all in one session
+//   RUN/dev/NAME            a link to the live volume's block device
 //   RUN/mnt/ID              a copy mounted by mount_copy()
 //
 // The sessions survive this process: their descriptors are kept by the guardian, a successor takes
@@ -26,6 +27,7 @@
 #include "engine/rpc/messages.h"
 #include "provider/contract/ports.h"
 #include "provider/daemon/copy_mounts_linux.h"
+#include "provider/daemon/device_names_posix.h"
 #include "provider/daemon/ports.h"
 #include "provider/frontend/fuse/session.h"
 #include "provider/frontend/nbd/server.h"
@@ -116,6 +118,7 @@ class SystemFrontEnds final : public FrontEnds, public contract::Surfaces {
   /// Null: not surfaced.
   [[nodiscard]] std::shared_ptr<block::Device> surfaced(const SnapshotId& snapshot) const;
   void take_over_overlays();
+  void forget_old_names();
   [[nodiscard]] std::size_t lasting_clients(const std::string& name) const;
   [[nodiscard]] Status remove_file_of(const std::string& name, bool force);
   void end_live(const VolumeId& volume, Live& live);
@@ -125,6 +128,7 @@ class SystemFrontEnds final : public FrontEnds, public contract::Surfaces {
   Options options_;
   Logger log_;
   CopyMounts mounts_;
+  DeviceNames names_;
   std::string no_block_device_;                           // Set by begin().
   std::map<std::string, guardian::KeptDescriptor> kept_;  // Not taken over yet.
   std::unique_ptr<fuse::Session> copies_;                 // Null: NBD only.
