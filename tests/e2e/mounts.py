@@ -124,7 +124,7 @@ def dirty_btrfs(world):
 def beside_the_live_volume(world, kind):
     """Copies of a mounted volume with the same UUID, read-only and writable, while it is written."""
     require_fuse_and_loop()
-    require_programs(f"mkfs.{kind}")
+    require_programs(f"mkfs.{kind}", "blkid")
     coordinator, guardian = start(world)
     volume = attach(world, coordinator, "data", SIZE_MIB[kind])
     run_command(f"mkfs.{kind}", "-q", volume["device_path"])
@@ -153,6 +153,11 @@ def beside_the_live_volume(world, kind):
         == [volume["device_path"], first["device_path"], second["device_path"]],
         f"copy and live volume are mixed up: {sources}",
     )
+    uuids = {
+        run_command("blkid", "-p", "-o", "value", "-s", "UUID", device["device_path"]).stdout
+        for device in (volume, first, second)
+    }
+    expect(len(uuids) == (3 if kind == "btrfs" else 1), f"identities: {uuids}")
     run_command("umount", directory)
     # Nobody has it now: what the kernel knows must still lead to the live volume, not to a copy.
     run_command("mount", volume["device_path"], directory)
@@ -222,6 +227,33 @@ def writable_over_kills(world):
     world.assert_clean()
 
 
+def as_typed(world):
+    """The same through umbra and umbrad: the warning goes to standard error, the path to standard output."""
+    require_fuse_and_loop()
+    dirty_image(world, "ext4")
+    world.start_daemons()
+    world.umbra("attach", world.path("data.img"), "--diff", world.path("data.diff"), "--name", "data")
+    (snapshot,) = world.umbra("create", "shadow", "data")["snapshots"]
+    snapshot_id = snapshot["snapshot_id"]
+    done = world.umbra_raw("mount", snapshot_id)
+    expect(done.stdout == f"{world.run_dir}/mnt/{snapshot_id}\n", done.stdout)
+    expect("umbra: warning: " in done.stderr and "--recover" in done.stderr, done.stderr)
+    world.umbra("unmount", snapshot_id)
+    recovered = world.umbra("mount", snapshot_id, "--recover")
+    expect(recovered["notes"] == [], f"{recovered}")
+    expect(read_file(f"{recovered['path']}/synced") == b"synced" * 1000, "what was synced is lost")
+    done = world.umbra_raw("mount", snapshot_id, "--write", check=False)
+    expect(done.returncode == 11 and "another way" in done.stderr, f"{done.returncode}: {done.stderr}")
+    world.umbra("unmount", snapshot_id)
+    written = world.umbra("mount", snapshot_id, "--write")
+    write_file(f"{written['path']}/new", b"new")
+    done = world.umbra_raw("cleanup")
+    expect("is left alone" in done.stdout, done.stdout)
+    expect(read_file(f"{written['path']}/new") == b"new", "a mount is dead")
+    world.umbra("unmount", snapshot_id)
+    world.umbra("detach", "data")
+
+
 CASES = {
     case.__name__: case
     for case in (
@@ -232,6 +264,7 @@ CASES = {
         xfs_beside_the_live_volume,
         btrfs_beside_the_live_volume,
         writable_over_kills,
+        as_typed,
     )
 }
 
