@@ -68,6 +68,13 @@ function(umbra_executable name)
   endif()
 endfunction()
 
+# umbra_system_file(FILE DIRECTORY): FILE.in with the places of the programs filled in, installed with
+# them for the system's own programs (systemd, udev) to read.
+function(umbra_system_file file directory)
+  configure_file(${file}.in "${PROJECT_BINARY_DIR}/system/${file}" @ONLY)
+  install(FILES "${PROJECT_BINARY_DIR}/system/${file}" DESTINATION ${directory} COMPONENT programs)
+endfunction()
+
 # umbra_test(NAME LABEL label SOURCES file... [LINK target...] [TIMEOUT seconds])
 # One Catch2 program; every TEST_CASE in it is a ctest case of its own, named "NAME:case".
 function(umbra_test name)

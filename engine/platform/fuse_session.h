@@ -20,5 +20,7 @@ namespace umbra {
 /// server cannot die. Errors: missing_kernel_feature (the number is not told, or no fusectl);
 /// missing_privilege; io_error.
 [[nodiscard]] Status abort_fuse_session(int descriptor);
+/// The same by its number: for whoever has no descriptor.
+[[nodiscard]] Status abort_fuse_session_number(std::uint32_t number);
 
 }  // namespace umbra

@@ -47,6 +47,10 @@ Status abort_fuse_session(int descriptor) {
   if (number == 0) {
     return fail(Errc::missing_kernel_feature, "the kernel does not tell the FUSE session's number");
   }
+  return abort_fuse_session_number(number);
+}
+
+Status abort_fuse_session_number(std::uint32_t number) {
   const UniqueFd fusectl = mount_fusectl();
   if (!fusectl) return fail_errno("cannot mount fusectl");
   const std::string path = std::to_string(number) + "/abort";

@@ -314,10 +314,11 @@ void members(V& v, Ref<V, TraceList> m) {
 template <class V>
 void members(V& v, Ref<V, MountSnapshot> m) {
   v("snapshot_id", m.snapshot_id), v("directory", path(m.directory));
+  v("recover", m.recover), v("write", m.write);
 }
 template <class V>
 void members(V& v, Ref<V, MountedSnapshot> m) {
-  v("path", path(m.path)), v("device_path", path(m.device_path));
+  v("path", path(m.path)), v("device_path", path(m.device_path)), v("notes", m.notes);
 }
 template <class V>
 void members(V& v, Ref<V, UnmountSnapshot> m) {

@@ -389,10 +389,13 @@ struct CoordinatorSettings {       // query.settings {}
 struct MountSnapshot {  // snapshot.mount -> MountedSnapshot
   SnapshotId snapshot_id;
   std::string directory;  // Empty: one in the run directory.
+  bool recover = false;   // The journal is replayed, into an overlay that goes with the mount.
+  bool write = false;  // Mounted for writing, into such an overlay; the journal is replayed, too.
 };
 struct MountedSnapshot {
   std::string path;
   std::string device_path;
+  std::vector<std::string> notes;  // What is missing in it.
 };
 struct UnmountSnapshot {  // snapshot.unmount -> Nothing
   SnapshotId snapshot_id;

@@ -14,6 +14,7 @@
 #include "provider/daemon/export_details.h"
 #include "provider/daemon/file_stores.h"
 #include "provider/daemon/front_ends_linux.h"
+#include "provider/daemon/patience.h"
 #include "provider/daemon/process_linux.h"
 #include "provider/daemon/state_dir_posix.h"
 #include "provider/daemon/store_events.h"
@@ -115,12 +116,15 @@ struct Daemon::Parts {
   std::unique_ptr<FileStores> stores;
   std::unique_ptr<VolumeManager> volumes;
   std::unique_ptr<rpc::ProviderServer> server;
+  std::chrono::seconds stop_patience{0};
 
   Status take_locks(const DaemonOptions& options);
   Status open_outside(const DaemonOptions& options);
   Status open_volumes(const DaemonOptions& options);
   void serve(const DaemonOptions& options);
   void watch_revert(const VolumeId& volume, const SnapshotId& target);
+  void tell_ready() const;
+  void wait_for_unmounting() const;
   void flush_what_is_used();
 };
 
@@ -149,6 +153,7 @@ Status Daemon::Parts::open_outside(const DaemonOptions& options) {
   nbd = std::move(*listening);
   SystemFrontEnds::Options front;
   front.run_dir = options.run_dir;
+  front.state_dir = options.state_dir;
   front.nbd = nbd.get();
   front.guardian = guardian.get();
   front.log = &sink;
@@ -240,9 +245,7 @@ void Daemon::Parts::serve(const DaemonOptions& options) {
         return rpc::Nothing{};
       });
   methods["snapshot.mount"] = provider_method<rpc::MountSnapshot, rpc::MountedSnapshot>(
-      [this](const rpc::MountSnapshot& request) {
-        return front_ends->mount_copy(request.snapshot_id, request.directory);
-      });
+      [this](const rpc::MountSnapshot& request) { return front_ends->mount_copy(request); });
   methods["snapshot.unmount"] = provider_method<rpc::UnmountSnapshot, rpc::Nothing>(
       [this](const rpc::UnmountSnapshot& request) -> Result<rpc::Nothing> {
         const Status unmounted = front_ends->unmount_copy(request.snapshot_id);
@@ -269,11 +272,45 @@ Result<std::unique_ptr<Daemon>> Daemon::start(const DaemonOptions& options, Spdl
       return fail(error);
     }
   }
+  parts->stop_patience = options.stop_patience;
   parts->serve(options);
   parts->log.info("umbra-cowd serves", {{"run_dir", options.run_dir},
                                         {"state_dir", options.state_dir},
                                         {"volumes", parts->volumes->list().size()}});
+  parts->tell_ready();
   return std::unique_ptr<Daemon>(new Daemon(std::move(parts)));
+}
+
+// Volumes that cannot be attached must not keep a machine from booting: they are told, that is all.
+void Daemon::Parts::tell_ready() const {
+  const std::size_t all = volumes->list().size();
+  const std::size_t attached = all - volumes->not_attached().size();
+  const Status told = tell_service_manager("READY=1\nSTATUS=" + std::to_string(attached) + " of " +
+                                           std::to_string(all) + " volumes attached");
+  if (!told) log.warning("the service manager does not hear", {{"reason", told.error().context}});
+}
+
+// A shutdown unmounts while it stops us. Mounts of copies are ours to end.
+void Daemon::Parts::wait_for_unmounting() const {
+  const auto is_used = [&] {
+    const auto all = volumes->list();
+    return std::any_of(all.begin(), all.end(), [&](const VolumeProperties& volume) {
+      return !front_ends->users(volume.volume_id).empty();
+    });
+  };
+  if (stop_patience.count() > 0 && is_used()) {
+    log.info("waiting for volumes to be unmounted", {{"seconds", stop_patience.count()}});
+    (void)wait_until(stop_patience, [&] { return !is_used(); });
+  }
+  // A mount is gone from the table before its file system has written its last: its device can be
+  // claimed then.
+  for (const VolumeProperties& volume : volumes->list()) {
+    if (volume.device == 0 || !front_ends->users(volume.volume_id).empty()) continue;
+    if (const auto claimed = front_ends->claim(volume.volume_id, false); !claimed) {
+      log.warning("a volume is in use, but mounted nowhere",
+                  {{"volume", volume.name}, {"reason", claimed.error().context}});
+    }
+  }
 }
 
 void Daemon::Parts::flush_what_is_used() {
@@ -294,9 +331,11 @@ void Daemon::Parts::flush_what_is_used() {
 
 Daemon::~Daemon() {
   Parts& parts = *parts_;
+  if (parts.server) (void)tell_service_manager("STOPPING=1");
   if (parts.provider) parts.provider->stop_waiting();
   parts.server.reset();
   parts.operations.reset();
+  if (parts.front_ends && parts.volumes) parts.wait_for_unmounting();
   if (parts.volumes) parts.flush_what_is_used();
   parts.store_events.when_gone(nullptr);
   if (parts.nbd) parts.nbd->set_details(nullptr);

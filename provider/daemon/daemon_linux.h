@@ -3,7 +3,8 @@
 // umbra-cowd, joined: what is built in which order, and taken down in the reverse one.
 //
 //   start  locks, log, guardian, state, NBD server, front ends (sessions taken over), provider,
-//          volumes attached again and their copies surfaced, waiting requests answered, umbrad
+//          volumes attached again and their copies surfaced, waiting requests answered, umbrad, the
+//          service manager is told
 //   stop   umbrad (running calls end), provider (an unfinished set is aborted), front ends, stores
 //
 // umbrad is not needed for anything but making snapshots: volumes are served before it is there and
@@ -35,6 +36,7 @@ struct DaemonOptions {
   cow::RetentionPolicy retention;
   /// When volumes tell that their diff areas fill up; nothing: as each of them has it.
   std::optional<cow::ThresholdPercents> thresholds;
+  std::chrono::seconds stop_patience{0};  // For volumes to be unmounted.
   FileEngine io_engine = FileEngine::automatic;
   std::optional<nbd::TcpOptions> nbd_tcp;  // Nothing: NBD on the local socket only.
 };
@@ -47,7 +49,8 @@ class Daemon {
   /// guardian's descriptor); access_denied, io_error (directories, sockets).
   [[nodiscard]] static Result<std::unique_ptr<Daemon>> start(const DaemonOptions& options,
                                                              SpdlogLog& log);
-  /// A clean stop. Volumes stay recorded; what is in use is flushed, said in the log, and cut off.
+  /// A clean stop. Volumes stay recorded; what is in use after `stop_patience` is flushed, said in
+  /// the log, and cut off.
   ~Daemon();
   Daemon(const Daemon&) = delete;
   Daemon& operator=(const Daemon&) = delete;

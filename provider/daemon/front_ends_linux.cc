@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <set>
 #include <system_error>
 #include <utility>
 
@@ -14,6 +15,7 @@
 #include "engine/platform/run_dir.h"
 #include "engine/platform/unique_fd.h"
 #include "provider/daemon/helper_linux.h"
+#include "provider/daemon/leftovers_linux.h"
 #include "provider/daemon/patience.h"
 #include "provider/daemon/system_view_linux.h"
 
@@ -38,22 +40,6 @@ std::vector<std::string> mounted(const std::vector<std::string>& targets) {
   std::vector<std::string> facts;
   for (const std::string& target : targets) facts.push_back("mounted at " + printable(target));
   return facts;
-}
-
-// Loop devices over the file, with where they are mounted.
-std::vector<std::string> mounts_over(const std::string& file) {
-  std::vector<std::string> targets;
-  for (const LoopEntry& loop : read_loops()) {
-    if (loop.backing_file != file) continue;
-    for (std::string& target : mount_points_of(loop.device)) targets.push_back(std::move(target));
-  }
-  return targets;
-}
-
-bool has_loop(const std::string& file) {
-  const auto loops = read_loops();
-  return std::any_of(loops.begin(), loops.end(),
-                     [&](const LoopEntry& loop) { return loop.backing_file == file; });
 }
 
 // For the helper: finds the loop device although somebody has unmounted what it lies on.
@@ -83,18 +69,15 @@ std::string missing_for_block_devices() {
 }  // namespace
 
 SystemFrontEnds::SystemFrontEnds(const Options& options)
-    : options_(options), log_(*options.log, "frontend") {}
+    : options_(options),
+      log_(*options.log, "frontend"),
+      mounts_({options.run_dir, options.state_dir, options.guardian, options.log}),
+      names_(options.run_dir) {}
 
 SystemFrontEnds::~SystemFrontEnds() { shut_down(); }
 
 std::string SystemFrontEnds::volume_file(const VolumeId& volume) const {
   return options_.run_dir + "/fuse/volumes/" + volume.to_string();
-}
-std::string SystemFrontEnds::copy_file(const SnapshotId& snapshot) const {
-  return options_.run_dir + "/fuse/snapshots/" + snapshot.to_string();
-}
-std::string SystemFrontEnds::own_mount_point(const SnapshotId& snapshot) const {
-  return options_.run_dir + "/mnt/" + snapshot.to_string();
 }
 
 // --- start and end ------------------------------------------------------------------------------
@@ -137,7 +120,8 @@ void SystemFrontEnds::fetch_kept() {
   }
   for (auto& descriptor : *kept) {
     std::string name = descriptor.name;
-    if (starts_with(name, "fuse/")) kept_.emplace(std::move(name), std::move(descriptor));
+    const bool ours = starts_with(name, "fuse/") || CopyMounts::is_overlay(name);
+    if (ours) kept_.emplace(std::move(name), std::move(descriptor));
   }
 }
 
@@ -157,6 +141,7 @@ bool SystemFrontEnds::is_dead(const std::string& file) const {
   const auto id = Guid::parse(file.substr(file.rfind('/') + 1));
   if (starts_with(file, copies + "/")) {
     if (!copies_started_) return !is_kept(copies) && copies_ == nullptr;
+    if (mounts_.has_overlay(file.substr(copies.size() + 1))) return false;
     return !id || surfaced_.count(SnapshotId{*id}) == 0;
   }
   return !id || live_.count(VolumeId{*id}) == 0;
@@ -164,30 +149,20 @@ bool SystemFrontEnds::is_dead(const std::string& file) const {
 
 // FUSE mounts whose session nobody has, loop devices over them, and mounts of copies over those.
 void SystemFrontEnds::take_dead_apart() {
-  const auto mounts = read_mounts();
-  if (!mounts) return;
-  const auto run = [&](const char* what, const std::vector<std::string>& words) {
-    const auto done = run_helper(words);
-    if (!done) log_.error(what, {{"path", words.back()}, {"reason", done.error().context}});
-  };
-  for (const LoopEntry& loop : read_loops()) {
-    if (!is_dead(loop.backing_file)) continue;
-    for (const std::string& target : mount_points_of(loop.device)) {
-      if (starts_with(target, options_.run_dir + "/mnt/")) {
-        run("a dead mount of a copy could not be removed", {"detach-mount", target});
-        (void)::rmdir(target.c_str());
-      } else {
-        log_.error("a file system is mounted from a device that has died; unmount it",
-                   {{"path", target}, {"device", loop.path}});
-      }
+  const auto dead = [&](const std::string& file) { return is_dead(file); };
+  for (const Leftover& leftover : find_leftovers(options_.run_dir, dead)) {
+    if (leftover.kind == Leftover::Kind::foreign_mount) {
+      log_.error("a file system is mounted from a device that has died; unmount it",
+                 {{"path", leftover.path}, {"device", leftover.device}});
+      continue;
     }
-    run("a dead loop device could not be removed", {"clear-device", loop.path});
-    log_.warning("removed a dead loop device", {{"device", loop.path}});
-  }
-  for (const MountEntry& mount : *mounts) {
-    if (mount.type.rfind("fuse", 0) != 0 || !is_dead(mount.target)) continue;
-    run("a dead FUSE mount could not be removed", {"detach-mount", mount.target});
-    (void)::unlink(mount.target.c_str());
+    if (const Status removed = remove_leftover(leftover); !removed) {
+      log_.error("what a dead umbra-cowd left could not be removed",
+                 {{"path", leftover.path}, {"reason", removed.error().context}});
+      continue;
+    }
+    log_.warning("removed what a dead umbra-cowd left",
+                 {{"what", text_of(leftover.kind)}, {"path", leftover.path}});
   }
 }
 
@@ -217,6 +192,7 @@ Status SystemFrontEnds::open_copies() {
                               fuse::Shape::directory, taken_over);
   if (!session) return fail(session.error());
   copies_ = std::move(*session);
+  mounts_.use(*copies_);
   if (taken_over) return {};  // Started once every copy is there again.
   if (const Status started = copies_->start(); !started) return fail(started.error());
   copies_started_ = true;
@@ -245,6 +221,7 @@ void SystemFrontEnds::give_up(const std::string& kept_name) {
 }
 
 void SystemFrontEnds::finish_start() {
+  take_over_overlays();
   if (copies_ && !copies_started_) {
     copies_started_ = true;
     if (const Status started = copies_->start(); !started) {
@@ -254,7 +231,19 @@ void SystemFrontEnds::finish_start() {
     }
   }
   while (!kept_.empty()) give_up(kept_.begin()->first);
+  forget_old_names();
   take_dead_apart();
+}
+
+void SystemFrontEnds::forget_old_names() {
+  std::set<std::string> names;
+  {
+    const std::lock_guard lock(mutex_);
+    for (const auto& [id, live] : live_) {
+      if (!live.device_path.empty()) names.insert(live.name);
+    }
+  }
+  names_.keep_only(names);
 }
 
 void SystemFrontEnds::end_copies() {
@@ -264,13 +253,14 @@ void SystemFrontEnds::end_copies() {
     copies.swap(surfaced_);
   }
   for (const auto& [id, device] : copies) {
-    const Status unmounted = unmount_all(id, true);
+    const Status unmounted = mounts_.end(id, true);
     if (!unmounted) {
       log_.warning("a copy stays mounted, but is dead",
                    {{"snapshot", id.to_string()}, {"reason", unmounted.error().context}});
     }
   }
   if (copies_) {
+    mounts_.close();
     copies_.reset();
     drop_kept(kKeptCopies);
   }
@@ -307,6 +297,10 @@ Result<Exposed> SystemFrontEnds::expose(const VolumeId& volume, const std::strin
   }
   live.number = exposed.device;
   live.device_path = exposed.device_path;
+  if (!live.device_path.empty()) {
+    const Status named = names_.set(name, live.device_path);
+    if (!named) log_.warning("a volume has no name", {{"reason", named.error().context}});
+  }
   const std::lock_guard lock(mutex_);
   live_[volume] = std::move(live);
   return exposed;
@@ -410,6 +404,7 @@ void SystemFrontEnds::cut_off(const VolumeId& volume) {
 void SystemFrontEnds::end_live(const VolumeId& volume, Live& live) {
   (void)options_.nbd->remove(live.name, true);  // Gone already if it was concealed.
   if (!live.session) return;
+  names_.remove(live.name);
   const std::string file = volume_file(volume);
   const auto cleared = run_helper({"clear-loop", file, number_of(*live.session)});
   if (!cleared) {
@@ -422,13 +417,14 @@ void SystemFrontEnds::end_live(const VolumeId& volume, Live& live) {
 
 // --- copies -------------------------------------------------------------------------------------
 
-bool SystemFrontEnds::is_surfaced(const SnapshotId& snapshot) const {
+std::shared_ptr<block::Device> SystemFrontEnds::surfaced(const SnapshotId& snapshot) const {
   const std::lock_guard lock(mutex_);
-  return surfaced_.count(snapshot) != 0;
+  const auto found = surfaced_.find(snapshot);
+  return found != surfaced_.end() ? found->second : nullptr;
 }
 
 std::vector<std::string> SystemFrontEnds::users(const SnapshotId& snapshot) const {
-  std::vector<std::string> facts = mounted(mounts_over(copy_file(snapshot)));
+  std::vector<std::string> facts = mounted(mounts_.targets(snapshot));
   const std::size_t count = lasting_clients(snapshot.to_string());
   if (count > 0) facts.push_back(clients(count));
   return facts;
@@ -455,7 +451,7 @@ Result<contract::Surfaced> SystemFrontEnds::surface(const SnapshotId& snapshot,
       (void)options_.nbd->remove(name, true);
       return fail(added.error(), "the file of copy " + name);
     }
-    surfaced.device_object = copy_file(snapshot);
+    surfaced.device_object = mounts_.file_of(snapshot);
   }
   const std::lock_guard lock(mutex_);
   surfaced_[snapshot] = std::move(device);
@@ -477,7 +473,7 @@ Status SystemFrontEnds::withdraw(const SnapshotId& snapshot, bool force) {
       return fail(Errc::volume_in_use, "copy " + name + " is " + who.front());
     }
   }
-  if (const Status unmounted = unmount_all(snapshot, force); !unmounted && !force) {
+  if (const Status unmounted = mounts_.end(snapshot, force); !unmounted && !force) {
     return fail(unmounted.error(), "copy " + name);
   }
   if (const Status removed = options_.nbd->remove(name, force); !removed) {
@@ -507,85 +503,45 @@ Status SystemFrontEnds::remove_file_of(const std::string& name, bool force) {
 
 std::string SystemFrontEnds::mounted_at(const SnapshotId& snapshot) const {
   if (!copies_) return {};
-  const auto targets = mounts_over(copy_file(snapshot));
+  const auto targets = mounts_.targets(snapshot);
   return targets.empty() ? std::string() : targets.front();
 }
 
-Result<rpc::MountedSnapshot> SystemFrontEnds::mount_copy(const SnapshotId& snapshot,
-                                                         const std::string& directory) {
+// Nobody serves them before all of them are there: the session of copies is not started yet.
+void SystemFrontEnds::take_over_overlays() {
+  for (auto kept = kept_.begin(); kept != kept_.end();) {
+    const auto copy =
+        CopyMounts::is_overlay(kept->first) ? surfaced(mounts_.copy_of(kept->first)) : nullptr;
+    if (!copy || !copies_) {
+      ++kept;
+      continue;
+    }
+    mounts_.serve_kept(std::move(kept->second), copy);
+    kept = kept_.erase(kept);
+  }
+}
+
+Result<rpc::MountedSnapshot> SystemFrontEnds::mount_copy(const rpc::MountSnapshot& request) {
   const std::lock_guard mounting(mounting_);
-  const std::string name = "copy " + snapshot.to_string();
-  if (!is_surfaced(snapshot)) {
+  const std::string name = "copy " + request.snapshot_id.to_string();
+  const auto copy = surfaced(request.snapshot_id);
+  if (!copy) {
     return fail(Errc::object_not_found, "there is no " + name + " here; see umbra list shadows");
   }
   if (!copies_) {
     return fail(Errc::not_supported,
                 name + " cannot be mounted: " + no_block_device_ + "; read it over NBD");
   }
-  if (!directory.empty() && directory.front() != '/') {
-    return fail(Errc::invalid_argument,
-                "the directory must be an absolute path: " + printable(directory));
-  }
-  rpc::MountedSnapshot reply;
-  const std::string file = copy_file(snapshot);
-  if (const auto targets = mounts_over(file); !targets.empty()) {
-    if (!directory.empty() && directory != targets.front()) {
-      return fail(Errc::volume_in_use,
-                  name + " is mounted at " + printable(targets.front()) + " already");
-    }
-    for (const LoopEntry& loop : read_loops()) {
-      if (loop.backing_file == file) reply.device_path = loop.path;
-    }
-    reply.path = targets.front();
-    return reply;
-  }
-  const bool ours = directory.empty();
-  reply.path = ours ? own_mount_point(snapshot) : directory;
-  if (ours && ::mkdir(reply.path.c_str(), 0755) != 0 && errno != EEXIST) {
-    return fail(Errc::io_error, reply.path + ": " + std::generic_category().message(errno));
-  }
-  auto device = run_helper({"mount", file, reply.path});
-  if (!device) {
-    if (ours) (void)::rmdir(reply.path.c_str());
-    return fail(device.error(), name);
-  }
-  reply.device_path = std::move(*device);
-  log_.info("copy mounted", {{"snapshot", snapshot.to_string()}, {"path", reply.path}});
-  return reply;
+  return mounts_.mount(request, copy);
 }
 
 Status SystemFrontEnds::unmount_copy(const SnapshotId& snapshot) {
   const std::lock_guard mounting(mounting_);
-  const std::string name = "copy " + snapshot.to_string();
-  if (!is_surfaced(snapshot)) {
-    return fail(Errc::object_not_found, "there is no " + name + " here; see umbra list shadows");
+  if (!surfaced(snapshot)) {
+    return fail(Errc::object_not_found,
+                "there is no copy " + snapshot.to_string() + " here; see umbra list shadows");
   }
-  if (mounts_over(copy_file(snapshot)).empty()) {
-    (void)unmount_all(snapshot, false);  // A loop device that somebody's own umount left.
-    return fail(Errc::bad_state, name + " is not mounted");
-  }
-  if (const Status unmounted = unmount_all(snapshot, false); !unmounted) {
-    return fail(unmounted.error(), name);
-  }
-  log_.info("copy unmounted", {{"snapshot", snapshot.to_string()}});
-  return {};
-}
-
-// Every mount of the copy, newest first, and its loop device.
-Status SystemFrontEnds::unmount_all(const SnapshotId& snapshot, bool lazily) {
-  const std::string file = copy_file(snapshot);
-  auto targets = mounts_over(file);
-  std::reverse(targets.begin(), targets.end());
-  for (const std::string& target : targets) {
-    auto done = run_helper({"unmount", target, file});
-    if (!done && lazily) done = run_helper({"detach-mount", target});
-    if (!done) return fail(done.error());
-    if (starts_with(target, options_.run_dir + "/mnt/")) (void)::rmdir(target.c_str());
-  }
-  if (!has_loop(file)) return {};
-  const auto detached = run_helper({"detach-loop", file, "0"});
-  if (detached) return {};
-  return fail(detached.error());
+  return mounts_.unmount(snapshot);
 }
 
 }  // namespace umbra::cowd

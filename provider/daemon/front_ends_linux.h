@@ -5,6 +5,7 @@
 //   RUN/nbd.sock            NBD: live volumes by name, copies by id
 //   RUN/fuse/volumes/ID     a live volume as a file, a FUSE session of its own; /dev/loopN over it
 //   RUN/fuse/snapshots/ID   a copy as a file; all in one session
+//   RUN/dev/NAME            a link to the live volume's block device
 //   RUN/mnt/ID              a copy mounted by mount_copy()
 //
 // The sessions survive this process: their descriptors are kept by the guardian, a successor takes
@@ -25,6 +26,8 @@
 #include "engine/platform/log.h"
 #include "engine/rpc/messages.h"
 #include "provider/contract/ports.h"
+#include "provider/daemon/copy_mounts_linux.h"
+#include "provider/daemon/device_names_posix.h"
 #include "provider/daemon/ports.h"
 #include "provider/frontend/fuse/session.h"
 #include "provider/frontend/nbd/server.h"
@@ -37,6 +40,7 @@ class SystemFrontEnds final : public FrontEnds, public contract::Surfaces {
  public:
   struct Options {
     std::string run_dir;  // Real path, without links.
+    std::string state_dir;
     nbd::Server* nbd = nullptr;
     guardian::GuardianClient* guardian = nullptr;  // Null: sessions do not survive.
     Log* log = nullptr;
@@ -81,15 +85,10 @@ class SystemFrontEnds final : public FrontEnds, public contract::Surfaces {
   [[nodiscard]] Status withdraw(const SnapshotId& snapshot, bool force) override;
   [[nodiscard]] std::string mounted_at(const SnapshotId& snapshot) const override;
 
-  /// Mounts a copy read-only at `directory`, or at RUN/mnt/ID if that is empty. One that is mounted
-  /// there already is fine. Blocks: up to kHelperLimit. On failure nothing is left. Errors:
-  /// object_not_found (no such copy; the directory is missing); invalid_argument (not an absolute
-  /// path of a directory); volume_in_use (mounted elsewhere; the directory is a mount point);
-  /// not_supported (no file system, or no block devices here); io_error (the kernel refused).
-  [[nodiscard]] Result<rpc::MountedSnapshot> mount_copy(const SnapshotId& snapshot,
-                                                        const std::string& directory);
-  /// Errors: object_not_found (no such copy); bad_state (not mounted); volume_in_use (files are
-  /// open); io_error.
+  /// As CopyMounts::mount(). Errors also: object_not_found (no such copy); not_supported (no block
+  /// devices here).
+  [[nodiscard]] Result<rpc::MountedSnapshot> mount_copy(const rpc::MountSnapshot& request);
+  /// As CopyMounts::unmount(). Errors also: object_not_found (no such copy).
   [[nodiscard]] Status unmount_copy(const SnapshotId& snapshot);
 
  private:
@@ -102,8 +101,6 @@ class SystemFrontEnds final : public FrontEnds, public contract::Surfaces {
   };
 
   [[nodiscard]] std::string volume_file(const VolumeId& volume) const;
-  [[nodiscard]] std::string copy_file(const SnapshotId& snapshot) const;
-  [[nodiscard]] std::string own_mount_point(const SnapshotId& snapshot) const;
   [[nodiscard]] Status make_directories() const;
   void fetch_kept();
   [[nodiscard]] bool is_kept(const std::string& mount_point) const;
@@ -118,9 +115,11 @@ class SystemFrontEnds final : public FrontEnds, public contract::Surfaces {
   void keep(const std::string& name, const fuse::Session& session);
   void drop_kept(const std::string& name);
   [[nodiscard]] Status expose_block_device(const VolumeId& volume, Live& live, Exposed& exposed);
-  [[nodiscard]] bool is_surfaced(const SnapshotId& snapshot) const;
+  /// Null: not surfaced.
+  [[nodiscard]] std::shared_ptr<block::Device> surfaced(const SnapshotId& snapshot) const;
+  void take_over_overlays();
+  void forget_old_names();
   [[nodiscard]] std::size_t lasting_clients(const std::string& name) const;
-  [[nodiscard]] Status unmount_all(const SnapshotId& snapshot, bool lazily);
   [[nodiscard]] Status remove_file_of(const std::string& name, bool force);
   void end_live(const VolumeId& volume, Live& live);
   [[nodiscard]] Status dismount(const std::string& name,
@@ -128,6 +127,8 @@ class SystemFrontEnds final : public FrontEnds, public contract::Surfaces {
 
   Options options_;
   Logger log_;
+  CopyMounts mounts_;
+  DeviceNames names_;
   std::string no_block_device_;                           // Set by begin().
   std::map<std::string, guardian::KeptDescriptor> kept_;  // Not taken over yet.
   std::unique_ptr<fuse::Session> copies_;                 // Null: NBD only.
@@ -136,7 +137,7 @@ class SystemFrontEnds final : public FrontEnds, public contract::Surfaces {
   mutable std::mutex mutex_;  // Guards what follows; not held while anything blocks.
   std::map<VolumeId, Live> live_;
   std::map<SnapshotId, std::shared_ptr<block::Device>> surfaced_;
-  std::mutex mounting_;  // Held by mount_copy() and unmount_copy().
+  std::mutex mounting_;  // Held while mounts_ mounts and unmounts.
 };
 
 }  // namespace umbra::cowd

@@ -52,9 +52,11 @@ class HelperClaim {
 ///   detach-loop FILE SESSION       errors: volume_in_use
 ///   clear-loop FILE SESSION        also in use: then it goes with its last user
 ///   clear-device DEVICE            the same
-///   mount FILE DIRECTORY           the device; errors: object_not_found, invalid_argument (no
+///   mount FILE DIRECTORY MANNER    the device. MANNER: as-it-is (read-only, no journal is
+///                                  replayed), recover (read-only, after replaying it into the
+///                                  file), write. Errors: object_not_found, invalid_argument (no
 ///                                  directory), volume_in_use (a mount point), not_supported (no
-///                                  file system, or one that has no read-only copies)
+///                                  file system)
 ///   unmount DIRECTORY FILE         errors: volume_in_use
 ///   detach-mount DIRECTORY         also in use: it is gone for new users at once
 ///   dismount DIRECTORY             the topmost mount there; errors: volume_in_use

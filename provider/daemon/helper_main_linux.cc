@@ -2,11 +2,11 @@
 //
 // What the helper process does (helper_linux.h). One step per process, then it is gone.
 //
-// Copies are mounted read-only, without devices and set-user-id programs, and nothing is replayed:
-// a copy of a frozen file system is clean, and its device cannot be written. ext4: noload, else it
-// refuses a read-only device with a journal to replay. XFS: norecovery, and nouuid since the live
-// volume has the same UUID. btrfs finds its devices by UUID and would mix up copy and origin: it is
-// refused.
+// Copies are mounted without devices and set-user-id programs. As they are, nothing is replayed: a
+// copy of a frozen file system is clean, and its device cannot be written. ext4: noload, else it
+// refuses a read-only device with a journal to replay. XFS: norecovery, and always nouuid since the
+// live volume has the same UUID. btrfs: its log tree is left alone; that its UUID is not that of
+// the live volume was seen to before (copy_mounts_linux.cc).
 
 #include <blkid.h>
 #include <fcntl.h>
@@ -39,6 +39,8 @@ using Words = std::vector<std::string>;
 
 constexpr int kClaimAttempts = 400;
 constexpr int kClaimPollMs = 5;
+constexpr const char* kAsItIs = "as-it-is";  // Manners of mounting.
+constexpr const char* kWrite = "write";
 
 std::string reason(int error) { return std::generic_category().message(error); }
 
@@ -116,18 +118,15 @@ std::string file_system_type(const std::string& device) {
   return type;
 }
 
-Result<std::string> options_for(const std::string& type) {
-  if (type == "ext4" || type == "ext3") return std::string("noload");
-  if (type == "xfs") return std::string("norecovery,nouuid");
+Result<std::string> options_for(const std::string& type, bool as_it_is) {
   if (type.empty()) {
     return fail(Errc::not_supported,
                 "the copy holds no file system that could be mounted; read it as a device");
   }
-  if (type == "btrfs") {
-    return fail(Errc::not_supported,
-                "a copy of btrfs has the UUID of the live volume and cannot be mounted beside it; "
-                "read it on another machine");
-  }
+  if (type == "xfs") return std::string(as_it_is ? "norecovery,nouuid" : "nouuid");
+  if (!as_it_is) return std::string();
+  if (type == "ext4" || type == "ext3") return std::string("noload");
+  if (type == "btrfs") return std::string("rescue=nologreplay");
   return std::string();
 }
 
@@ -140,11 +139,12 @@ void set_autoclear(const std::string& device) {
   (void)::ioctl(loop.get(), LOOP_SET_STATUS64, &info);  // Else unmounting detaches it.
 }
 
-Status mount_device(const std::string& device, const std::string& directory) {
+Status mount_device(const std::string& device, const std::string& directory,
+                    const std::string& manner) {
   const std::string type = file_system_type(device);
-  const auto options = options_for(type);
+  const auto options = options_for(type, manner == kAsItIs);
   if (!options) return fail(options.error());
-  const unsigned long flags = MS_RDONLY | MS_NODEV | MS_NOSUID;
+  const unsigned long flags = MS_NODEV | MS_NOSUID | (manner == kWrite ? 0 : MS_RDONLY);
   if (::mount(device.c_str(), directory.c_str(), type.c_str(), flags, options->c_str()) != 0) {
     const int error = errno;
     return fail(error == EBUSY ? Errc::volume_in_use : Errc::io_error,
@@ -159,10 +159,10 @@ Result<std::string> mount_step(const Words& words) {
   const std::string& directory = words[2];
   if (const Status good = check_directory(directory); !good) return fail(good.error());
   fuse::LoopOptions options;
-  options.read_only = true;
+  options.read_only = words[3] == kAsItIs;
   auto device = fuse::attach_loop(file, options);
   if (!device) return fail(device.error());
-  if (const Status mounted = mount_device(*device, directory); !mounted) {
+  if (const Status mounted = mount_device(*device, directory, words[3]); !mounted) {
     (void)fuse::detach_loop(file);
     return fail(mounted.error());
   }
@@ -245,7 +245,7 @@ constexpr Step kSteps[] = {
     {"detach-loop", 3, detach_step},
     {"clear-loop", 3, clear_step},
     {"clear-device", 2, clear_device_step},
-    {"mount", 3, mount_step},
+    {"mount", 4, mount_step},
     {"unmount", 3, unmount_step},
     {"detach-mount", 2, detach_mount_step},
     {"dismount", 2, dismount_step},

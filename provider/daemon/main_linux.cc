@@ -31,6 +31,7 @@ using namespace umbra::cowd;
 constexpr const char* kSystemRunDir = "/run/umbra";
 constexpr const char* kSystemStateDir = "/var/lib/umbra";
 constexpr int kDrillHoldMsMax = 60'000;
+constexpr int kStopPatienceSecondsMax = 3'600;
 constexpr std::int64_t kRetentionSecondsMax = std::int64_t{100} * 365 * 86'400;
 constexpr std::uint64_t kDiffMibMinMax = 50 * 1024;  // As VSS has it: 50 GB.
 
@@ -42,6 +43,7 @@ struct Arguments {
   std::string log_file;
   int guardian_fd = -1;
   int drill_hold_ms = 0;
+  int stop_patience_s = 0;
   std::uint64_t diff_mib_min = 0;
   std::uint32_t client_accessible_max = contract::kClientAccessibleMaxDefault;
   cow::RetentionPolicy retention;
@@ -120,11 +122,12 @@ Status settle_directories(Arguments& arguments) {
 
 constexpr std::chrono::seconds kDyingPatience{2};
 
-int run_under_guardian(const Arguments& arguments, const std::vector<std::string>& words) {
+int run_under_guardian(const Arguments& arguments, const std::vector<std::string>& words,
+                       bool spared) {
   // The guardian would start it again and again. One that was killed this moment still has it.
   const auto lock = lock_file(arguments.run_dir + "/cowd.lock", kDyingPatience);
   if (!lock) return complain(lock.error());
-  return complain(become_guardian({arguments.run_dir, arguments.log_file, words}));
+  return complain(become_guardian({arguments.run_dir, arguments.log_file, words, spared}));
 }
 
 int serve(const Arguments& arguments, LogLevel level,
@@ -149,6 +152,7 @@ int serve(const Arguments& arguments, LogLevel level,
   options.retention = arguments.retention;
   options.thresholds = thresholds;
   options.nbd_tcp = tcp;
+  options.stop_patience = std::chrono::seconds(arguments.stop_patience_s);
   options.drill_hold = std::chrono::milliseconds(arguments.drill_hold_ms);
   if (arguments.drill_hold_ms > 0) {
     log.warning("every write hold is stretched, for a drill", {{"ms", arguments.drill_hold_ms}});
@@ -220,6 +224,9 @@ int main(int argc, char** argv) {
                  "File of keys shared with clients, a line USER:KEY each (psktool makes it)");
   app.add_flag("--nbd-tcp-writable", arguments.nbd_tcp_writable,
                "Over TCP live volumes can be written (default: read only)");
+  app.add_option("--stop-patience", arguments.stop_patience_s,
+                 "How long a stop waits for volumes to be unmounted, in seconds (0)")
+      ->check(CLI::Range(0, kStopPatienceSecondsMax));
   app.add_option("--guardian-fd", arguments.guardian_fd,
                  "Given by umbra-guardian; without it umbra-cowd starts one and becomes its child");
   app.add_option("--drill-hold-ms", arguments.drill_hold_ms,
@@ -248,6 +255,8 @@ int main(int argc, char** argv) {
   if (const Status settled = settle_directories(arguments); !settled) {
     return complain(settled.error());
   }
-  if (arguments.guardian_fd < 0) return run_under_guardian(arguments, words);
+  if (arguments.guardian_fd < 0) {
+    return run_under_guardian(arguments, words, own_name.starts_with('@'));
+  }
   return serve(arguments, *level, *thresholds, *tcp);
 }

@@ -7,12 +7,16 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/un.h>
 #include <sys/utsname.h>
 #include <unistd.h>
 
 #include <array>
 #include <cerrno>
+#include <cstddef>
 #include <cstdlib>
+#include <cstring>
 #include <fstream>
 #include <memory>
 #include <system_error>
@@ -105,11 +109,33 @@ int wait_for_signal() {
   return signal;
 }
 
+Status tell_service_manager(const std::string& lines) {
+  const char* name = std::getenv("NOTIFY_SOCKET");
+  if (name == nullptr || *name == '\0') return {};
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  const std::size_t size = std::strlen(name);
+  // A path, or with "@" for its first byte an abstract name.
+  if ((*name != '/' && *name != '@') || size >= sizeof address.sun_path) {
+    return fail(Errc::io_error, "NOTIFY_SOCKET is no address: " + printable(name));
+  }
+  std::memcpy(address.sun_path, name, size);
+  if (*name == '@') address.sun_path[0] = '\0';
+  const UniqueFd socket(::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+  const auto address_bytes = static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + size);
+  const bool told = socket && ::sendto(socket.get(), lines.data(), lines.size(), MSG_NOSIGNAL,
+                                       reinterpret_cast<const sockaddr*>(&address),
+                                       address_bytes) == static_cast<ssize_t>(lines.size());
+  if (told) return {};
+  return fail(Errc::io_error, std::string("the service manager: ") + reason(errno));
+}
+
 Error become_guardian(const GuardianCommand& command) {
   const auto self = real_path("/proc/self/exe");
   if (!self) return self.error();
   const std::string guardian = self->substr(0, self->rfind('/')) + "/umbra-guardian";
-  std::vector<std::string> words = {guardian, "--run-dir", command.run_dir};
+  std::vector<std::string> words = {(command.spared ? "@" : "") + guardian, "--run-dir",
+                                    command.run_dir};
   if (!command.log_file.empty()) {
     words.insert(words.end(), {"--log-file", command.log_file});
   }

@@ -30,10 +30,18 @@ void block_signals();
 /// The next of the blocked signals. Blocks.
 [[nodiscard]] int wait_for_signal();
 
+/// Tells the service manager, if one has started this process and wants to hear it (NOTIFY_SOCKET,
+/// the protocol of systemd's units of Type=notify): lines like "READY=1". Never blocks. Errors:
+/// io_error (nobody listens, or not a usable address). Threads: any, while nobody changes the
+/// environment.
+[[nodiscard]] Status tell_service_manager(const std::string& lines);
+
 struct GuardianCommand {
   std::string run_dir;
   std::string log_file;
   std::vector<std::string> arguments;  // Of umbra-cowd, without its name.
+  /// Their names begin with "@", as this process's did: the last kill of a shutdown spares them.
+  bool spared = false;
 };
 /// Replaces this process by umbra-guardian, the program beside this one, which starts this program
 /// again as its child. Returns only on failure. Errors: object_not_found (no such program there);

@@ -32,7 +32,7 @@ std::string reason(int error) { return std::generic_category().message(error); }
 
 TimePoint now() { return system_clock().now(); }
 
-[[noreturn]] void run_command(const std::vector<std::string>& command, int channel) {
+[[noreturn]] void run_command(const std::vector<std::string>& command, bool spared, int channel) {
   sigset_t none;
   (void)sigemptyset(&none);
   (void)sigprocmask(SIG_SETMASK, &none, nullptr);
@@ -42,11 +42,12 @@ TimePoint now() { return system_clock().now(); }
   std::vector<std::string> words = command;
   words.emplace_back("--guardian-fd");
   words.push_back(std::to_string(channel));
+  if (spared) words.front().insert(0, "@");
   std::vector<char*> argv;
   for (auto& word : words) argv.push_back(word.data());
   argv.push_back(nullptr);
-  (void)execvp(argv[0], argv.data());
-  (void)std::fprintf(stderr, "umbra-guardian: cannot start %s: %s\n", argv[0],
+  (void)execvp(command.front().c_str(), argv.data());
+  (void)std::fprintf(stderr, "umbra-guardian: cannot start %s: %s\n", command.front().c_str(),
                      reason(errno).c_str());
   _exit(kExecFailed);
 }
@@ -84,7 +85,7 @@ bool Guardian::start_child() {
   start_at_.reset();
   auto channel = make_channel();
   const pid_t pid = channel ? fork() : -1;
-  if (pid == 0) run_command(options_.command, channel->second.get());
+  if (pid == 0) run_command(options_.command, options_.spared, channel->second.get());
   if (pid < 0) {
     log_.error("cannot start umbra-cowd",
                {{"why", channel ? reason(errno) : channel.error().context}});

@@ -47,6 +47,8 @@ inline constexpr std::size_t kHoldersMax = 256;
 struct GuardianOptions {
   std::filesystem::path run_dir;
   std::vector<std::string> command;  // umbra-cowd and its arguments.
+  /// Its name begins with "@", as ours does: the last kill of a shutdown spares such processes.
+  bool spared = false;
   RestartLimits restart;
   std::chrono::milliseconds patience{5'000};
   std::chrono::milliseconds serve_limit{120'000};

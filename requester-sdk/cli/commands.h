@@ -87,6 +87,15 @@ struct Check {
 /// The exit status is that of umbra-check, which prints.
 int check(Output& output, const Check& arguments, const RunCommand& run_command);
 
+// cmd_cleanup_posix.cc
+struct Cleanup {
+  std::string run_dir;  // Empty: that of this user.
+  bool force = false;
+  bool dry_run = false;
+};
+/// The exit status is that of umbra-cleanup, which prints.
+int cleanup(Output& output, const Cleanup& arguments, const RunCommand& run_command);
+
 // cmd_express_posix.cc
 struct Express {
   std::string action;    // "register", "unregister", "list".
@@ -264,7 +273,7 @@ ExitCode trace(Service& service, Output& output, const Trace& arguments);
 
 // cmd_mount.cc, cmd_unmount.cc
 ExitCode mount(Service& service, Output& output, const SnapshotId& snapshot,
-               const std::string& directory);
+               const requester::MountOptions& options);
 ExitCode unmount(Service& service, Output& output, const SnapshotId& snapshot);
 
 // cmd_providers.cc

@@ -153,41 +153,6 @@ void add_volume_commands(Parser& parser) {
   });
 }
 
-void add_check_command(Parser& parser) {
-  auto arguments = std::make_shared<Check>();
-  CLI::App* app = add(parser.app, "check", "Verify a diff area that is not attached");
-  app->add_option("diff", arguments->diff, "The diff area's file or block device")->required();
-  app->add_flag("--repair", arguments->repair, "Write damaged metadata anew from its other copy");
-  app->add_flag("--data", arguments->data, "Also read and verify all preserved data");
-  app->add_option("--rate", arguments->rate, "Read at most this much data a second, e.g. 100M");
-  app->callback([&parser, arguments] {
-    parser.invocation.command = [arguments](Service&, Output& output) {
-      return check(output, *arguments, run_command);
-    };
-  });
-}
-
-void add_express_commands(Parser& parser) {
-  CLI::App* express_app = add(parser.app, "express",
-                              "Writers without a process: descriptions that are registered once");
-  express_app->require_subcommand(1);
-  const auto action = [&](const char* name, const char* text, const char* argument) {
-    auto arguments = std::make_shared<Express>();
-    arguments->action = name;
-    CLI::App* app = add(*express_app, name, text);
-    if (argument != nullptr) app->add_option(argument, arguments->argument)->required();
-    app->callback([&parser, arguments] {
-      arguments->run_dir = parser.invocation.run_dir;
-      parser.invocation.command = [arguments](Service&, Output& output) {
-        return express(output, *arguments, run_command);
-      };
-    });
-  };
-  action("register", "Register the Writer Metadata Document in a file", "file");
-  action("unregister", "Forget an express writer", "class-id");
-  action("list", "Who is registered", nullptr);
-}
-
 void add_shadows_to_read(CLI::App* app, std::vector<SnapshotId>& snapshots) {
   app->add_option_function<Words>(
       "--from-shadow",
@@ -391,16 +356,23 @@ void add_delete_command(Parser& parser) {
 
 void add_mount_commands(Parser& parser) {
   auto snapshot = std::make_shared<SnapshotId>();
-  auto directory = std::make_shared<std::string>();
-  CLI::App* mount_app = add(parser.app, "mount", "Mount a copy read-only");
+  auto options = std::make_shared<requester::MountOptions>();
+  CLI::App* mount_app = add(parser.app, "mount", "Mount a copy, read-only unless told otherwise");
   add_parsed(mount_app, "snapshot", *snapshot, parse_id<SnapshotId>, "The snapshot's id");
   mount_app->get_option("snapshot")->required();
-  mount_app->add_option("directory", *directory, "Default: one in the run directory");
-  mount_app->callback([&parser, snapshot, directory] {
-    parser.invocation.command = [snapshot, directory](Service& service, Output& output) {
-      const std::string where =
-          directory->empty() ? "" : std::filesystem::absolute(*directory).string();
-      return static_cast<int>(mount(service, output, *snapshot, where));
+  mount_app->add_option("directory", options->directory, "Default: one in the run directory");
+  mount_app->add_flag("--recover", options->recover,
+                      "Replay the journal; the copy stays as it is, what that changes goes with "
+                      "the mount");
+  mount_app->add_flag("--write", options->write,
+                      "Mount for writing; the copy stays as it is, what is written goes with the "
+                      "mount");
+  mount_app->callback([&parser, snapshot, options] {
+    parser.invocation.command = [snapshot, options](Service& service, Output& output) {
+      if (!options->directory.empty()) {
+        options->directory = std::filesystem::absolute(options->directory).string();
+      }
+      return static_cast<int>(mount(service, output, *snapshot, *options));
     };
   });
   CLI::App* unmount_app = add(parser.app, "unmount", "Unmount a copy");
@@ -491,8 +463,7 @@ std::variant<Invocation, Said> parse(Words words) {
                         "The daemons' run directory (default: docs/cli.md)");
   parser.app.add_option("--socket", parser.invocation.socket, "umbrad's socket");
   add_volume_commands(parser);
-  add_check_command(parser);
-  add_express_commands(parser);
+  add_program_commands(parser);
   add_list_commands(parser);
   add_creation_commands(parser);
   add_restore_command(parser);

@@ -66,6 +66,8 @@ std::optional<IdType> parse_id(const std::string& text) {
 void add_management_commands(Parser& parser);
 /// In parse_providers.cc.
 void add_provider_commands(Parser& parser);
+/// In parse_programs.cc.
+void add_program_commands(Parser& parser);
 /// In parse_history.cc.
 void add_history_commands(Parser& parser);
 

@@ -27,8 +27,8 @@ class Service {
   [[nodiscard]] virtual Result<requester::CoordinatorStatus> status() = 0;
   [[nodiscard]] virtual Result<requester::DeletedSnapshots> remove(const Guid& id, ObjectType type,
                                                                    bool force) = 0;
-  [[nodiscard]] virtual Result<requester::MountedSnapshot> mount(const SnapshotId& id,
-                                                                 const std::string& directory) = 0;
+  [[nodiscard]] virtual Result<requester::MountedSnapshot> mount(
+      const SnapshotId& id, const requester::MountOptions& options) = 0;
   [[nodiscard]] virtual Status unmount(const SnapshotId& id) = 0;
   [[nodiscard]] virtual Result<requester::AttachedVolume> attach(
       const requester::AttachOptions& options) = 0;

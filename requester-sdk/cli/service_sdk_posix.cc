@@ -88,9 +88,8 @@ class SdkService final : public Service {
                 [&](Client& client) { return client.delete_snapshots(id, type, force); });
   }
   Result<requester::MountedSnapshot> mount(const SnapshotId& id,
-                                           const std::string& directory) override {
-    return with(client_, false,
-                [&](Client& client) { return client.mount_snapshot(id, directory); });
+                                           const requester::MountOptions& options) override {
+    return with(client_, false, [&](Client& client) { return client.mount_snapshot(id, options); });
   }
   Status unmount(const SnapshotId& id) override {
     return with(client_, false, [&](Client& client) { return client.unmount_snapshot(id); });

@@ -95,11 +95,16 @@ Result<DeletedSnapshots> Client::delete_snapshots(const Guid& id, ObjectType typ
   return from_wire(std::move(*reply));
 }
 
-Result<MountedSnapshot> Client::mount_snapshot(const SnapshotId& id, const std::string& directory) {
-  auto reply =
-      impl_->link->call<rpc::MountedSnapshot>("snapshot.mount", rpc::MountSnapshot{id, directory});
+Result<MountedSnapshot> Client::mount_snapshot(const SnapshotId& id, const MountOptions& options) {
+  auto reply = impl_->link->call<rpc::MountedSnapshot>(
+      "snapshot.mount", rpc::MountSnapshot{id, options.directory, options.recover, options.write});
   if (!reply) return fail(reply.error());
-  return MountedSnapshot{std::move(reply->path), std::move(reply->device_path)};
+  return MountedSnapshot{std::move(reply->path), std::move(reply->device_path),
+                         std::move(reply->notes)};
+}
+
+Result<MountedSnapshot> Client::mount_snapshot(const SnapshotId& id, const std::string& directory) {
+  return mount_snapshot(id, MountOptions{.directory = directory});
 }
 
 Status Client::unmount_snapshot(const SnapshotId& id) {

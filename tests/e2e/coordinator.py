@@ -159,8 +159,8 @@ class Coordinator:
         if done["deleted"] != 1:
             raise Refused({"data": {"code": done["status"], "context": done["context"]}})
 
-    def mount(self, snapshot_id, directory=""):
-        return self.call("snapshot.mount", snapshot_id=snapshot_id, directory=directory)
+    def mount(self, snapshot_id, directory="", **how):
+        return self.call("snapshot.mount", snapshot_id=snapshot_id, directory=directory, **how)
 
     def unmount(self, snapshot_id):
         self.call("snapshot.unmount", snapshot_id=snapshot_id)

@@ -328,6 +328,10 @@ TEST_CASE("attach, detach, mount, unmount, abort and status say what was done", 
   CHECK(state.calls.back() == "mount " + kOne.to_string() + " ");
   CHECK(umbra(state, {"mount", kOne.to_string(), "/here"}).status == 0);
   CHECK(state.calls.back() == "mount " + kOne.to_string() + " /here");
+  CHECK(umbra(state, {"mount", kOne.to_string(), "--recover"}).status == 0);
+  CHECK(state.calls.back() == "mount " + kOne.to_string() + "  recover");
+  CHECK(umbra(state, {"mount", kOne.to_string(), "/here", "--write"}).status == 0);
+  CHECK(state.calls.back() == "mount " + kOne.to_string() + " /here write");
   CHECK(umbra(state, {"unmount", kOne.to_string()}).status == 0);
   CHECK(umbra(state, {"abort", "--reason", "late"}).out.find("uid 7 pid 8") != std::string::npos);
   CHECK(state.calls.back() == "abort late");

@@ -90,8 +90,9 @@ class FakeService final : public Service {
                   deleted);
   }
   Result<requester::MountedSnapshot> mount(const SnapshotId& id,
-                                           const std::string& directory) override {
-    return answer("mount " + id.to_string() + " " + directory,
+                                           const requester::MountOptions& options) override {
+    return answer("mount " + id.to_string() + " " + options.directory +
+                      (options.recover ? " recover" : "") + (options.write ? " write" : ""),
                   requester::MountedSnapshot{.path = "/mnt/a", .device_path = "/dev/loop7"});
   }
   Status unmount(const SnapshotId& id) override { return done("unmount " + id.to_string()); }

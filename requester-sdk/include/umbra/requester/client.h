@@ -72,8 +72,13 @@ class UMBRA_REQUESTER_EXPORT Client {
   [[nodiscard]] Result<DeletedSnapshots> delete_snapshots(const Guid& id, ObjectType type,
                                                           bool force = false);
 
-  /// Mounts a copy read-only until unmount_snapshot(); an empty directory means one in the run
-  /// directory. Errors: object_not_found; volume_in_use (mounted already); snapshot_lost.
+  /// Mounts a copy until unmount_snapshot(), read-only and without replaying a journal unless the
+  /// options say so. Errors: object_not_found; volume_in_use (mounted already, elsewhere or in
+  /// another way); not_supported (no file system that can be mounted); insufficient_storage (the
+  /// overlay); snapshot_lost.
+  [[nodiscard]] Result<MountedSnapshot> mount_snapshot(const SnapshotId& id,
+                                                       const MountOptions& options);
+  /// With the options' defaults; an empty directory means one in the run directory.
   [[nodiscard]] Result<MountedSnapshot> mount_snapshot(const SnapshotId& id,
                                                        const std::string& directory = {});
   /// Errors: object_not_found; volume_in_use (files are open).

@@ -121,9 +121,17 @@ struct AttachedVolume {
   std::vector<std::string> notes{};  ///< What was chosen and why.
 };
 
+/// How a copy is mounted. The copy itself never changes.
+struct MountOptions {
+  std::string directory{};  ///< Empty: one in the run directory.
+  bool recover = false;     ///< Replay the journal, into an overlay that goes with the mount.
+  bool write = false;       ///< For writing, into such an overlay; replays the journal, too.
+};
+
 struct MountedSnapshot {
   std::string path{};
   std::string device_path{};
+  std::vector<std::string> notes{};  ///< What the mount lacks, and what to do.
 };
 
 /// How a copy is to be exposed.

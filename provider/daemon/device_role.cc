@@ -1,0 +1,42 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "provider/daemon/device_role.h"
+
+#include <algorithm>
+
+namespace umbra::cowd {
+
+RoleOfDevice role_of(const BlockDeviceView& device, std::string_view run_dir,
+                     const std::vector<VolumeConfig>& configs) {
+  const std::string live = std::string(run_dir) + "/fuse/volumes/";
+  if (device.backing_file.starts_with(std::string(run_dir) + "/fuse/snapshots/")) {
+    return {DeviceRole::copy, {}};
+  }
+  for (const VolumeConfig& config : configs) {
+    const auto is = [&](const std::string& path) {
+      return path == device.node ||
+             std::find(device.names.begin(), device.names.end(), path) != device.names.end();
+    };
+    if (device.backing_file == live + config.volume_id.to_string()) {
+      return {DeviceRole::live, config.name};
+    }
+    if (is(config.origin_path)) return {DeviceRole::origin, config.name};
+    if (is(config.diff_area_path)) return {DeviceRole::diff_area, config.name};
+  }
+  return {};
+}
+
+std::string to_properties(const RoleOfDevice& role) {
+  const char* text = nullptr;
+  switch (role.role) {
+    case DeviceRole::none: return {};
+    case DeviceRole::live: text = "live"; break;
+    case DeviceRole::copy: text = "copy"; break;
+    case DeviceRole::origin: text = "origin"; break;
+    case DeviceRole::diff_area: text = "diff-area"; break;
+  }
+  std::string properties = std::string("UMBRA_ROLE=") + text + "\n";
+  if (!role.volume.empty()) properties += "UMBRA_VOLUME=" + role.volume + "\n";
+  return properties;
+}
+
+}  // namespace umbra::cowd
