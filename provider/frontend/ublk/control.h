@@ -25,8 +25,8 @@
 namespace umbra::ublk {
 
 inline constexpr std::chrono::seconds kCommandLimit{20};  // Starting, stopping, removing one.
-/// For the kernel to have seen that the former server has gone: 6.1 looks every 5 s, newer ones are
-/// told; and for all that it had in the kernel to have ended.
+/// For the kernel to have seen that the former server has gone (up to 6.6 it looks every 5 s, newer
+/// ones are told), and for all that this one had in the kernel to have ended.
 inline constexpr std::chrono::seconds kRecoveryLimit{30};
 
 struct Info {
