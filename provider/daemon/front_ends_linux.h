@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What the system sees of volumes and copies, joined from the NBD server, FUSE and loop devices:
+// What the system sees of volumes and copies, joined from the NBD server, ublk, FUSE and loop
+// devices:
 //
 //   RUN/nbd.sock            NBD: live volumes by name, copies by id
-//   RUN/fuse/volumes/ID     a live volume as a file, a FUSE session of its own; /dev/loopN over it
+//   /dev/ublkbN             a live volume by way of ublk (ublk_front_linux.h)
+//   RUN/fuse/volumes/ID     or as a file, a FUSE session of its own; /dev/loopN over it
 //   RUN/fuse/snapshots/ID   a copy as a file; all in one session
 //   RUN/mnt/ID              a copy mounted by mount_copy()
 //
@@ -26,6 +28,7 @@
 #include "engine/rpc/messages.h"
 #include "provider/contract/ports.h"
 #include "provider/daemon/ports.h"
+#include "provider/daemon/ublk_front_linux.h"
 #include "provider/frontend/fuse/session.h"
 #include "provider/frontend/nbd/server.h"
 #include "provider/guardian/client.h"
@@ -59,10 +62,11 @@ class SystemFrontEnds final : public FrontEnds, public contract::Surfaces {
   void shut_down();
 
   // FrontEnds
-  [[nodiscard]] std::string why_no_block_device() const override;
+  [[nodiscard]] FrontEndOffer offer() const override;
+  [[nodiscard]] std::optional<FrontEnd> kept(const VolumeId& volume) const override;
   [[nodiscard]] Result<Exposed> expose(const VolumeId& volume, const std::string& name,
                                        std::shared_ptr<block::Device> device,
-                                       bool block_device) override;
+                                       FrontEnd front_end) override;
   [[nodiscard]] std::vector<std::string> users(const VolumeId& volume) const override;
   [[nodiscard]] std::vector<std::string> users(const SnapshotId& snapshot) const override;
   [[nodiscard]] Status conceal(const VolumeId& volume) override;
@@ -96,7 +100,7 @@ class SystemFrontEnds final : public FrontEnds, public contract::Surfaces {
   struct Live {
     std::string name;
     std::shared_ptr<block::Device> device;
-    std::unique_ptr<fuse::Session> session;  // Null: NBD only.
+    std::unique_ptr<fuse::Session> session;  // Null: ublk, or NBD only.
     std::uint64_t number = 0;
     std::string device_path;  // Empty without a block device.
   };
@@ -105,7 +109,7 @@ class SystemFrontEnds final : public FrontEnds, public contract::Surfaces {
   [[nodiscard]] std::string copy_file(const SnapshotId& snapshot) const;
   [[nodiscard]] std::string own_mount_point(const SnapshotId& snapshot) const;
   [[nodiscard]] Status make_directories() const;
-  void fetch_kept();
+  void fetch_kept(std::map<std::string, guardian::KeptDescriptor>& kept_ublk);
   [[nodiscard]] bool is_kept(const std::string& mount_point) const;
   [[nodiscard]] bool is_dead(const std::string& file) const;
   void take_dead_apart();
@@ -117,7 +121,7 @@ class SystemFrontEnds final : public FrontEnds, public contract::Surfaces {
   [[nodiscard]] Status open_copies();
   void keep(const std::string& name, const fuse::Session& session);
   void drop_kept(const std::string& name);
-  [[nodiscard]] Status expose_block_device(const VolumeId& volume, Live& live, Exposed& exposed);
+  [[nodiscard]] Status expose_fuse(const VolumeId& volume, Live& live, Exposed& exposed);
   [[nodiscard]] bool is_surfaced(const SnapshotId& snapshot) const;
   [[nodiscard]] std::size_t lasting_clients(const std::string& name) const;
   [[nodiscard]] Status unmount_all(const SnapshotId& snapshot, bool lazily);
@@ -128,7 +132,8 @@ class SystemFrontEnds final : public FrontEnds, public contract::Surfaces {
 
   Options options_;
   Logger log_;
-  std::string no_block_device_;                           // Set by begin().
+  UblkFront ublk_;
+  std::string no_block_device_;                           // By way of FUSE; set by begin().
   std::map<std::string, guardian::KeptDescriptor> kept_;  // Not taken over yet.
   std::unique_ptr<fuse::Session> copies_;                 // Null: NBD only.
   bool copies_started_ = false;
