@@ -50,7 +50,7 @@ class SystemFrontEnds final : public FrontEnds, public contract::Surfaces {
   ~SystemFrontEnds() override;
 
   /// First of all: fetches what the guardian keeps, takes apart what is dead, makes or takes over
-  /// the session of copies. Blocks: seconds. Without FUSE the object serves NBD only. Errors:
+  /// the session of copies. Blocks: seconds. Without FUSE copies are reached over NBD only. Errors:
   /// io_error, access_denied (the directories).
   [[nodiscard]] Status begin();
   /// When everything recorded is attached and every copy surfaced: requests for copies that wait

@@ -135,20 +135,21 @@ Result<Exposed> UblkFront::serve(const VolumeId& volume, std::shared_ptr<block::
   if (!control_) return fail(Errc::missing_kernel_feature, why_not_);
   const std::string name = kept_name(volume);
   bool taken_over = false;
-  auto opened = open(volume, std::move(device), taken_over);
-  if (!opened) {
-    if (taken_over) drop(name);
-    return fail(opened.error());
-  }
-  const std::uint32_t id = (*opened)->id();
+  auto opened = open(volume, device, taken_over);
+  const std::uint32_t id = opened ? (*opened)->id() : 0;
   const auto give_up = [&] {
     opened->reset();
     drop(name);
     remove(id);
   };
-  if (const Status started = (*opened)->start(); !started) {
-    give_up();
-    return fail(started.error());
+  Status started = opened ? (*opened)->start() : fail(opened.error());
+  if (!started) {
+    if (opened) give_up();
+    if (!taken_over) return fail(started.error());
+    log_.error("a device cannot be taken over: its users get errors, the volume gets a new one",
+               {{"kept", name}, {"reason", started.error().context}});
+    drop(name);  // What it was is found by its mark, when all volumes are there.
+    return serve(volume, std::move(device));
   }
   Exposed exposed;
   exposed.device_path = ublk::block_path(id);

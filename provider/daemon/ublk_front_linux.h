@@ -42,8 +42,9 @@ class UblkFront {
   [[nodiscard]] const std::string& why_not() const noexcept { return why_not_; }
   [[nodiscard]] bool keeps(const VolumeId& volume) const;
 
-  /// A new device, or the one that is kept for this volume. On failure there is none (also one that
-  /// was kept: its users get errors). Blocks: seconds. Errors: those of ublk::Device.
+  /// The device that is kept for this volume, or a new one: also where the kept one cannot be taken
+  /// over, whose users get errors. On failure there is none. Blocks: seconds. Errors: those of
+  /// ublk::Device.
   [[nodiscard]] Result<Exposed> serve(const VolumeId& volume,
                                       std::shared_ptr<block::Device> device);
   [[nodiscard]] bool serves(const VolumeId& volume) const;
