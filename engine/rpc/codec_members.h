@@ -340,6 +340,7 @@ void members(V& v, Ref<V, VolumeProperties> m) {
   v("volume_id", m.volume_id), v("name", bytes(m.name)), v("origin_path", path(m.origin_path));
   v("diff_area_path", path(m.diff_area_path)), v("device_path", path(m.device_path));
   v("nbd_uri", path(m.nbd_uri)), v("device", decimal(m.device));
+  v("front_end", m.front_end), v("front_end_why", m.front_end_why);
   v("size_bytes", decimal(m.size_bytes)), v("chunk_bytes", m.chunk_bytes);
   v("diff_used_bytes", decimal(m.diff_used_bytes));
   v("diff_allocated_bytes", decimal(m.diff_allocated_bytes));

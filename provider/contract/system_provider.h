@@ -68,6 +68,8 @@ struct VolumeDescription {
   std::string diff_area_path;
   std::string device_path;  // The block device that serves it; empty without one.
   std::string nbd_uri;
+  std::string front_end;  // VolumeProperties::front_end and its why.
+  std::string front_end_why;
   std::uint64_t device = 0;  // Number of that block device; 0 without one.
   /// Device numbers that the origin and the diff area lie on: of a file, the file system's device;
   /// of a block device, itself; and whatever those are stacked on. A volume whose `device` is among

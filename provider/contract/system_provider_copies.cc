@@ -140,6 +140,8 @@ VolumeProperties SystemProvider::describe(const Entry& entry) const {
   properties.diff_area_path = entry.description.diff_area_path;
   properties.device_path = entry.description.device_path;
   properties.nbd_uri = entry.description.nbd_uri;
+  properties.front_end = entry.description.front_end;
+  properties.front_end_why = entry.description.front_end_why;
   properties.device = entry.description.device;
   properties.size_bytes = entry.volume->live().geometry().size_bytes;
   properties.chunk_bytes = static_cast<std::uint32_t>(statistics.chunk_bytes);

@@ -44,6 +44,8 @@ class ProviderRegistry final : public Registry {
     description.diff_area_path = registration.diff_area_path;
     description.device_path = registration.exposed.device_path;
     description.nbd_uri = registration.exposed.nbd_uri;
+    description.front_end = front_end_text(registration.exposed.front_end);
+    description.front_end_why = registration.exposed.why;
     description.device = registration.exposed.device;
     description.host_devices = registration.host_devices;
     description.copies_free_blocks = registration.copies_free_blocks;

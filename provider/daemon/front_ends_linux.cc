@@ -72,7 +72,8 @@ SystemFrontEnds::SystemFrontEnds(const Options& options)
     : options_(options),
       log_(*options.log, "frontend"),
       mounts_({options.run_dir, options.state_dir, options.guardian, options.log}),
-      names_(options.run_dir) {}
+      names_(options.run_dir),
+      ublk_(options.run_dir, options.guardian, *options.log) {}
 
 SystemFrontEnds::~SystemFrontEnds() { shut_down(); }
 
@@ -83,7 +84,9 @@ std::string SystemFrontEnds::volume_file(const VolumeId& volume) const {
 // --- start and end ------------------------------------------------------------------------------
 
 Status SystemFrontEnds::begin() {
-  fetch_kept();
+  std::map<std::string, guardian::KeptDescriptor> kept_ublk;
+  fetch_kept(kept_ublk);
+  ublk_.begin(std::move(kept_ublk));
   take_dead_apart();
   no_block_device_ = missing_for_block_devices();
   if (!no_block_device_.empty()) return {};
@@ -111,7 +114,7 @@ Status SystemFrontEnds::make_directories() const {
               "cannot make " + copies + ": " + std::generic_category().message(errno));
 }
 
-void SystemFrontEnds::fetch_kept() {
+void SystemFrontEnds::fetch_kept(std::map<std::string, guardian::KeptDescriptor>& kept_ublk) {
   if (options_.guardian == nullptr) return;
   auto kept = options_.guardian->kept();
   if (!kept) {
@@ -121,7 +124,8 @@ void SystemFrontEnds::fetch_kept() {
   for (auto& descriptor : *kept) {
     std::string name = descriptor.name;
     const bool ours = starts_with(name, "fuse/") || CopyMounts::is_overlay(name);
-    if (ours) kept_.emplace(std::move(name), std::move(descriptor));
+    if (ours) kept_.emplace(name, std::move(descriptor));
+    if (starts_with(name, kKeptUblk)) kept_ublk.emplace(name, std::move(descriptor));
   }
 }
 
@@ -232,6 +236,7 @@ void SystemFrontEnds::finish_start() {
   }
   while (!kept_.empty()) give_up(kept_.begin()->first);
   forget_old_names();
+  ublk_.finish_start();
   take_dead_apart();
 }
 
@@ -278,23 +283,37 @@ void SystemFrontEnds::shut_down() {
 
 // --- live volumes -------------------------------------------------------------------------------
 
-std::string SystemFrontEnds::why_no_block_device() const { return no_block_device_; }
+FrontEndOffer SystemFrontEnds::offer() const { return {ublk_.why_not(), no_block_device_}; }
+
+std::optional<FrontEnd> SystemFrontEnds::kept(const VolumeId& volume) const {
+  if (ublk_.keeps(volume)) return FrontEnd::ublk;
+  if (kept_.contains(kKeptVolume + volume.to_string())) return FrontEnd::fuse;
+  return {};
+}
 
 Result<Exposed> SystemFrontEnds::expose(const VolumeId& volume, const std::string& name,
-                                        std::shared_ptr<block::Device> device, bool block_device) {
+                                        std::shared_ptr<block::Device> device, FrontEnd front_end) {
   Live live;
   live.name = name;
   live.device = device;
   Exposed exposed;
   const Status added = options_.nbd->add(name, "live volume", device);
   if (!added) return fail(added.error(), "the NBD export " + name);
-  exposed.nbd_uri = options_.nbd->uri(name);
-  if (block_device) {
-    if (const Status made = expose_block_device(volume, live, exposed); !made) {
-      (void)options_.nbd->remove(name, true);
-      return fail(made.error(), "making a block device");
+  Status made;
+  if (front_end == FrontEnd::fuse) made = expose_fuse(volume, live, exposed);
+  if (front_end == FrontEnd::ublk) {
+    auto served = ublk_.serve(volume, device);
+    if (served) {
+      exposed = std::move(*served);
+    } else {
+      made = fail(served.error());
     }
   }
+  if (!made) {
+    (void)options_.nbd->remove(name, true);
+    return fail(made.error(), "making a block device");
+  }
+  exposed.nbd_uri = options_.nbd->uri(name);
   live.number = exposed.device;
   live.device_path = exposed.device_path;
   if (!live.device_path.empty()) {
@@ -306,7 +325,7 @@ Result<Exposed> SystemFrontEnds::expose(const VolumeId& volume, const std::strin
   return exposed;
 }
 
-Status SystemFrontEnds::expose_block_device(const VolumeId& volume, Live& live, Exposed& exposed) {
+Status SystemFrontEnds::expose_fuse(const VolumeId& volume, Live& live, Exposed& exposed) {
   const std::string file = volume_file(volume);
   const std::string kept_name = kKeptVolume + volume.to_string();
   Rollback rollback;
@@ -377,17 +396,18 @@ Status SystemFrontEnds::conceal(const VolumeId& volume) {
     put_back();
     return fail(removed.error(), "the NBD export " + live.name);
   }
+  Status detached = ublk_.conceal(volume);
   if (live.session) {
-    const auto detached =
-        run_helper({"detach-loop", volume_file(volume), number_of(*live.session)});
-    if (!detached) {
-      const Status added = options_.nbd->add(live.name, "live volume", live.device);
-      if (!added) log_.error("an NBD export was lost", {{"volume", live.name}});
-      put_back();
-      return fail(detached.error());
-    }
-    end_live(volume, live);
+    const auto done = run_helper({"detach-loop", volume_file(volume), number_of(*live.session)});
+    if (!done) detached = fail(done.error());
   }
+  if (!detached) {
+    const Status added = options_.nbd->add(live.name, "live volume", live.device);
+    if (!added) log_.error("an NBD export was lost", {{"volume", live.name}});
+    put_back();
+    return fail(detached.error());
+  }
+  end_live(volume, live);
   return {};
 }
 
@@ -400,11 +420,12 @@ void SystemFrontEnds::cut_off(const VolumeId& volume) {
   if (!live.empty()) end_live(volume, live.mapped());
 }
 
-// Loop device, session, mount point; whoever uses them is cut off.
+// ublk device, or loop device, session and mount point; whoever uses them is cut off.
 void SystemFrontEnds::end_live(const VolumeId& volume, Live& live) {
   (void)options_.nbd->remove(live.name, true);  // Gone already if it was concealed.
-  if (!live.session) return;
   names_.remove(live.name);
+  ublk_.end(volume);
+  if (!live.session) return;
   const std::string file = volume_file(volume);
   const auto cleared = run_helper({"clear-loop", file, number_of(*live.session)});
   if (!cleared) {

@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What the system sees of volumes and copies, joined from the NBD server, FUSE and loop devices:
+// What the system sees of volumes and copies, joined from the NBD server, ublk, FUSE and loop
+// devices:
 //
 //   RUN/nbd.sock            NBD: live volumes by name, copies by id
-//   RUN/fuse/volumes/ID     a live volume as a file, a FUSE session of its own; /dev/loopN over it
+//   /dev/ublkbN             a live volume by way of ublk (ublk_front_linux.h)
+//   RUN/fuse/volumes/ID     or as a file, a FUSE session of its own; /dev/loopN over it
 //   RUN/fuse/snapshots/ID   a copy as a file; all in one session
 //   RUN/dev/NAME            a link to the live volume's block device
 //   RUN/mnt/ID              a copy mounted by mount_copy()
@@ -29,6 +31,7 @@
 #include "provider/daemon/copy_mounts_linux.h"
 #include "provider/daemon/device_names_posix.h"
 #include "provider/daemon/ports.h"
+#include "provider/daemon/ublk_front_linux.h"
 #include "provider/frontend/fuse/session.h"
 #include "provider/frontend/nbd/server.h"
 #include "provider/guardian/client.h"
@@ -51,7 +54,7 @@ class SystemFrontEnds final : public FrontEnds, public contract::Surfaces {
   ~SystemFrontEnds() override;
 
   /// First of all: fetches what the guardian keeps, takes apart what is dead, makes or takes over
-  /// the session of copies. Blocks: seconds. Without FUSE the object serves NBD only. Errors:
+  /// the session of copies. Blocks: seconds. Without FUSE copies are reached over NBD only. Errors:
   /// io_error, access_denied (the directories).
   [[nodiscard]] Status begin();
   /// When everything recorded is attached and every copy surfaced: requests for copies that wait
@@ -63,10 +66,11 @@ class SystemFrontEnds final : public FrontEnds, public contract::Surfaces {
   void shut_down();
 
   // FrontEnds
-  [[nodiscard]] std::string why_no_block_device() const override;
+  [[nodiscard]] FrontEndOffer offer() const override;
+  [[nodiscard]] std::optional<FrontEnd> kept(const VolumeId& volume) const override;
   [[nodiscard]] Result<Exposed> expose(const VolumeId& volume, const std::string& name,
                                        std::shared_ptr<block::Device> device,
-                                       bool block_device) override;
+                                       FrontEnd front_end) override;
   [[nodiscard]] std::vector<std::string> users(const VolumeId& volume) const override;
   [[nodiscard]] std::vector<std::string> users(const SnapshotId& snapshot) const override;
   [[nodiscard]] Status conceal(const VolumeId& volume) override;
@@ -95,14 +99,14 @@ class SystemFrontEnds final : public FrontEnds, public contract::Surfaces {
   struct Live {
     std::string name;
     std::shared_ptr<block::Device> device;
-    std::unique_ptr<fuse::Session> session;  // Null: NBD only.
+    std::unique_ptr<fuse::Session> session;  // Null: ublk, or NBD only.
     std::uint64_t number = 0;
     std::string device_path;  // Empty without a block device.
   };
 
   [[nodiscard]] std::string volume_file(const VolumeId& volume) const;
   [[nodiscard]] Status make_directories() const;
-  void fetch_kept();
+  void fetch_kept(std::map<std::string, guardian::KeptDescriptor>& kept_ublk);
   [[nodiscard]] bool is_kept(const std::string& mount_point) const;
   [[nodiscard]] bool is_dead(const std::string& file) const;
   void take_dead_apart();
@@ -114,7 +118,7 @@ class SystemFrontEnds final : public FrontEnds, public contract::Surfaces {
   [[nodiscard]] Status open_copies();
   void keep(const std::string& name, const fuse::Session& session);
   void drop_kept(const std::string& name);
-  [[nodiscard]] Status expose_block_device(const VolumeId& volume, Live& live, Exposed& exposed);
+  [[nodiscard]] Status expose_fuse(const VolumeId& volume, Live& live, Exposed& exposed);
   /// Null: not surfaced.
   [[nodiscard]] std::shared_ptr<block::Device> surfaced(const SnapshotId& snapshot) const;
   void take_over_overlays();
@@ -129,7 +133,8 @@ class SystemFrontEnds final : public FrontEnds, public contract::Surfaces {
   Logger log_;
   CopyMounts mounts_;
   DeviceNames names_;
-  std::string no_block_device_;                           // Set by begin().
+  UblkFront ublk_;
+  std::string no_block_device_;                           // By way of FUSE; set by begin().
   std::map<std::string, guardian::KeptDescriptor> kept_;  // Not taken over yet.
   std::unique_ptr<fuse::Session> copies_;                 // Null: NBD only.
   bool copies_started_ = false;

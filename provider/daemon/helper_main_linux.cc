@@ -16,6 +16,7 @@
 #include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -31,6 +32,7 @@
 #include "provider/daemon/helper_linux.h"
 #include "provider/daemon/system_view_linux.h"
 #include "provider/frontend/fuse/loop.h"
+#include "provider/frontend/ublk/control.h"
 
 namespace umbra::cowd {
 namespace {
@@ -79,6 +81,34 @@ Result<std::string> clear_step(const Words& words) {
 }
 
 Result<std::string> clear_device_step(const Words& words) { return clear_device(words[1]); }
+
+// Whether it is there shows afterwards.
+Result<std::string> load_ublk_step(const Words& /*words*/) {
+  const pid_t child = ::fork();
+  if (child == 0) {
+    (void)::execlp("modprobe", "modprobe", "-q", "ublk_drv", nullptr);
+    ::_exit(1);
+  }
+  while (child > 0 && ::waitpid(child, nullptr, 0) < 0 && errno == EINTR) {
+  }
+  return std::string();
+}
+
+Result<std::string> with_ublk(const Words& words,
+                              Status (*step)(const ublk::Control& control, std::uint32_t id)) {
+  const auto control = ublk::Control::open();
+  if (!control) return fail(control.error());
+  if (const Status done = step(*control, number(words[1])); !done) return fail(done.error());
+  return std::string();
+}
+
+Result<std::string> stop_ublk_step(const Words& words) {
+  return with_ublk(words, ublk::stop_unused);
+}
+
+Result<std::string> remove_ublk_step(const Words& words) {
+  return with_ublk(words, ublk::remove_device);
+}
 
 Status check_directory(const std::string& directory) {
   struct stat status {};
@@ -245,6 +275,9 @@ constexpr Step kSteps[] = {
     {"detach-loop", 3, detach_step},
     {"clear-loop", 3, clear_step},
     {"clear-device", 2, clear_device_step},
+    {"load-ublk", 1, load_ublk_step},
+    {"stop-ublk", 2, stop_ublk_step},
+    {"remove-ublk", 2, remove_ublk_step},
     {"mount", 4, mount_step},
     {"unmount", 3, unmount_step},
     {"detach-mount", 2, detach_mount_step},

@@ -157,6 +157,8 @@ class Stores {
 
 /// How a live volume can be reached.
 struct Exposed {
+  FrontEnd front_end = FrontEnd::none;
+  std::string why;           // That one; for people.
   std::string device_path;   // Empty without a block device.
   std::uint64_t device = 0;  // Its number.
   std::string nbd_uri;
@@ -166,14 +168,16 @@ struct Exposed {
 class FrontEnds {
  public:
   virtual ~FrontEnds() = default;
-  /// Why no block device can be made here, e.g. "umbra-cowd does not run as root"; empty: it can.
-  [[nodiscard]] virtual std::string why_no_block_device() const = 0;
-  /// NBD export `name`, and a block device if asked for. A block device that a former life of this
-  /// process left is taken over. On failure nothing is exposed. Errors: object_already_exists (the
-  /// export name); io_error; missing_kernel_feature; limit_reached.
+  /// What block devices can be made with here.
+  [[nodiscard]] virtual FrontEndOffer offer() const = 0;
+  /// What a former life of this process served it with, if it left that to us.
+  [[nodiscard]] virtual std::optional<FrontEnd> kept(const VolumeId& volume) const = 0;
+  /// NBD export `name`, and the block device of `front_end`. One that a former life of this process
+  /// left is taken over. On failure nothing is exposed. Errors: object_already_exists (the export
+  /// name); io_error; missing_kernel_feature; limit_reached.
   [[nodiscard]] virtual Result<Exposed> expose(const VolumeId& volume, const std::string& name,
                                                std::shared_ptr<block::Device> device,
-                                               bool block_device) = 0;
+                                               FrontEnd front_end) = 0;
   /// Who uses it: "mounted at /srv", "open by 1 NBD client"; empty: nobody.
   [[nodiscard]] virtual std::vector<std::string> users(const VolumeId& volume) const = 0;
   /// The same for a copy.

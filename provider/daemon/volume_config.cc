@@ -34,14 +34,6 @@ std::string tidy_path(std::string_view path) {
   return out.empty() ? "/" : out;
 }
 
-Result<Expose> parse_expose(std::string_view text) {
-  if (text.empty() || text == "auto") return Expose::automatic;
-  if (text == "fuse") return Expose::fuse;
-  if (text == "nbd") return Expose::nbd;
-  return fail(Errc::invalid_argument,
-              "expose must be \"auto\", \"fuse\" or \"nbd\", not \"" + printable(text, 40) + "\"");
-}
-
 Result<bool> parse_cache(std::string_view text) {
   if (text.empty() || text == "buffered") return false;
   if (text == "none") return true;
@@ -154,11 +146,6 @@ Result<std::string> check_path(std::string_view path, std::string_view what) {
   return tidy_path(path);
 }
 
-std::string_view expose_text(Expose expose) noexcept {
-  if (expose == Expose::fuse) return "fuse";
-  return expose == Expose::nbd ? "nbd" : "auto";
-}
-
 std::string to_text(const VolumeConfig& config) {
   boost::json::object object;
   object["umbra_volume"] = kConfigFormat;
@@ -207,7 +194,8 @@ Result<VolumeConfig> parse_config(std::string_view text) {
   if (!diff) return fail(diff.error());
   config.diff_area_path = *diff;
   const auto expose = text_member(object, "expose").and_then([](const std::string& value) {
-    return parse_expose(value);
+    // An umbra-cowd from before ublk called it so that only the NBD server serves a volume.
+    return parse_expose(value == "nbd" ? "none" : value);
   });
   if (!expose) return fail(expose.error());
   config.expose = *expose;
@@ -266,7 +254,7 @@ Result<VolumeConfig> check_request(const rpc::AttachVolume& request) {
   if (!name) return fail(name.error());
   if (const Status good = check_volume_name(*name); !good) return fail(good.error());
   config.name = *name;
-  const auto expose = parse_expose(request.expose);
+  const auto expose = parse_expose(request.expose.empty() ? "auto" : request.expose);
   if (!expose) return fail(expose.error());
   config.expose = *expose;
   const auto direct = parse_cache(request.cache);

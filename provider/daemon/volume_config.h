@@ -16,6 +16,7 @@
 
 #include "engine/rpc/messages.h"
 #include "provider/cow/volume.h"
+#include "provider/daemon/front_end_choice.h"
 #include "umbra/ids.h"
 #include "umbra/result.h"
 
@@ -28,9 +29,6 @@ inline constexpr std::size_t kPathBytesMax = 4095;
 /// Volumes attached at a time.
 inline constexpr std::size_t kVolumesMax = 256;
 inline constexpr std::uint64_t kOriginBytesMax = std::uint64_t{1} << 50U;
-
-/// How a volume is served. `automatic`: as a block device where that is possible.
-enum class Expose : std::uint8_t { automatic, fuse, nbd };
 
 struct VolumeConfig {
   VolumeId volume_id;
@@ -72,7 +70,5 @@ struct VolumeConfig {
 /// 1 to 64 of A-Z a-z 0-9 . _ -, the first a letter or digit, and not the form of an id, which
 /// names a volume or copy by itself. Errors: invalid_argument.
 [[nodiscard]] Status check_volume_name(std::string_view name);
-
-[[nodiscard]] std::string_view expose_text(Expose expose) noexcept;
 
 }  // namespace umbra::cowd

@@ -133,22 +133,31 @@ Status VolumeManager::look(Volume& volume) const {
   return check_diff_area(volume.origin, volume.diff, volume.config);
 }
 
-Result<bool> VolumeManager::wants_block_device(Volume& volume) const {
-  if (volume.config.expose == Expose::nbd) {
-    volume.notes.emplace_back("no block device, as asked for: reach it over NBD");
-    return false;
+// The best that is to be had: one that turns out not to be (the kernel has no more of them) counts
+// as not offered.
+Status VolumeManager::expose(Volume& volume) const {
+  FrontEndOffer offer = ports_.front_ends.offer();
+  const auto kept = ports_.front_ends.kept(volume.config.volume_id);
+  while (true) {
+    const auto choice = choose(volume.config.expose, offer, kept);
+    if (!choice) return fail(choice.error());
+    auto exposed = ports_.front_ends.expose(volume.config.volume_id, volume.config.name,
+                                            volume.live, choice->front_end);
+    if (exposed) {
+      volume.exposed = std::move(*exposed);
+      volume.exposed.front_end = choice->front_end;
+      volume.exposed.why = choice->why;
+      volume.notes.insert(volume.notes.begin(), "served as " + choice->why);
+      return {};
+    }
+    const Error& error = exposed.error();
+    const bool is_missing =
+        error.code == Errc::limit_reached || error.code == Errc::missing_kernel_feature;
+    const bool has_next =
+        volume.config.expose == Expose::automatic && !kept && choice->front_end != FrontEnd::none;
+    if (!is_missing || !has_next) return fail(error);
+    (choice->front_end == FrontEnd::ublk ? offer.no_ublk : offer.no_fuse) = error.context;
   }
-  const std::string why_not = ports_.front_ends.why_no_block_device();
-  if (why_not.empty()) {
-    volume.notes.emplace_back("served as a block device (FUSE and loop) and over NBD");
-    return true;
-  }
-  if (volume.config.expose == Expose::automatic) {
-    volume.notes.push_back("no block device: " + why_not + "; reach it over NBD");
-    return false;
-  }
-  return fail(Errc::missing_kernel_feature,
-              "no block device can be made: " + why_not + "; attach it with expose \"nbd\"");
 }
 
 // --- bringing up and taking down ----------------------------------------------------------------
@@ -172,8 +181,10 @@ Registration VolumeManager::registration(const Volume& volume) const {
 }
 
 Status VolumeManager::bring_up(Volume& volume, const OpenStore& request, Undo& undo) {
-  const auto block_device = wants_block_device(volume);
-  if (!block_device) return fail(block_device.error());
+  // Before anything is touched.
+  const auto possible = choose(volume.config.expose, ports_.front_ends.offer(),
+                               ports_.front_ends.kept(volume.config.volume_id));
+  if (!possible) return fail(possible.error());
   auto opened = ports_.stores.open(request);
   if (!opened) return fail(opened.error());
   volume.store = std::move(opened->store);
@@ -204,10 +215,7 @@ Status VolumeManager::bring_up(Volume& volume, const OpenStore& request, Undo& u
       volume.diff = std::move(*diff);
     }
   }
-  auto exposed = ports_.front_ends.expose(volume.config.volume_id, volume.config.name, volume.live,
-                                          *block_device);
-  if (!exposed) return fail(exposed.error());
-  volume.exposed = std::move(*exposed);
+  if (const Status exposed = expose(volume); !exposed) return fail(exposed.error());
   undo.push([this, &volume] {
     const Status concealed = ports_.front_ends.conceal(volume.config.volume_id);
     if (!concealed) {
@@ -394,6 +402,7 @@ Result<rpc::AttachedVolume> VolumeManager::attach(const rpc::AttachVolume& reque
                                 {"diff_area", volume->config.diff_area_path},
                                 {"device", volume->exposed.device_path},
                                 {"nbd", volume->exposed.nbd_uri},
+                                {"served_as", volume->exposed.why},
                                 {"io", volume->store->io_text()}});
   rpc::AttachedVolume reply;
   auto found = find({.id = volume->config.volume_id, .name = {}, .device = {}, .path = {}});
@@ -496,6 +505,7 @@ Status VolumeManager::reattach() {
       log_.info("volume attached again", {{"volume", volume->config.name},
                                           {"id", volume->config.volume_id.to_string()},
                                           {"device", volume->exposed.device_path},
+                                          {"served_as", volume->exposed.why},
                                           {"io", volume->store->io_text()}});
     } else {
       volume->exposed = {};
@@ -548,6 +558,10 @@ VolumeProperties VolumeManager::describe(const Volume& volume) {
   properties.device_path = volume.exposed.device_path;
   properties.device = volume.exposed.device;
   properties.nbd_uri = volume.exposed.nbd_uri;
+  if (volume.store != nullptr) {
+    properties.front_end = front_end_text(volume.exposed.front_end);
+    properties.front_end_why = volume.exposed.why;
+  }
   properties.size_bytes = volume.origin.size_bytes;
   if (volume.store != nullptr) {
     describe_store(*volume.store, properties);

@@ -133,7 +133,7 @@ class VolumeManager {
   [[nodiscard]] Result<VolumePtr> replaceable(const VolumeConfig& config) const;
   [[nodiscard]] Status look(Volume& volume) const;
   [[nodiscard]] Status bring_up(Volume& volume, const OpenStore& request, Undo& undo);
-  [[nodiscard]] Result<bool> wants_block_device(Volume& volume) const;
+  [[nodiscard]] Status expose(Volume& volume) const;
   [[nodiscard]] Registration registration(const Volume& volume) const;
   [[nodiscard]] std::vector<VolumePtr> hosts_of(const Volume& volume) const;
   [[nodiscard]] Status check_hosts(const VolumeConfig& config) const;

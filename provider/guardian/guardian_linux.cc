@@ -17,6 +17,7 @@
 #include "provider/guardian/client.h"
 #include "provider/guardian/process_state_linux.h"
 #include "provider/guardian/record_linux.h"
+#include "provider/guardian/ublk_devices_linux.h"
 
 namespace umbra::guardian {
 namespace {
@@ -110,6 +111,10 @@ void Guardian::on_child_end(Ending ending) {
     worker.request = 0;
   }
   thaw_all();
+  if (std::exchange(renewing_, false) && ending.by_signal && !status_ && !stop_asked_) {
+    start_at_ = now();
+    return;
+  }
   const Verdict verdict = policy_.ended(now(), ending);
   const bool clean = ending.status == 0 && !ending.by_signal;
   if (clean) {
@@ -131,6 +136,9 @@ void Guardian::finish(int status) {
   over_by_ = now() + kEndPatience;
   start_at_.reset();
   serve_by_.reset();
+  for (const auto& [name, kept] : kept_) {
+    if (is_ublk_device(name)) stop_ublk_device(kept.fd.get(), kept.payload);
+  }
   kept_.clear();
   thaw_all();
 }
@@ -149,7 +157,9 @@ void Guardian::give_up() {
 // may not be able to die. In a process of its own, since unmounting may wait.
 void Guardian::abort_sessions() {
   if (fork() != 0) return;
-  for (const auto& [name, kept] : kept_) (void)abort_fuse_session(kept.fd.get());
+  for (const auto& [name, kept] : kept_) {
+    if (!is_ublk_device(name)) (void)abort_fuse_session(kept.fd.get());
+  }
   unmount_by_force(options_.run_dir, kFuseType);
   _exit(0);
 }
@@ -184,6 +194,10 @@ void Guardian::on_signals() {
       if (child_ > 0) (void)kill(child_, SIGHUP);
       continue;
     }
+    if (number == SIGUSR1) {
+      ask_for_new();
+      continue;
+    }
     log_.info("stopping", {{"signal", number}});
     if (!stop_asked_) stop_asked_ = now();
     if (child_ > 0 && now() - *stop_asked_ >= options_.patience) {
@@ -200,6 +214,14 @@ void Guardian::on_signals() {
     (void)kill(child_, SIGCONT);
   }
   reap();
+}
+
+// Killed and not asked to end: then it would take its volumes' devices along.
+void Guardian::ask_for_new() {
+  if (child_ <= 0 || stop_asked_ || status_) return;
+  log_.info("a new umbra-cowd was asked for; its successor takes over", {{"pid", child_}});
+  renewing_ = true;
+  (void)kill(child_, SIGKILL);
 }
 
 void Guardian::reap() {

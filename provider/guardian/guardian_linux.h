@@ -98,6 +98,7 @@ class Guardian {
   void look_at_dying();
 
   void on_signals();
+  void ask_for_new();
   void reap();
   void on_child_end(Ending ending);
   void on_child_message();
@@ -132,9 +133,10 @@ class Guardian {
   pid_t child_ = -1;
   UniqueFd channel_;
   std::optional<TimePoint> start_at_;
-  std::optional<TimePoint> dying_at_;    // Its channel has ended: whether it can die is seen then.
-  std::optional<TimePoint> serve_by_;    // Until the successor serves what is kept.
-  bool killed_ = false;                  // The child, for not serving.
+  std::optional<TimePoint> dying_at_;  // Its channel has ended: whether it can die is seen then.
+  std::optional<TimePoint> serve_by_;  // Until the successor serves what is kept.
+  bool killed_ = false;                // The child, for not serving.
+  bool renewing_ = false;              // It was killed so that what its file holds now is started.
   std::optional<TimePoint> stop_asked_;  // When first.
   std::optional<int> status_;            // Set: over, once the holders are done.
   std::optional<TimePoint> over_by_;     // Or by then.

@@ -146,6 +146,8 @@ json::object to_json(const VolumeProperties& volume) {
           {"diff_area_path", text_json(volume.diff_area_path)},
           {"device_path", text_json(volume.device_path)},
           {"nbd_uri", text_json(volume.nbd_uri)},
+          {"front_end", text_json(volume.front_end)},
+          {"front_end_why", text_json(volume.front_end_why)},
           {"size_bytes", volume.size_bytes},
           {"chunk_bytes", volume.chunk_bytes},
           {"diff_used_bytes", volume.diff_used_bytes},

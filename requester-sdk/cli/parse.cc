@@ -107,9 +107,11 @@ void add_volume_commands(Parser& parser) {
                          "as the diff area can hold (default)");
   add_words(attach_app, "--expose", attaching->front_end,
             {{"auto", requester::FrontEnd::automatic},
+             {"ublk", requester::FrontEnd::ublk},
              {"fuse", requester::FrontEnd::fuse},
-             {"nbd", requester::FrontEnd::nbd}},
-            "How to serve it: auto, fuse, nbd");
+             {"nbd", requester::FrontEnd::nbd},
+             {"none", requester::FrontEnd::none}},
+            "How to serve it: auto (default), ublk, fuse, none (only the NBD server)");
   add_words(
       attach_app, "--cache", attaching->cache,
       {{"buffered", requester::OriginCache::buffered}, {"none", requester::OriginCache::none}},

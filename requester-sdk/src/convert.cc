@@ -11,8 +11,10 @@ namespace {
 
 const char* text_of(FrontEnd front_end) noexcept {
   switch (front_end) {
+    case FrontEnd::ublk: return "ublk";
     case FrontEnd::fuse: return "fuse";
     case FrontEnd::nbd: return "nbd";
+    case FrontEnd::none: return "none";
     case FrontEnd::automatic: break;
   }
   return "auto";

@@ -27,7 +27,7 @@ start_daemons
 step "Make a volume and a load on it" \
   "An image file, served over NBD on a local socket. Four connections keep 32 requests in flight; each" \
   "sector they write carries its place and its number, so any state of the volume can be judged."
-attach disk 64M --expose nbd
+attach disk 64M --expose none
 live=$(json "$top/umbra.json" '$.nbd_uri')
 mkfifo "$top/ask" "$top/answer"
 input=$top/ask output=$top/answer start stamp "$(bin umbra-stamp)" "$live"

@@ -90,7 +90,7 @@ def exec_runs_and_releases(world):
     """The copies of exec live as long as the command, also when the command is interrupted."""
     require_fuse_and_loop()
     world.start_daemons()
-    world.attach("db", 32, "--expose", "nbd")
+    world.attach("db", 32, "--expose", "none")
     script = f'umbra="{world.binary("umbra")} --run-dir {world.run_dir}"; $umbra list shadows --json; exit 7'
     done = world.umbra_raw(
         "exec", "db", "--context", "file-share-backup", "--", "sh", "-c", script, check=False
@@ -119,7 +119,7 @@ def storage_is_resized(world):
     require_fuse_and_loop()
     world.start_daemons()
     mebi = 1 << 20
-    volume = world.attach("db", 32, "--expose", "nbd")
+    volume = world.attach("db", 32, "--expose", "none")
     (area,) = world.umbra("list", "shadowstorage")["diff_areas"]
     expect(area["volume"] == "db" and area["maximum_bytes"] is None, f"area: {area}")
     expect(not area["explicit"] and area["diff_volume"], f"area: {area}")

@@ -99,7 +99,7 @@ class Stamp:
 
 def stamps(world):
     world.start_daemons()
-    volume = world.attach("db", VOLUME_MIB, "--expose", "nbd")
+    volume = world.attach("db", VOLUME_MIB, "--expose", "none")
     load = Stamp(world, live_uri(volume), "--seed", str(world.random.randrange(1, 1 << 30)))
     checked = 0
     holds = []
@@ -130,7 +130,7 @@ def stamps(world):
 def fio_verify(world):
     require_programs("fio")
     world.start_daemons()
-    volume = world.attach("db", VOLUME_MIB, "--expose", "nbd")
+    volume = world.attach("db", VOLUME_MIB, "--expose", "none")
     report = world.path("fio.json")
     load = world.start(
         "fio",

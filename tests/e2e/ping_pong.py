@@ -101,7 +101,7 @@ def judge(world, game):
 def nbd(world):
     """Over our NBD server."""
     world.start_daemons()
-    uris = [world.attach(name, VOLUME_MIB, "--expose", "nbd")["nbd_uri"] for name in ("a", "b")]
+    uris = [world.attach(name, VOLUME_MIB, "--expose", "none")["nbd_uri"] for name in ("a", "b")]
     judge(world, Game(world, uris, lambda copy: number_in(world, copy["nbd_uri"])))
     for name in ("a", "b"):
         world.umbra("detach", name)

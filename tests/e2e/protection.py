@@ -43,7 +43,7 @@ def full_at_level_snapshot(world):
     """The diff area is full: the volume fails, its copy reads on, also after kill -9; cleared, it works."""
     require_programs("nbdcopy")
     world.start_daemons()
-    volume = world.attach("db", 48, "--expose", "nbd")
+    volume = world.attach("db", 48, "--expose", "none")
     uri = volume["nbd_uri"]
     expect(fill(world, uri, 0), "the first content")
     before = content(world, uri)
@@ -108,7 +108,7 @@ def locked_and_unused(world):
     guardian = world.start_cowd("--retention-longest", "7200")
     copies = {}
     for name in ("locked", "plain"):
-        world.attach(name, 48, "--expose", "nbd")
+        world.attach(name, 48, "--expose", "none")
         made = world.umbra("create", "shadow", name, "--context", "nas-rollback")
         copies[name] = made["snapshots"][0]["snapshot_id"]
     until = world.umbra("retain", copies["locked"], "--for", "1h")["until"]
@@ -141,7 +141,7 @@ def locked_and_unused(world):
 
     os.rename(world.path("locked.away"), world.path("locked.img"))
     attach = ["attach", world.path("locked.img"), "--diff", world.path("locked.diff"), "--name", "locked",
-              "--expose", "nbd"]  # fmt: skip
+              "--expose", "none"]  # fmt: skip
     context = refused(world, 12, *attach, "--force")
     expect(copies["locked"] in context and "without force" in context, context)
     world.umbra(*attach)

@@ -373,7 +373,7 @@ def stamped_guest(world):
     origin = world.make_image("mnt/host/raw.img", 32 << 20)
     # A host that we serve is not asked what it can spare: without a maximum the fast writer of a busy
     # machine would make room for 10 s of its rate, and the sparse origin beside it found none.
-    raw = coordinator.attach(origin, f"{host}/raw.diff", "raw", expose="nbd", diff_maximum_bytes=str(256 << 20))
+    raw = coordinator.attach(origin, f"{host}/raw.diff", "raw", expose="none", diff_maximum_bytes=str(256 << 20))
     load = Stamp(world, raw["nbd_uri"], "--seed", str(world.random.randrange(1, 1 << 30)))
     with tower.load("host"):
         for names in (["host", "raw"], ["host"], ["raw", "host"], ["raw"]):

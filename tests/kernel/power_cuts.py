@@ -70,7 +70,7 @@ def guest(world):
         cowd, "--run-dir", world.run_dir, "--state-dir", world.state_dir,
         "--log-level", "debug", name="umbra-cowd",
     )  # fmt: skip
-    volume = coordinator.attach(origin, diff, "disk", expose="nbd")
+    volume = coordinator.attach(origin, diff, "disk", expose="none")
     mark("attached")
     load = Stamp(
         world, volume["nbd_uri"], "--connections", "2", "--depth", "8", "--sectors-max", "128",

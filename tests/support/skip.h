@@ -20,5 +20,6 @@ void skip(const std::string& reason);
 /// Root, and a kernel with loop devices that this process may use.
 [[nodiscard]] std::optional<std::string> missing_loop_devices();
 [[nodiscard]] std::optional<std::string> missing_fuse();
+[[nodiscard]] std::optional<std::string> missing_ublk();
 
 }  // namespace umbra::test

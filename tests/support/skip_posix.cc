@@ -53,4 +53,10 @@ std::optional<std::string> missing_fuse() {
   return "needs FUSE (/dev/fuse)";
 }
 
+std::optional<std::string> missing_ublk() {
+  if (auto reason = missing_root()) return reason;
+  if (usable("/dev/ublk-control")) return std::nullopt;
+  return "needs ublk (/dev/ublk-control); tests/kernel/ublk.py runs this in a machine that has it";
+}
+
 }  // namespace umbra::test

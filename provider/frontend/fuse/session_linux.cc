@@ -158,8 +158,10 @@ class KernelSession final : public Session {
     switch (greeting_) {
       case Greeting::agreed: return {};
       case Greeting::no_resend:
-        return fail(Errc::missing_kernel_feature,
-                    "FUSE resend (Linux 6.9 or newer); use expose=nbd");
+        return fail(
+            Errc::missing_kernel_feature,
+            "FUSE of this kernel does not survive a restart of its server (Linux 6.9 and newer "
+            "does)");
       case Greeting::awaited: break;
     }
     return fail(Errc::io_error, "the kernel did not greet on " + mount_point_);

@@ -26,8 +26,9 @@ using Names = std::vector<std::string>;
 TEST_CASE("the member names of JSON output are an interface", "[cli]") {
   CHECK(members(to_json(VolumeProperties{})) ==
         Names{"volume_id", "name", "origin_path", "diff_area_path", "device_path", "nbd_uri",
-              "size_bytes", "chunk_bytes", "diff_used_bytes", "diff_allocated_bytes",
-              "diff_maximum_bytes", "free_bytes_not_copied", "snapshot_count", "state"});
+              "front_end", "front_end_why", "size_bytes", "chunk_bytes", "diff_used_bytes",
+              "diff_allocated_bytes", "diff_maximum_bytes", "free_bytes_not_copied",
+              "snapshot_count", "state"});
   CHECK(members(to_json(SnapshotProperties{})) ==
         Names{"snapshot_id", "set_id", "volume_id", "provider_id", "snapshots_count",
               "device_object", "nbd_uri", "original_volume", "originating_machine",

@@ -14,7 +14,7 @@ VolumeConfig sample() {
   config.name = "data";
   config.origin_path = "/srv/data \xff.img";
   config.diff_area_path = "/var/diff/data";
-  config.expose = Expose::nbd;
+  config.expose = Expose::none;
   config.direct = true;
   config.reflink = true;
   config.snapshots_max = 512;
@@ -43,6 +43,13 @@ Error refusal(const rpc::AttachVolume& wanted) {
 TEST_CASE("a configuration survives its text form, whatever bytes its paths have", "[cowd]") {
   const VolumeConfig config = sample();
   CHECK(parse_config(to_text(config)) == config);
+}
+
+TEST_CASE("a record from before ublk keeps its meaning: the NBD server alone", "[cowd]") {
+  std::string text = to_text(sample());
+  const auto at = text.find("\"none\"");
+  REQUIRE(at != std::string::npos);
+  CHECK(parse_config(text.replace(at, 6, "\"nbd\""))->expose == Expose::none);
 }
 
 TEST_CASE("text that is torn, foreign or newer is refused with what is wrong", "[cowd]") {
@@ -82,7 +89,7 @@ TEST_CASE("text that is torn, foreign or newer is refused with what is wrong", "
       std::string::npos);
   CHECK_FALSE(replaced("\"preserve\"", "\"other\"")->reflink);  // An older record.
   CHECK(replaced("\"/var", "\"var").error().context.find("absolute") != std::string::npos);
-  CHECK(replaced("\"nbd\"", "\"ublk\"").error().context.find("expose") != std::string::npos);
+  CHECK(replaced("\"none\"", "\"iscsi\"").error().context.find("expose") != std::string::npos);
   CHECK(replaced("\"data\"", "\"../data\"").error().context.find("name") != std::string::npos);
   CHECK_FALSE(parse_config(std::string(kConfigBytesMax + 1, ' ')));
 }
@@ -142,7 +149,8 @@ TEST_CASE("what a request may not say is refused and named", "[cowd]") {
   }
   SECTION("a front end that there is not") {
     wanted.expose = "iscsi";
-    CHECK(refusal(wanted).context.find("\"auto\", \"fuse\" or \"nbd\"") != std::string::npos);
+    CHECK(refusal(wanted).context.find("\"auto\", \"ublk\", \"fuse\" or \"none\"") !=
+          std::string::npos);
   }
 }
 

@@ -21,7 +21,7 @@ TEST_CASE("attach opens, serves, registers and records, in this order", "[cowd]"
         std::vector<std::string>{"open", "expose", "register", "save", "complete"});
   CHECK(attached->volume.name == "data.img");
   CHECK(attached->volume.size_bytes == kOriginBytes);
-  CHECK(attached->volume.device_path.rfind("/dev/loop", 0) == 0);
+  CHECK(attached->volume.device_path.rfind("/dev/ublkb", 0) == 0);
   CHECK(attached->volume.nbd_uri == "nbd+unix:///data.img");
   CHECK(attached->volume.state == "ok");
   CHECK_FALSE(attached->notes.empty());
@@ -139,23 +139,52 @@ TEST_CASE("what belongs to an attached volume cannot be attached again", "[cowd]
 TEST_CASE("a block device is made where it can be, and the notes say why not", "[cowd]") {
   Bench bench;
   auto wanted = Bench::request();
-  bench.world.why_no_block_device = "umbra-cowd does not run as root";
+  const std::string no_root = "umbra-cowd does not run as root";
+  SECTION("auto takes the best, and says which and why") {
+    const auto attached = bench.manager.attach(wanted);
+    REQUIRE(attached);
+    CHECK(attached->volume.device_path == "/dev/ublkb1792");
+    CHECK(attached->volume.front_end == "ublk");
+    CHECK(attached->notes.front() == "served as " + attached->volume.front_end_why);
+  }
   SECTION("auto goes on with NBD alone") {
+    bench.world.offer = {no_root, no_root};
     const auto attached = bench.manager.attach(wanted);
     REQUIRE(attached);
     CHECK(attached->volume.device_path.empty());
+    CHECK(attached->volume.front_end == "none");
     CHECK(attached->notes.front().find("does not run as root") != std::string::npos);
   }
+  SECTION("auto takes the next where the kernel has no more of the best") {
+    bench.world.cannot_expose[FrontEnd::ublk] = {Errc::limit_reached, "no more ublk devices"};
+    const auto attached = bench.manager.attach(wanted);
+    REQUIRE(attached);
+    CHECK(attached->volume.front_end == "fuse");
+    CHECK(attached->volume.front_end_why.find("no more ublk devices") != std::string::npos);
+    CHECK(bench.world.steps ==
+          std::vector<std::string>{"open", "expose", "expose", "register", "save", "complete"});
+  }
+  SECTION("what was asked for by name is not replaced") {
+    bench.world.cannot_expose[FrontEnd::ublk] = {Errc::limit_reached, "no more ublk devices"};
+    wanted.expose = "ublk";
+    CHECK(bench.refused(wanted).code == Errc::limit_reached);
+    CHECK(bench.world.idle());
+  }
+  SECTION("another error than that there is none is an error") {
+    bench.world.cannot_expose[FrontEnd::ublk] = {Errc::io_error, "broken"};
+    CHECK(bench.refused(wanted).code == Errc::io_error);
+    CHECK(bench.world.idle());
+  }
   SECTION("fuse demanded is refused") {
+    bench.world.offer = {no_root, no_root};
     wanted.expose = "fuse";
     const Error error = bench.refused(wanted);
     CHECK(mentions(error, "does not run as root"));
-    CHECK(mentions(error, "expose \"nbd\""));
+    CHECK(mentions(error, "expose \"none\""));
     CHECK(bench.world.steps.empty());
   }
-  SECTION("nbd asked for never makes one") {
-    bench.world.why_no_block_device.clear();
-    wanted.expose = "nbd";
+  SECTION("none asked for never makes one") {
+    wanted.expose = "none";
     const auto attached = bench.manager.attach(wanted);
     REQUIRE(attached);
     CHECK(attached->volume.device == 0);

@@ -36,7 +36,9 @@ struct World {
   std::map<VolumeId, VolumeConfig> recorded;
   std::vector<std::string> bad_records;
   std::vector<cow::SnapshotRecord> snapshots;
-  std::string why_no_block_device;
+  FrontEndOffer offer;
+  std::map<VolumeId, FrontEnd> kept;
+  std::map<FrontEnd, Error> cannot_expose;
   std::vector<std::uint64_t> last_host_devices;
   OpenStore last_open;
   std::set<std::string> looked_at;
@@ -180,15 +182,23 @@ class Doubles final : public Host,
     return {};
   }
 
-  std::string why_no_block_device() const override { return world_.why_no_block_device; }
+  FrontEndOffer offer() const override { return world_.offer; }
+  std::optional<FrontEnd> kept(const VolumeId& volume) const override {
+    const auto found = world_.kept.find(volume);
+    if (found == world_.kept.end()) return {};
+    return found->second;
+  }
   Result<Exposed> expose(const VolumeId& volume, const std::string& name,
-                         std::shared_ptr<block::Device>, bool block_device) override {
+                         std::shared_ptr<block::Device>, FrontEnd front_end) override {
     if (!world_.step("expose")) return failure("expose");
+    const auto refused = world_.cannot_expose.find(front_end);
+    if (refused != world_.cannot_expose.end()) return fail(refused->second);
     Exposed exposed;
     exposed.nbd_uri = "nbd+unix:///" + name;
-    if (block_device) {
+    if (front_end != FrontEnd::none) {
       exposed.device = static_cast<std::uint64_t>(world_.next_device++);
-      exposed.device_path = "/dev/loop" + std::to_string(exposed.device);
+      exposed.device_path = (front_end == FrontEnd::ublk ? "/dev/ublkb" : "/dev/loop") +
+                            std::to_string(exposed.device);
     }
     return world_.exposed[volume] = exposed;
   }

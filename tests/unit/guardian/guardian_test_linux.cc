@@ -389,6 +389,23 @@ TEST_CASE("an umbra-cowd that keeps dying is given up", "[guardian]") {
   CHECK(unit.log().find("giving up") != std::string::npos);
 }
 
+TEST_CASE("asked for a new umbra-cowd the guardian starts one, which is no failure", "[guardian]") {
+  const ScratchDirectory scratch;
+  GuardianUnit unit(scratch.path(), {"--restart-failures", "1"});
+  REQUIRE(unit.await_probe());
+  const std::string file = (scratch.path() / "kept").string();
+  std::ofstream(file) << "kept";
+  CHECK(unit.ask("keep one " + file + " state") == "ok");
+  for (int life = 0; life < 3; ++life) {
+    unit.signal_guardian(SIGUSR1);
+    REQUIRE(unit.await_probe());
+    CHECK(unit.ask("kept").find("one=state") != std::string::npos);
+  }
+  CHECK(unit.log().find("giving up") == std::string::npos);
+  unit.tell("exit 0");
+  CHECK(unit.await_end() == 0);
+}
+
 TEST_CASE("the unit ends with umbra-cowd's clean exit and on SIGTERM", "[guardian]") {
   const ScratchDirectory scratch;
   {

@@ -83,8 +83,10 @@ struct DeletedSnapshots {
 /// How a live volume is served (docs/front-ends.md).
 enum class FrontEnd : std::uint8_t {
   automatic,  ///< The best that the machine has.
-  fuse,       ///< A block device, by way of FUSE.
-  nbd,        ///< NBD only: no block device.
+  ublk,       ///< A block device, by way of ublk.
+  fuse,       ///< A block device, by way of FUSE and a loop device.
+  nbd,        ///< A block device of the kernel's NBD client. Not offered: VSS_E_NOT_SUPPORTED.
+  none,       ///< No block device: only the NBD server.
 };
 
 /// How an origin that is a file is read and written.
