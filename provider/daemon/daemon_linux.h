@@ -19,6 +19,7 @@
 #include "engine/platform/file_device.h"
 #include "engine/platform/log_spdlog.h"
 #include "provider/cow/volume.h"
+#include "provider/daemon/reader_views_linux.h"
 #include "umbra/result.h"
 
 namespace umbra::cowd {
@@ -35,6 +36,7 @@ struct DaemonOptions {
   /// When volumes tell that their diff areas fill up; nothing: as each of them has it.
   std::optional<cow::ThresholdPercents> thresholds;
   FileEngine io_engine = FileEngine::automatic;
+  std::uint64_t reader_bytes_max = kReaderBytesDefault;  // Of all views that are being read.
 };
 
 class Daemon {

@@ -33,6 +33,7 @@ constexpr const char* kSystemStateDir = "/var/lib/umbra";
 constexpr int kDrillHoldMsMax = 60'000;
 constexpr std::int64_t kRetentionSecondsMax = std::int64_t{100} * 365 * 86'400;
 constexpr std::uint64_t kDiffMibMinMax = 50 * 1024;  // As VSS has it: 50 GB.
+constexpr std::uint64_t kReaderMibMax = std::uint64_t{1} << 20U;
 
 struct Arguments {
   std::string run_dir;
@@ -47,6 +48,7 @@ struct Arguments {
   cow::RetentionPolicy retention;
   std::vector<unsigned> thresholds;
   FileEngine io_engine = FileEngine::automatic;
+  std::uint64_t reader_mib_max = kReaderBytesDefault >> 20U;
 };
 
 int complain(const Error& error) {
@@ -125,6 +127,7 @@ int serve(const Arguments& arguments, LogLevel level,
   options.client_accessible_max = arguments.client_accessible_max;
   options.retention = arguments.retention;
   options.thresholds = thresholds;
+  options.reader_bytes_max = arguments.reader_mib_max << 20U;
   options.drill_hold = std::chrono::milliseconds(arguments.drill_hold_ms);
   if (arguments.drill_hold_ms > 0) {
     log.warning("every write hold is stretched, for a drill", {{"ms", arguments.drill_hold_ms}});
@@ -186,6 +189,9 @@ int main(int argc, char** argv) {
                  "Percents of its maximum at which a filling diff area is told: one to three, "
                  "ascending (default: as each volume has it, at first 80,90,95)")
       ->delimiter(',');
+  app.add_option("--reader-memory-mib", arguments.reader_mib_max,
+                 "Memory for programs that read copies past the devices, in MiB (512); 0: none may")
+      ->check(CLI::Range(std::uint64_t{0}, kReaderMibMax));
   app.add_option("--guardian-fd", arguments.guardian_fd,
                  "Given by umbra-guardian; without it umbra-cowd starts one and becomes its child");
   app.add_option("--drill-hold-ms", arguments.drill_hold_ms,
