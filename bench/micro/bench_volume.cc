@@ -12,8 +12,8 @@
 
 #include "bench/harness/pairs.h"
 #include "bench/micro/disks.h"
+#include "engine/platform/crc32c.h"
 #include "engine/platform/file_device.h"
-#include "provider/format/crc32c.h"
 
 namespace umbra::bench {
 namespace {
@@ -238,7 +238,7 @@ void BenchVolume::verify_one(block::Device& device, const std::vector<std::uint3
               std::to_string(seen[1]) + " of chunk " + std::to_string(seen[0]) + " where write " +
               std::to_string(versions[chunk]) + " should be");
     }
-    digest = format::crc32c({request.buffer, shape_.chunk_bytes}, digest);
+    digest = crc32c({request.buffer, shape_.chunk_bytes}, digest);
   }
 }
 

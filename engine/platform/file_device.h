@@ -23,6 +23,7 @@
 #include <string>
 
 #include "engine/platform/block.h"
+#include "engine/platform/unique_fd.h"
 
 namespace umbra {
 
@@ -87,6 +88,9 @@ class FileDevice : public block::ResizableDevice {
   /// file's pages back. 0: a block device, apart, or not to
   /// be found out.
   [[nodiscard]] virtual std::int64_t settled_change_time() noexcept = 0;
+  /// A descriptor of its own, for reading only and without a lock, for another process; O_DIRECT
+  /// where this device is. Errors: not_supported (apart: opening may wait for ourselves); io_error.
+  [[nodiscard]] virtual Result<UniqueFd> open_for_reader() const = 0;
   /// The engine in use: "threads" or "io_uring".
   [[nodiscard]] virtual const char* engine_name() const noexcept = 0;
   /// For people: the engine, why it is not the one that `automatic` prefers, and O_DIRECT or page

@@ -43,6 +43,7 @@ class Base : public FileDevice {
   [[nodiscard]] std::array<std::byte, 32> lasting_identity() const noexcept final;
   [[nodiscard]] std::int64_t settled_change_time() noexcept final;
   [[nodiscard]] std::string io_text() const final;
+  [[nodiscard]] Result<UniqueFd> open_for_reader() const final;
 
  protected:
   [[nodiscard]] int fd() const noexcept { return file_.fd.get(); }

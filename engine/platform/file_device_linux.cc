@@ -46,6 +46,20 @@ DirectAlignment direct_alignment(int fd) noexcept {
   return {};
 }
 
+// By its descriptor: the path may lead elsewhere by now.
+Result<UniqueFd> Base::open_for_reader() const {
+  if (file_.apart) {
+    return fail(Errc::not_supported, file_.path + ": it may lie on a volume of Umbra's own");
+  }
+  const std::string path = "/proc/self/fd/" + std::to_string(fd());
+  UniqueFd reader(::open(path.c_str(), O_RDONLY | O_CLOEXEC | (file_.direct ? O_DIRECT : 0)));
+  if (!reader) {
+    return fail(Errc::io_error,
+                file_.path + ": opening it for a reader: errno " + std::to_string(errno));
+  }
+  return reader;
+}
+
 std::uint32_t file_generation(int fd) noexcept {
   int generation = 0;
   if (::ioctl(fd, FS_IOC_GETVERSION, &generation) != 0) return 0;

@@ -5,8 +5,8 @@
 #include <cstring>
 
 #include "engine/platform/assert.h"
+#include "engine/platform/crc32c.h"
 #include "provider/cow/recovery.h"
-#include "provider/format/crc32c.h"
 
 namespace umbra::cow {
 namespace {
@@ -227,7 +227,7 @@ Status Volume::Impl::Blobs::put(BlobKind kind, const Guid& key, std::span<const 
   const auto known = entries_.find(name);
   Entry entry;
   entry.size_bytes = bytes.size();
-  entry.checksum = format::crc32c(bytes);
+  entry.checksum = crc32c(bytes);
   const bool is_inline = bytes.size() <= format::kBlobInlineMax;
   if (!is_inline) {
     auto extents = allocate(2 * slots_of(bytes.size()));
@@ -290,7 +290,7 @@ Result<std::vector<std::byte>> Volume::Impl::Blobs::get(BlobKind kind, const Gui
     const Status read = read_bytes(entry, copy, bytes);
     if (!read) {
       readable = read;
-    } else if (format::crc32c(bytes) == entry.checksum) {
+    } else if (crc32c(bytes) == entry.checksum) {
       return bytes;
     }
   }
@@ -357,7 +357,7 @@ std::optional<Volume::Impl::Blobs::Looked> Volume::Impl::Blobs::look_at(const Na
   std::vector<std::byte> bytes(entry.size_bytes);
   for (std::uint32_t copy = 0; copy < 2 && !entry.damaged; ++copy) {
     looked.good[copy] =
-        read_bytes(entry, copy, bytes).has_value() && format::crc32c(bytes) == entry.checksum;
+        read_bytes(entry, copy, bytes).has_value() && crc32c(bytes) == entry.checksum;
   }
   return looked;
 }
@@ -366,7 +366,7 @@ Status Volume::Impl::Blobs::mend(const Name& name, std::uint32_t bad_copy) {
   const Entry& entry = entries_.at(name);
   std::vector<std::byte> bytes(entry.size_bytes);
   if (Status read = read_bytes(entry, bad_copy ^ 1U, bytes); !read) return read;
-  if (format::crc32c(bytes) != entry.checksum) {
+  if (crc32c(bytes) != entry.checksum) {
     return fail(Errc::diff_area_corrupt, describe(name) + " is damaged in both places");
   }
   if (Status written = write_bytes(entry.extents, bad_copy, bytes); !written) return written;

@@ -3,10 +3,10 @@
 
 #include <algorithm>
 
+#include "engine/platform/crc32c.h"
 #include "provider/cow/blobs.h"
 #include "provider/cow/checker.h"
 #include "provider/cow/contents.h"
-#include "provider/format/crc32c.h"
 
 namespace umbra::cow {
 
@@ -292,7 +292,7 @@ Status Checker::check_blob(const format::SnapshotSlot& slot) {
     for (std::size_t i = 0; i < half && good[copy]; ++i) {
       good[copy] = read_at(diff_, places[copy * half + i], chunk, "a blob").has_value();
       const std::size_t used = std::min<std::uint64_t>(left, chunk.size());
-      crc = format::crc32c(chunk.first(used), crc);
+      crc = crc32c(chunk.first(used), crc);
       left -= used;
     }
     good[copy] = good[copy] && crc == slot.blob.checksum;

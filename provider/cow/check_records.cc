@@ -2,8 +2,8 @@
 #include <algorithm>
 #include <tuple>
 
+#include "engine/platform/crc32c.h"
 #include "provider/cow/checker.h"
-#include "provider/format/crc32c.h"
 
 namespace umbra::cow {
 
@@ -31,7 +31,7 @@ Result<bool> verify_group(
       for (std::uint32_t k = 0; k < layout.checksums_per_chunk && good; ++k) {
         const std::byte* granule =
             buffer.get() + i * layout.chunk_bytes + std::size_t{k} * format::kBlockBytes;
-        good = format::crc32c({granule, format::kBlockBytes}) ==
+        good = crc32c({granule, format::kBlockBytes}) ==
                group.checksums[std::size_t{run[i]} * layout.checksums_per_chunk + k];
       }
       if (!good) bad(run[i], at + i * layout.chunk_bytes);

@@ -248,6 +248,7 @@ Status Volume::Impl::mark_lost(const std::vector<std::shared_ptr<Snapshot>>& vic
   for (const auto& victim : victims) {
     auto expected = Snapshot::Readable::yes;
     if (!victim->readable.compare_exchange_strong(expected, Snapshot::Readable::lost)) continue;
+    end_watches(victim.get());
     victim->slot.lost = true;
     ++lost_count_;
     if (revert_ != nullptr && revert_->target == victim) pinned_epoch_ = victim->epoch;
@@ -518,6 +519,7 @@ void Volume::Impl::take_out(const std::shared_ptr<Snapshot>& snapshot, const Rem
                             RequestQueue& unserved) noexcept {
   const std::lock_guard lock(mutex_);
   snapshot->readable.store(Snapshot::Readable::removed);
+  end_watches(snapshot.get());
   snapshots_.erase(snapshot->epoch);
   by_id_.erase(snapshot->slot.id);
   if (snapshot->slot.state == SlotState::created) --created_count_;
@@ -629,6 +631,7 @@ void Volume::Impl::shut_down() noexcept {
   {
     std::unique_lock lock(mutex_);
     closed_.store(true);
+    end_watches();
     idle_.wait(lock, [this] { return busy_ == 0; });
     waiting.append(parked_);
     waiting.append(starved_);

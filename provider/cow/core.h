@@ -73,6 +73,7 @@
 #include "provider/cow/chunk_map.h"
 #include "provider/cow/exempt.h"
 #include "provider/cow/fingerprint.h"
+#include "provider/cow/home_watch.h"
 #include "provider/cow/index_scan.h"
 #include "provider/cow/movable_device.h"
 #include "provider/cow/overlay.h"
@@ -110,6 +111,11 @@ class Volume::Impl : public std::enable_shared_from_this<Volume::Impl> {
   // snapshot.cc
   [[nodiscard]] Result<std::shared_ptr<block::Device>> open_snapshot(const SnapshotId& id);
   [[nodiscard]] Result<std::shared_ptr<block::Device>> open_for_recovery(const SnapshotId& id);
+
+  // home_watch.cc
+  [[nodiscard]] Result<std::unique_ptr<HomeWatch>> watch_homes(const SnapshotId& id,
+                                                               std::shared_ptr<HomeSink> sink);
+  [[nodiscard]] HomeLayout home_layout() const noexcept;
 
   // overlay.cc
   [[nodiscard]] Status begin_recovery(const SnapshotId& id);
@@ -174,6 +180,7 @@ class Volume::Impl : public std::enable_shared_from_this<Volume::Impl> {
     Impl& impl_;
   };
   class SnapshotDevice;
+  class Watch;  // home_watch.cc
   class OwnExecutor;
   class Blobs;      // blobs.h
   class ScrubPass;  // scrub_pass.h
@@ -491,8 +498,17 @@ class Volume::Impl : public std::enable_shared_from_this<Volume::Impl> {
   void resume_waiters(Revert& revert) noexcept;
   void stop_revert(const std::string& trouble) noexcept;
 
+  // --- home_watch.cc -------------------------------------------------------------------------
+
+  /// Of chunks that are preserved now, before their origin writes are let go.
+  void tell_watches(std::span<const std::uint64_t> chunks) noexcept;  // mutex_
+  /// Null: of all snapshots.
+  void end_watches(const Snapshot* snapshot = nullptr) noexcept;  // mutex_
+
   // --- snapshot.cc ---------------------------------------------------------------------------
 
+  /// Nothing: it is what the origin holds.
+  [[nodiscard]] std::optional<Home> locate(const Snapshot& snapshot, std::uint64_t chunk) const;
   /// What it shows, even if it is lost: only chunks that have records are read.
   [[nodiscard]] std::shared_ptr<block::Device> source_of(const std::shared_ptr<Snapshot>& snapshot);
   /// Blocks. 0 or errno.
@@ -684,7 +700,8 @@ class Volume::Impl : public std::enable_shared_from_this<Volume::Impl> {
   std::shared_ptr<Snapshot> prepared_;                            // mutex_
   std::uint32_t created_count_ = 0;                               // mutex_
   std::uint32_t lost_count_ = 0;                                  // mutex_
-  std::uint64_t removals_ = 0;  // mutex_; how often snapshots stopped living
+  std::uint64_t removals_ = 0;   // mutex_; how often snapshots stopped living
+  std::vector<Watch*> watches_;  // mutex_
   ChunkMap map_;
   Segments segments_;  // mutex_
   // What open() found written to snapshots, by epoch, then chunk. Counted as live in the segments.

@@ -5,8 +5,8 @@
 #include <bit>
 #include <cstring>
 
+#include "engine/platform/crc32c.h"
 #include "engine/platform/prng.h"
-#include "provider/format/crc32c.h"
 
 namespace umbra::cow {
 namespace {
@@ -59,7 +59,7 @@ MountIdentity mount_identity(std::span<const std::byte, kMountBytes> start) noex
     std::memcpy(result.data() + 28, ext + 0x40, 4);  // Time of the last check.
   } else if (std::memcmp(start.data(), "XFSB", 4) == 0) {
     put<std::uint32_t>(result.data(), kKindXfs);
-    put<std::uint32_t>(result.data() + 4, format::crc32c(start.first(512)));
+    put<std::uint32_t>(result.data() + 4, crc32c(start.first(512)));
   }
   return result;
 }

@@ -148,6 +148,7 @@ bool Volume::Impl::take_checksums(std::uint32_t segment) {
   Batch* list = nullptr;
   {
     const std::lock_guard lock(mutex_);
+    for (const auto& [found, taken] : changed) tell_watches(found->group.chunks);
     if (segments_.drop(segment)) note_space();
     list = form_batches();
   }

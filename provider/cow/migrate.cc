@@ -22,9 +22,9 @@
 #include <vector>
 
 #include "engine/platform/assert.h"
+#include "engine/platform/crc32c.h"
 #include "provider/cow/core.h"
 #include "provider/cow/superblocks.h"
-#include "provider/format/crc32c.h"
 
 namespace umbra::cow {
 namespace {
@@ -379,7 +379,7 @@ class Volume::Impl::Mover {
           continue;
         }
         const std::span<const std::byte> block(segment_.get() + at, format::kBlockBytes);
-        if (format::crc32c(block) != group.checksums[i * sums + k]) damaged += block.size();
+        if (crc32c(block) != group.checksums[i * sums + k]) damaged += block.size();
       }
     }
     return damaged;
@@ -489,6 +489,7 @@ class Volume::Impl::Mover {
     impl_.host_space_ = options_.host_space;
     const block::Geometry geometry = target_.geometry();
     const std::lock_guard lock(impl_.mutex_);
+    impl_.end_watches();
     SpaceState& space = impl_.space_;
     space.fixed_size = false;
     space.no_punching = !geometry.can_discard;

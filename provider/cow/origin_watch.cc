@@ -18,8 +18,8 @@
 #include <cstring>
 
 #include "engine/platform/assert.h"
+#include "engine/platform/crc32c.h"
 #include "provider/cow/core.h"
-#include "provider/format/crc32c.h"
 
 namespace umbra::cow {
 
@@ -69,7 +69,7 @@ void Volume::Impl::read_samples(Fingerprint& into, const std::bitset<kSamplesMax
   for (std::size_t k = 0; k < reads.size(); ++k) {
     if (reads[k].error != 0) continue;
     into.sampled.set(which[k]);
-    into.samples[which[k]] = format::crc32c({buffer.get() + which[k] * kSampleBytes, kSampleBytes});
+    into.samples[which[k]] = crc32c({buffer.get() + which[k] * kSampleBytes, kSampleBytes});
   }
 }
 
@@ -119,7 +119,7 @@ void Volume::Impl::take_fingerprint(bool clean) {
     AlignedBuffer buffer;
     const auto head = read_origin_head(kHeadBytes, buffer);
     taken.clean = !head.empty();
-    if (taken.clean) taken.head_checksum = format::crc32c(head);
+    if (taken.clean) taken.head_checksum = crc32c(head);
     if (options_.origin_change_time) taken.change_time = options_.origin_change_time();
   }
   encode(taken, superblock_.fingerprint);
@@ -202,7 +202,7 @@ std::string Volume::Impl::what_changed(const Fingerprint& known) {
   if (superblock_.clean && known.clean) {
     AlignedBuffer buffer;
     const auto head = read_origin_head(kHeadBytes, buffer);
-    if (head.empty() || format::crc32c(head) != known.head_checksum) {
+    if (head.empty() || crc32c(head) != known.head_checksum) {
       return "its first 128 KiB are not what they were";
     }
     const std::int64_t now = options_.origin_change_time ? options_.origin_change_time() : 0;

@@ -8,15 +8,15 @@
 #include <cstring>
 
 #include "engine/platform/assert.h"
+#include "engine/platform/crc32c.h"
 #include "provider/cow/core.h"
-#include "provider/format/crc32c.h"
 
 namespace umbra::cow {
 
 void Volume::Impl::sum_chunk(std::span<const std::byte> chunk,
                              std::span<std::uint32_t> sums) const noexcept {
   for (std::size_t k = 0; k < sums.size(); ++k) {
-    sums[k] = format::crc32c(chunk.subspan(k * format::kBlockBytes, format::kBlockBytes));
+    sums[k] = crc32c(chunk.subspan(k * format::kBlockBytes, format::kBlockBytes));
   }
 }
 

@@ -21,8 +21,8 @@
 #include <cstring>
 
 #include "engine/platform/assert.h"
+#include "engine/platform/crc32c.h"
 #include "provider/cow/core.h"
-#include "provider/format/crc32c.h"
 
 namespace umbra::cow {
 
@@ -388,6 +388,7 @@ void Volume::Impl::publish(Batch& batch) noexcept {
     for (; known > 0; --known) (void)segments_.drop(place.segment);
     // In a newer epoch than the record's the chunk is not preserved; its writers test again.
     const bool current = !living_.empty() && epoch >= *living_.rbegin();
+    tell_watches({batch.chunks.data(), place.count});
     for (std::uint32_t i = 0; i < place.count; ++i) {
       if (current && changes_.noted(batch.chunks[i])) set_done(batch.chunks[i]);
       waiters.append(batch.copies[i]->waiters);

@@ -6,9 +6,9 @@
 #include <algorithm>
 
 #include "engine/platform/assert.h"
+#include "engine/platform/crc32c.h"
 #include "provider/cow/blobs.h"
 #include "provider/cow/recovery.h"
-#include "provider/format/crc32c.h"
 
 namespace umbra::cow {
 
@@ -67,8 +67,7 @@ Result<bool> Volume::Impl::data_matches(const format::Group& group, std::span<st
     if (!read) return fail(read.error());
     for (std::uint32_t k = 0; k < layout_.checksums_per_chunk; ++k) {
       const auto granule = chunk.subspan(std::size_t{k} * format::kBlockBytes, format::kBlockBytes);
-      if (format::crc32c(granule) !=
-          group.checksums[std::size_t{i} * layout_.checksums_per_chunk + k]) {
+      if (crc32c(granule) != group.checksums[std::size_t{i} * layout_.checksums_per_chunk + k]) {
         return false;
       }
     }
@@ -88,7 +87,7 @@ bool Volume::Impl::origin_has(std::uint64_t chunk, std::uint32_t flags,
   if ((flags & format::kEntryZeroes) != 0) return format::is_zero(buffer);
   for (std::size_t k = 0; k < checksums.size(); ++k) {
     const auto granule = buffer.subspan(k * format::kBlockBytes, format::kBlockBytes);
-    if (format::crc32c(granule) != checksums[k]) return false;
+    if (crc32c(granule) != checksums[k]) return false;
   }
   return true;
 }

@@ -14,8 +14,8 @@
 #include <cstring>
 
 #include "engine/platform/assert.h"
+#include "engine/platform/crc32c.h"
 #include "provider/cow/core.h"
-#include "provider/format/crc32c.h"
 
 namespace umbra::cow {
 namespace {
@@ -155,14 +155,8 @@ class Volume::Impl::SnapshotDevice final : public block::Device {
            (now == Snapshot::Readable::lost && use_ == Use::revert);
   }
 
-  // Nothing: it is what the origin holds.
   [[nodiscard]] std::optional<Home> locate(std::uint64_t chunk) const {
-    if (const Overlay* overlay = snapshot_->overlay()) {
-      if (const auto home = overlay->find(chunk)) return home;
-    }
-    if (snapshot_->shows_nothing_of(chunk)) return Home{0, 0, Home::Kind::nothing, false};
-    const auto found = impl_->map_.find(chunk, snapshot_->epoch);
-    return found ? std::optional(found->home) : std::nullopt;
+    return impl_->locate(*snapshot_, chunk);
   }
 
   void plan(Job& job) noexcept {
@@ -223,7 +217,7 @@ class Volume::Impl::SnapshotDevice final : public block::Device {
     for (std::uint64_t at = 0; at < job.io.size_bytes && !job.home.unchecked; at += kGranule) {
       const std::uint32_t wanted =
           sums[job.granule_first + at / kGranule].load(std::memory_order_relaxed);
-      if (format::crc32c({job.io.buffer + at, kGranule}) != wanted) return checksum_failed(job);
+      if (crc32c({job.io.buffer + at, kGranule}) != wanted) return checksum_failed(job);
     }
     if (!readable()) return EIO;
     std::byte* const target = job.user->buffer + job.position;
@@ -302,6 +296,15 @@ std::size_t Volume::Impl::SnapshotDevice::extents(std::uint64_t offset_bytes,
     }
   }
   return count;
+}
+
+std::optional<Home> Volume::Impl::locate(const Snapshot& snapshot, std::uint64_t chunk) const {
+  if (const Overlay* overlay = snapshot.overlay()) {
+    if (const auto home = overlay->find(chunk)) return home;
+  }
+  if (snapshot.shows_nothing_of(chunk)) return Home{0, 0, Home::Kind::nothing, false};
+  const auto found = map_.find(chunk, snapshot.epoch);
+  return found ? std::optional(found->home) : std::nullopt;
 }
 
 std::shared_ptr<block::Device> Volume::Impl::source_of(const std::shared_ptr<Snapshot>& snapshot) {

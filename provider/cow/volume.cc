@@ -143,6 +143,11 @@ Association Volume::kept_association() const { return impl_->kept_association();
 Result<std::shared_ptr<block::Device>> Volume::open_snapshot(const SnapshotId& snapshot) {
   return impl_->open_snapshot(snapshot);
 }
+Result<std::unique_ptr<HomeWatch>> Volume::watch_homes(const SnapshotId& snapshot,
+                                                       std::shared_ptr<HomeSink> sink) {
+  return impl_->watch_homes(snapshot, std::move(sink));
+}
+HomeLayout Volume::home_layout() const noexcept { return impl_->home_layout(); }
 Result<std::shared_ptr<block::Device>> Volume::open_for_recovery(const SnapshotId& snapshot) {
   return impl_->open_for_recovery(snapshot);
 }

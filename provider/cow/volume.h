@@ -34,6 +34,7 @@
 #include "engine/platform/clock.h"
 #include "engine/platform/log.h"
 #include "provider/cow/events.h"
+#include "provider/cow/home_watch.h"
 #include "provider/cow/space_plan.h"
 #include "umbra/ids.h"
 #include "umbra/result.h"
@@ -397,6 +398,15 @@ class Volume {
   /// The snapshot as a read-only device, for stages committed and created. Reads of a lost or
   /// removed one give EIO, never newer data. Errors: object_not_found; bad_state (prepared).
   [[nodiscard]] Result<std::shared_ptr<block::Device>> open_snapshot(const SnapshotId& snapshot);
+
+  /// Tells `sink` where the chunks of a created snapshot are (home_watch.h), at first all that are
+  /// not in the origin any more. Blocks for that: a look at the snapshot's records. Threads: any
+  /// time. Errors: object_not_found; bad_state (not created; closed; it went away meanwhile);
+  /// snapshot_lost.
+  [[nodiscard]] Result<std::unique_ptr<HomeWatch>> watch_homes(const SnapshotId& snapshot,
+                                                               std::shared_ptr<HomeSink> sink);
+  /// Constant.
+  [[nodiscard]] HomeLayout home_layout() const noexcept;
 
   /// Reads and verifies what snapshots need, what was written to them and all metadata, with one
   /// read in flight and at most so many bytes a second (0: no bound), beside everything else.

@@ -6,8 +6,8 @@
 #include <string_view>
 #include <system_error>
 
+#include "engine/platform/crc32c.h"
 #include "provider/daemon/xfs_log.h"
-#include "provider/format/crc32c.h"
 
 namespace umbra::cowd {
 namespace {
@@ -56,7 +56,7 @@ bool is_btrfs(ConstSuperblock superblock) {
 }
 
 std::uint64_t btrfs_sum(ConstSuperblock superblock) {
-  return format::crc32c(superblock.subspan(kBtrfsSumBytes));
+  return crc32c(superblock.subspan(kBtrfsSumBytes));
 }
 
 int run_at(block::Device& device, block::Op op, std::uint64_t offset, std::span<std::byte> bytes) {

@@ -8,6 +8,7 @@
 
 #include "engine/platform/clock.h"
 #include "engine/rpc/provider_server.h"
+#include "engine/shm/wire.h"
 #include "provider/contract/system_provider.h"
 #include "provider/daemon/audit_posix.h"
 #include "provider/daemon/diff_volumes_linux.h"
@@ -21,6 +22,8 @@
 #include "provider/daemon/system_view_linux.h"
 #include "provider/daemon/volume_manager.h"
 #include "provider/frontend/nbd/server.h"
+#include "provider/frontend/shm/memory_linux.h"
+#include "provider/frontend/shm/server.h"
 #include "provider/guardian/client.h"
 
 namespace umbra::cowd {
@@ -34,8 +37,8 @@ constexpr std::chrono::milliseconds kAuditPatience{100};  // For a line that is 
 // The provider's registry as the volume manager wants it.
 class ProviderRegistry final : public Registry {
  public:
-  ProviderRegistry(contract::SystemProvider& provider, StoreEvents& events)
-      : provider_(provider), events_(events) {}
+  ProviderRegistry(contract::SystemProvider& provider, StoreEvents& events, ReaderViews& readers)
+      : provider_(provider), events_(events), readers_(readers) {}
 
   Status add(const Registration& registration, Store& store) override {
     contract::VolumeDescription description;
@@ -50,18 +53,22 @@ class ProviderRegistry final : public Registry {
     description.host_devices = registration.host_devices;
     description.copies_free_blocks = registration.copies_free_blocks;
     events_.name(registration.volume_id, registration.name);
-    return provider_.add_volume(volume_of(store), std::move(description));
+    Status added = provider_.add_volume(volume_of(store), std::move(description));
+    if (added) readers_.add(store);
+    return added;
   }
   Status remove(const VolumeId& volume) override {
-    const Status removed = provider_.remove_volume(volume, false);
-    if (!removed && removed.error().code == Errc::object_not_found) return {};
-    return removed;
+    Status removed = provider_.remove_volume(volume, false);
+    if (!removed && removed.error().code != Errc::object_not_found) return removed;
+    readers_.remove(volume);
+    return {};
   }
   void all_attached() override { provider_.all_volumes_attached(); }
 
  private:
   contract::SystemProvider& provider_;
   StoreEvents& events_;
+  ReaderViews& readers_;
 };
 
 // What the provider's management asks of the volume manager, which is made after it.
@@ -95,12 +102,15 @@ class ManagedDiffAreas final : public contract::DiffAreas {
 
 // In the order of construction.
 struct Daemon::Parts {
-  explicit Parts(SpdlogLog& log_) : sink(log_), log(log_, "cowd") {}
+  Parts(const DaemonOptions& options, SpdlogLog& log_)
+      : sink(log_), log(log_, "cowd"), reader_views(options.reader_bytes_max) {}
 
   SpdlogLog& sink;
   Logger log;
   UniqueFd run_lock;
   UniqueFd state_lock;
+  std::optional<shm::LifePage> life;
+  ReaderViews reader_views;
   std::unique_ptr<guardian::GuardianClient> guardian;
   std::unique_ptr<StateDir> state;
   std::unique_ptr<nbd::Server> nbd;
@@ -117,12 +127,14 @@ struct Daemon::Parts {
   std::unique_ptr<LinuxHost> host;
   std::unique_ptr<FileStores> stores;
   std::unique_ptr<VolumeManager> volumes;
+  std::unique_ptr<shm::Server> readers;
   std::unique_ptr<rpc::ProviderServer> server;
   std::chrono::seconds stop_patience{0};
 
   Status take_locks(const DaemonOptions& options);
   Status open_outside(const DaemonOptions& options);
   Status open_volumes(const DaemonOptions& options);
+  Status serve_readers(const DaemonOptions& options);
   void serve(const DaemonOptions& options);
   void watch_revert(const VolumeId& volume, const SnapshotId& target);
   void tell_ready() const;
@@ -140,6 +152,9 @@ Status Daemon::Parts::take_locks(const DaemonOptions& options) {
   lock = lock_file(options.state_dir + "/lock", kStartPatience);
   if (!lock) return fail(lock.error());
   state_lock = std::move(*lock);
+  auto page = shm::LifePage::begin(options.run_dir + "/reader.life");
+  if (!page) return fail(page.error());
+  life.emplace(std::move(*page));
   return {};
 }
 
@@ -203,7 +218,7 @@ Status Daemon::Parts::open_volumes(const DaemonOptions& options) {
   export_details = std::make_unique<ExportDetails>(*provider);
   nbd->set_details(export_details.get());
   operations = std::make_unique<rpc::OperationTable>(system_clock(), sink);
-  registry = std::make_unique<ProviderRegistry>(*provider, store_events);
+  registry = std::make_unique<ProviderRegistry>(*provider, store_events, reader_views);
   store_events.when_gone([this](const SnapshotId& snapshot) { provider->copy_is_gone(snapshot); });
   host = std::make_unique<LinuxHost>(options.run_dir);
   FileStoresOptions store_options;
@@ -218,9 +233,22 @@ Status Daemon::Parts::open_volumes(const DaemonOptions& options) {
       VolumeManager::Ports{*host, *stores, *front_ends, *registry, *state, sink});
   const Status attached = volumes->reattach();
   front_ends->finish_start();
+  if (const Status listening = serve_readers(options); !listening) {
+    log.error("readers of snapshots cannot be served", {{"reason", listening.error().context}});
+  }
   // A guardian that has gone restarts nobody: it shows at the first freeze.
   (void)guardian->serving();
   return attached;
+}
+
+Status Daemon::Parts::serve_readers(const DaemonOptions& options) {
+  shm::ServerOptions server_options;
+  server_options.socket_path = options.run_dir + "/" + std::string(shm::kSocketName);
+  server_options.life_descriptor = life->descriptor();
+  auto listening = shm::Server::start(server_options, reader_views, sink);
+  if (!listening) return fail(listening.error());
+  readers = std::move(*listening);
+  return {};
 }
 
 // One that a restart interrupted is an operation again.
@@ -266,7 +294,7 @@ void Daemon::Parts::serve(const DaemonOptions& options) {
 Daemon::Daemon(std::unique_ptr<Parts> parts) : parts_(std::move(parts)) {}
 
 Result<std::unique_ptr<Daemon>> Daemon::start(const DaemonOptions& options, SpdlogLog& log) {
-  auto parts = std::make_unique<Parts>(log);
+  auto parts = std::make_unique<Parts>(options, log);
   for (const auto step : {&Parts::take_locks, &Parts::open_outside, &Parts::open_volumes}) {
     if (const Status done = ((*parts).*step)(options); !done) {
       const Error error = done.error();
@@ -337,6 +365,7 @@ Daemon::~Daemon() {
   if (parts.provider) parts.provider->stop_waiting();
   parts.server.reset();
   parts.operations.reset();
+  parts.readers.reset();
   if (parts.front_ends && parts.volumes) parts.wait_for_unmounting();
   if (parts.volumes) parts.flush_what_is_used();
   parts.store_events.when_gone(nullptr);

@@ -20,6 +20,7 @@
 #include "engine/platform/file_device.h"
 #include "engine/platform/log_spdlog.h"
 #include "provider/cow/volume.h"
+#include "provider/daemon/reader_views_linux.h"
 #include "provider/frontend/nbd/tcp_options.h"
 #include "umbra/result.h"
 
@@ -38,7 +39,8 @@ struct DaemonOptions {
   std::optional<cow::ThresholdPercents> thresholds;
   std::chrono::seconds stop_patience{0};  // For volumes to be unmounted.
   FileEngine io_engine = FileEngine::automatic;
-  std::optional<nbd::TcpOptions> nbd_tcp;  // Nothing: NBD on the local socket only.
+  std::optional<nbd::TcpOptions> nbd_tcp;                // Nothing: NBD on the local socket only.
+  std::uint64_t reader_bytes_max = kReaderBytesDefault;  // Of all views that are being read.
 };
 
 class Daemon {

@@ -48,11 +48,21 @@ class FileStore final : public Store {
   Status close() override { return parts_->volume->close(); }
   Result<MovedDiffArea> move_diff_area(const MoveDiffArea& request) override;
   std::shared_ptr<cow::Volume> volume() { return {parts_, parts_->volume.get()}; }
+  Result<SnapshotReader> open_reader(const SnapshotId& snapshot,
+                                     std::shared_ptr<cow::HomeSink> sink);
+  ReaderAlignment reader_alignment() {
+    const std::lock_guard lock(mutex_);
+    return {parts_->origin->geometry().alignment_bytes, parts_->diff->geometry().alignment_bytes};
+  }
 
  private:
+  [[nodiscard]] Result<MovedDiffArea> move_to(const MoveDiffArea& request);
+
   std::shared_ptr<Parts> parts_;  // Shared with the front ends and the provider.
   const FileStoresOptions options_;
   mutable std::mutex mutex_;  // Guards which diff area there is.
+  std::mutex readers_mutex_;  // Above mutex_. Held while a reader gets what belongs together.
+  bool moving_ = false;       // readers_mutex_
 };
 
 // The system does not tell when a lock becomes free.
@@ -258,7 +268,39 @@ void tell_of_discarded(const DiscardArea& request, const cow::AreaContents& cont
 
 // --- moving it ----------------------------------------------------------------------------------
 
+// The descriptor and what the volume tells have to be of the same diff area.
+Result<SnapshotReader> FileStore::open_reader(const SnapshotId& snapshot,
+                                              std::shared_ptr<cow::HomeSink> sink) {
+  const std::lock_guard readers(readers_mutex_);
+  if (moving_) return fail(Errc::volume_in_use, "its diff area is being moved; try again later");
+  SnapshotReader reader;
+  if (sink) {
+    auto watch = parts_->volume->watch_homes(snapshot, std::move(sink));
+    if (!watch) return fail(watch.error());
+    reader.watch = std::move(*watch);
+  }
+  const std::lock_guard lock(mutex_);
+  auto origin = parts_->origin->open_for_reader();
+  if (!origin) return fail(origin.error());
+  auto diff_area = parts_->diff->open_for_reader();
+  if (!diff_area) return fail(diff_area.error());
+  reader.origin = std::move(*origin);
+  reader.diff_area = std::move(*diff_area);
+  return reader;
+}
+
 Result<MovedDiffArea> FileStore::move_diff_area(const MoveDiffArea& request) {
+  const auto say_moving = [this](bool moving) {
+    const std::lock_guard readers(readers_mutex_);
+    moving_ = moving;
+  };
+  say_moving(true);
+  auto moved = move_to(request);
+  say_moving(false);
+  return moved;
+}
+
+Result<MovedDiffArea> FileStore::move_to(const MoveDiffArea& request) {
   const std::string& from = parts_->diff->path();
   FileDeviceOptions options;
   options.create = request.makes;
@@ -374,6 +416,15 @@ Result<OpenedStore> FileStores::open(const OpenStore& request) {
     fs::remove(fs::path(request.diff_area_path), ignored);
   }
   return opened;
+}
+
+Result<SnapshotReader> open_reader(Store& store, const SnapshotId& snapshot,
+                                   std::shared_ptr<cow::HomeSink> sink) {
+  return static_cast<FileStore&>(store).open_reader(snapshot, std::move(sink));
+}
+
+ReaderAlignment reader_alignment(Store& store) {
+  return static_cast<FileStore&>(store).reader_alignment();
 }
 
 std::shared_ptr<cow::Volume> volume_of(Store& store) {

@@ -43,6 +43,26 @@ class FileStores final : public Stores {
   FileStoresOptions options_;
 };
 
+/// What a reader of one snapshot needs beside its view.
+struct SnapshotReader {
+  std::unique_ptr<cow::HomeWatch> watch;  // Null: it was not asked for.
+  UniqueFd origin;
+  UniqueFd diff_area;
+};
+/// Of a store that FileStores made. Without `sink` the descriptors only, for another reader of what
+/// is watched already. Blocks as Volume::watch_homes(). Threads: any. Errors: those of
+/// Volume::watch_homes() and FileDevice::open_for_reader(); volume_in_use (the diff area is being
+/// moved).
+[[nodiscard]] Result<SnapshotReader> open_reader(Store& store, const SnapshotId& snapshot,
+                                                 std::shared_ptr<cow::HomeSink> sink);
+/// How the descriptors must be read.
+struct ReaderAlignment {
+  std::uint32_t origin_bytes = 1;
+  std::uint32_t diff_area_bytes = 1;
+  friend bool operator==(const ReaderAlignment&, const ReaderAlignment&) = default;
+};
+[[nodiscard]] ReaderAlignment reader_alignment(Store& store);
+
 /// The volume of a store that FileStores made; keeps its devices, and so their locks, alive.
 [[nodiscard]] std::shared_ptr<cow::Volume> volume_of(Store& store);
 

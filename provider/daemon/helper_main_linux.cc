@@ -271,18 +271,12 @@ struct Step {
 };
 
 constexpr Step kSteps[] = {
-    {"attach-loop", 4, attach_step},
-    {"detach-loop", 3, detach_step},
-    {"clear-loop", 3, clear_step},
-    {"clear-device", 2, clear_device_step},
-    {"load-ublk", 1, load_ublk_step},
-    {"stop-ublk", 2, stop_ublk_step},
-    {"remove-ublk", 2, remove_ublk_step},
-    {"mount", 4, mount_step},
-    {"unmount", 3, unmount_step},
-    {"detach-mount", 2, detach_mount_step},
-    {"dismount", 2, dismount_step},
-    {"claim", 2, claim_step},
+    {"attach-loop", 4, attach_step},      {"detach-loop", 3, detach_step},
+    {"clear-loop", 3, clear_step},        {"clear-device", 2, clear_device_step},
+    {"load-ublk", 1, load_ublk_step},     {"stop-ublk", 2, stop_ublk_step},
+    {"remove-ublk", 2, remove_ublk_step}, {"mount", 4, mount_step},
+    {"unmount", 3, unmount_step},         {"detach-mount", 2, detach_mount_step},
+    {"dismount", 2, dismount_step},       {"claim", 2, claim_step},
 };
 
 Result<std::string> run_step(const Words& words) {

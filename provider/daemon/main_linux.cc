@@ -34,6 +34,7 @@ constexpr int kDrillHoldMsMax = 60'000;
 constexpr int kStopPatienceSecondsMax = 3'600;
 constexpr std::int64_t kRetentionSecondsMax = std::int64_t{100} * 365 * 86'400;
 constexpr std::uint64_t kDiffMibMinMax = 50 * 1024;  // As VSS has it: 50 GB.
+constexpr std::uint64_t kReaderMibMax = std::uint64_t{1} << 20U;
 
 struct Arguments {
   std::string run_dir;
@@ -52,6 +53,7 @@ struct Arguments {
   std::string nbd_tcp;
   nbd::TlsOptions nbd_tls;
   bool nbd_tcp_writable = false;
+  std::uint64_t reader_mib_max = kReaderBytesDefault >> 20U;
 };
 
 int complain(const Error& error) {
@@ -153,6 +155,7 @@ int serve(const Arguments& arguments, LogLevel level,
   options.thresholds = thresholds;
   options.nbd_tcp = tcp;
   options.stop_patience = std::chrono::seconds(arguments.stop_patience_s);
+  options.reader_bytes_max = arguments.reader_mib_max << 20U;
   options.drill_hold = std::chrono::milliseconds(arguments.drill_hold_ms);
   if (arguments.drill_hold_ms > 0) {
     log.warning("every write hold is stretched, for a drill", {{"ms", arguments.drill_hold_ms}});
@@ -227,6 +230,9 @@ int main(int argc, char** argv) {
   app.add_option("--stop-patience", arguments.stop_patience_s,
                  "How long a stop waits for volumes to be unmounted, in seconds (0)")
       ->check(CLI::Range(0, kStopPatienceSecondsMax));
+  app.add_option("--reader-memory-mib", arguments.reader_mib_max,
+                 "Memory for programs that read copies past the devices, in MiB (512); 0: none may")
+      ->check(CLI::Range(std::uint64_t{0}, kReaderMibMax));
   app.add_option("--guardian-fd", arguments.guardian_fd,
                  "Given by umbra-guardian; without it umbra-cowd starts one and becomes its child");
   app.add_option("--drill-hold-ms", arguments.drill_hold_ms,

@@ -6,7 +6,7 @@
 #include <cstring>
 
 #include "engine/platform/assert.h"
-#include "provider/format/crc32c.h"
+#include "engine/platform/crc32c.h"
 
 namespace umbra::format {
 namespace {

@@ -17,6 +17,7 @@
 #include "umbra/requester/file_list.h"
 #include "umbra/requester/management.h"
 #include "umbra/requester/restore_session.h"
+#include "umbra/requester/snapshot_reader.h"
 #include "umbra/writer/exclusions.h"
 #include "umbra/writer/express.h"
 #include "umbra/writer/writer.h"
@@ -81,6 +82,14 @@ void file_list_h(umbra::requester::Client& client, const umbra::BackupBundle& bu
       client, bundle, {}, [&](const umbra::requester::ListedFile& file) {
         return archive.add(file.original, file.source, file.ranges);
       });
+}
+
+void snapshot_reader_h(const umbra::SnapshotId& snapshot_id, std::uint64_t offset,
+                       std::span<std::byte> buffer);
+void snapshot_reader_h(const umbra::SnapshotId& snapshot_id, std::uint64_t offset,
+                       std::span<std::byte> buffer) {
+  auto reader = umbra::requester::SnapshotReader::open(snapshot_id);
+  auto status = reader->read(offset, buffer);
 }
 
 void writer_h(umbra::writer::Writer& writer, const umbra::WriterClassId& kLedgerId);

@@ -20,10 +20,10 @@
 #include <vector>
 
 #include "engine/platform/assert.h"
+#include "engine/platform/crc32c.h"
 #include "provider/cow/check.h"
 #include "provider/cow/migrate.h"
 #include "provider/cow/volume.h"
-#include "provider/format/crc32c.h"
 #include "provider/format/diff_area.h"
 #include "tests/support/paged_disk.h"
 
@@ -256,7 +256,7 @@ std::pair<std::uint64_t, std::uint64_t> place_of(std::uint8_t what, std::uint8_t
 void seal(Image& bytes, std::uint64_t at, std::uint64_t size) {
   std::byte* const begin = bytes.data() + at;
   if (size == format::kBlockBytes) {
-    const std::uint32_t crc = format::crc32c({begin, format::kBlockBytes - 4});
+    const std::uint32_t crc = crc32c({begin, format::kBlockBytes - 4});
     std::memcpy(begin + format::kBlockBytes - 4, &crc, 4);
   } else if (size == 512) {  // Of a group it depends on its count.
     std::uint16_t count = 0;
@@ -264,7 +264,7 @@ void seal(Image& bytes, std::uint64_t at, std::uint64_t size) {
     const std::size_t used =
         format::kGroupHeaderBytes + std::size_t{count % 16U} * kLayout.entry_bytes;
     std::memset(begin + 68, 0, 4);
-    const std::uint32_t crc = format::crc32c({begin, used});
+    const std::uint32_t crc = crc32c({begin, used});
     std::memcpy(begin + 68, &crc, 4);
   }
 }

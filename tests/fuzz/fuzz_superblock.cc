@@ -12,8 +12,8 @@
 #include <vector>
 
 #include "engine/platform/assert.h"
+#include "engine/platform/crc32c.h"
 #include "provider/cow/volume.h"
-#include "provider/format/crc32c.h"
 #include "provider/format/diff_area.h"
 #include "tests/support/sim_disk.h"
 
@@ -96,7 +96,7 @@ struct World {
 };
 
 void seal(std::byte* block) {
-  const std::uint32_t crc = format::crc32c({block, format::kBlockBytes - 4});
+  const std::uint32_t crc = crc32c({block, format::kBlockBytes - 4});
   std::memcpy(block + format::kBlockBytes - 4, &crc, 4);
 }
 
@@ -106,7 +106,7 @@ void seal_group(std::byte* group, std::uint32_t entry_bytes) {
   std::memcpy(&count, group + 66, 2);
   const std::size_t used = format::kGroupHeaderBytes + std::size_t{count % 16U} * entry_bytes;
   std::memset(group + 68, 0, 4);
-  const std::uint32_t crc = format::crc32c({group, used});
+  const std::uint32_t crc = crc32c({group, used});
   std::memcpy(group + 68, &crc, 4);
 }
 

@@ -10,6 +10,7 @@
 // Normal runs take at most two preemptions in stories of two threads and one in larger ones;
 // UMBRA_LONG=1 one more each.
 #include "tests/sched/rig.h"
+#include "tests/sched/viewer.h"
 #include "tests/support/seed.h"
 
 using namespace umbra;
@@ -206,6 +207,77 @@ struct ReadUnderWrites : RigStory {
   SnapshotId snapshot;
 };
 
+// A reader beside the volume: it has the snapshot's view, the disks, and no lock.
+struct ViewedUnderWrites : RigStory {
+  ViewedUnderWrites() {
+    snapshot = rig.take(false);
+    rig.write(2, 5);
+    viewer = std::make_unique<sched::Viewer>(rig, snapshot);
+  }
+  Threads threads() override {
+    return {[this] { viewer->read_back(); },
+            [this] {
+              rig.write(1, 10);
+              rig.zero(0);
+            }};
+  }
+  void check() override {
+    viewer->read_back();
+    viewer.reset();
+    rig.check();
+  }
+  SnapshotId snapshot;
+  std::unique_ptr<sched::Viewer> viewer;
+};
+
+// The view is made while chunks are preserved: each is told, by one or by both.
+struct ViewedFromTheMiddle : RigStory {
+  ViewedFromTheMiddle() { snapshot = rig.take(true); }
+  Threads threads() override {
+    return {[this] {
+              viewer = std::make_unique<sched::Viewer>(rig, snapshot);
+              viewer->read_back();
+            },
+            [this] {
+              rig.write(1, 10);
+              rig.write(0, 11);
+            }};
+  }
+  void check() override {
+    viewer->read_back();
+    viewer.reset();
+    rig.check();
+  }
+  SnapshotId snapshot;
+  std::unique_ptr<sched::Viewer> viewer;
+};
+
+// The snapshot goes by force, and its space is used for the next one: the reader gets what it
+// showed, or is told that it has ended.
+struct ViewedToTheEnd : RigStory {
+  ViewedToTheEnd() : RigStory({2, 2}) {
+    rig.take(true);
+    snapshot = rig.take(true);
+    rig.write(1, 10);
+    viewer = std::make_unique<sched::Viewer>(rig, snapshot);
+  }
+  Threads threads() override {
+    return {[this] { viewer->read_back(true); },
+            [this] {
+              rig.remove(snapshot, true);
+              rig.take(false);
+              rig.write(1, 20);
+              rig.write(0, 21);
+            }};
+  }
+  void check() override {
+    viewer.reset();
+    rig.check();
+  }
+  SnapshotId snapshot;
+  std::unique_ptr<sched::Viewer> viewer;
+};
+
 }  // namespace
 
 TEST_CASE("no writer overtakes a copy that is only claimed, in any order", "[cow][sched]") {
@@ -242,4 +314,17 @@ TEST_CASE("the diff area grows during copies, in any order", "[cow][sched]") { e
 
 TEST_CASE("a snapshot is read while its chunks are written, in any order", "[cow][sched]") {
   explore<ReadUnderWrites>(2);
+}
+
+TEST_CASE("a view shows the snapshot while its chunks are written, in any order", "[cow][sched]") {
+  explore<ViewedUnderWrites>(2);
+}
+
+TEST_CASE("a view that is made while chunks are preserved misses none, in any order",
+          "[cow][sched]") {
+  explore<ViewedFromTheMiddle>(1);
+}
+
+TEST_CASE("a view of a snapshot that goes shows it or nothing, in any order", "[cow][sched]") {
+  explore<ViewedToTheEnd>(1);
 }

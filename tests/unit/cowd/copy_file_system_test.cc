@@ -4,7 +4,7 @@
 #include <algorithm>
 #include <cstring>
 
-#include "provider/format/crc32c.h"
+#include "engine/platform/crc32c.h"
 #include "tests/support/catch.h"
 #include "tests/support/ram_device.h"
 
@@ -30,7 +30,7 @@ Guid id_at(const Block& block, std::size_t offset) {
   return id;
 }
 void sign(Block& block) {
-  const std::uint32_t sum = format::crc32c(std::span(block).subspan(32));
+  const std::uint32_t sum = crc32c(std::span(block).subspan(32));
   for (std::size_t i = 0; i < 4; ++i) block[i] = std::byte(sum >> 8 * i & 0xFFU);
 }
 

@@ -6,8 +6,8 @@
 #include <set>
 #include <string_view>
 
+#include "engine/platform/crc32c.h"
 #include "engine/platform/prng.h"
-#include "provider/format/crc32c.h"
 #include "tests/support/catch.h"
 #include "tests/support/seed.h"
 

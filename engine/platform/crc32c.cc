@@ -1,10 +1,10 @@
-// SPDX-License-Identifier: Apache-2.0
-#include "provider/format/crc32c.h"
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+#include "engine/platform/crc32c.h"
 
 #include <array>
 #include <cstring>
 
-namespace umbra::format {
+namespace umbra {
 namespace {
 
 constexpr std::uint32_t kPolynomial = 0x82F63B78U;  // Castagnoli, reflected.
@@ -63,4 +63,4 @@ std::uint32_t crc32c(std::span<const std::byte> bytes, std::uint32_t seed) noexc
   return function(bytes, seed);
 }
 
-}  // namespace umbra::format
+}  // namespace umbra

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //
 // CRC32C (Castagnoli), as iSCSI and ext4 use it: by the processor's instruction where there is one,
 // else by table.
@@ -9,7 +9,7 @@
 #include <cstdint>
 #include <span>
 
-namespace umbra::format {
+namespace umbra {
 
 /// The checksum of `bytes`; `seed` is the checksum of what came before. Threads: any.
 [[nodiscard]] std::uint32_t crc32c(std::span<const std::byte> bytes,
@@ -19,4 +19,4 @@ namespace umbra::format {
 [[nodiscard]] std::uint32_t crc32c_portable(std::span<const std::byte> bytes,
                                             std::uint32_t seed = 0) noexcept;
 
-}  // namespace umbra::format
+}  // namespace umbra
