@@ -12,6 +12,7 @@ import threading
 import harness
 from coordinator import CONTEXT_BACKUP, Coordinator, Refused
 from harness import (
+    LONG,
     Failure,
     expect,
     loop_devices,
@@ -223,7 +224,7 @@ def kill_during_control(world):
         lambda: coordinator.unmount(copy),
         lambda: coordinator.detach("other"),
     )
-    for _ in range(50 if os.environ.get("UMBRA_LONG") == "1" else 10):
+    for _ in range(50 if LONG else 10):
         pid = wait_until(world.cowd_pid, "umbra-cowd runs")
         before = coordinator.registrations
         delay = world.random.uniform(0, 0.06)

@@ -9,15 +9,15 @@ import sys
 
 import harness
 import pg_cluster
-from harness import expect, require_fuse_and_loop, require_programs
+from harness import LONG, expect, require_fuse_and_loop, require_programs
 
 DEMO = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "script", "demo")
 LIMIT_S = 240
-INTERRUPTIONS = 40 if os.environ.get("UMBRA_LONG") == "1" else 4
+INTERRUPTIONS = 40 if LONG else 4
 # The demo's first half is where the interesting moments are.
 INTERRUPT_WITHIN_S = 6.0
 POSTGRES = ("postgres", "--quick")
-POSTGRES_INTERRUPTIONS = 20 if os.environ.get("UMBRA_LONG") == "1" else 1
+POSTGRES_INTERRUPTIONS = 20 if LONG else 1
 POSTGRES_INTERRUPT_WITHIN_S = 30.0
 
 

@@ -15,7 +15,7 @@ import sys
 import time
 
 import harness
-from harness import FITHAW, expect, is_frozen, require_fuse_and_loop, require_programs, run_command, wait_until
+from harness import FITHAW, LONG, expect, is_frozen, require_fuse_and_loop, require_programs, run_command, wait_until
 from kills import WINDOW_MS, Writer, put
 
 LEASE_S = 10
@@ -177,7 +177,7 @@ def slow_freeze_case(lease_ms):
     Everybody else goes on at once; the late one is thawed when it returns."""
 
     def case(world):
-        if lease_ms <= WINDOW_MS and os.environ.get("UMBRA_LONG") != "1":
+        if lease_ms <= WINDOW_MS and not LONG:
             raise harness.Skip("half a minute, beside slow_freeze: UMBRA_LONG=1")
         disk = StallingDisk(world, "disk", SUPERBLOCK_END)
         scene = Scene(world, umbrad=limits(world, hold_lease=lease_ms))
@@ -668,7 +668,7 @@ def is_stuck(pid):
 def dying_server_is_cut_off(world):
     """umbra-cowd that waits for its disk cannot die: asked twice to stop, the guardian aborts its
     devices, and whoever waits for them gets an error instead of waiting for ever."""
-    if os.environ.get("UMBRA_LONG") != "1":
+    if not LONG:
         raise harness.Skip("waits half a minute for limits that cannot be shortened: UMBRA_LONG=1")
     disk = StallingDisk(world, "disk")
     scene = Scene(world)

@@ -23,6 +23,7 @@ import traceback
 FIFREEZE = 0xC0045877
 FITHAW = 0xC0045878
 DEADLINE_S = 60.0  # For anything that a case waits for and that has no limit of its own.
+LONG = os.environ.get("UMBRA_LONG") == "1"  # script/test --long: the long forms of cases.
 
 
 class Skip(Exception):

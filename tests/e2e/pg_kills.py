@@ -31,7 +31,7 @@ import time
 import harness
 import pg_cluster
 import tap as wire
-from harness import Failure, World, expect, require_fuse_and_loop, run_command, wait_until
+from harness import LONG, Failure, World, expect, require_fuse_and_loop, run_command, wait_until
 from probe import Probe
 
 VICTIMS = ("umbrad", "cowd", "guardian", "holder", "writer", "requester", "postgres")
@@ -770,7 +770,7 @@ def chosen_cells(world):
     meaningful = [cell for cell in CELLS if cell.makes_sense()]
     if pattern:
         return [cell for cell in meaningful if fnmatch.fnmatchcase(str(cell), pattern)]
-    if os.environ.get("UMBRA_LONG") == "1":
+    if LONG:
         return meaningful
     quick = [cell for cell in meaningful if cell.times == SHORT]
     sample = [world.random.choice([c for c in quick if c.victim == victim]) for victim in VICTIMS]

@@ -14,9 +14,8 @@ import sys
 import time
 
 import harness
-from harness import expect, require_fuse_and_loop, run_command, wait_until
+from harness import LONG, expect, require_fuse_and_loop, run_command, wait_until
 
-LONG = os.environ.get("UMBRA_LONG") == "1"
 SETS_S = 5  # Short form.
 SETS_MIN = 5
 SETS_LONG = 500

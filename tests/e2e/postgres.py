@@ -20,7 +20,7 @@ import xml.etree.ElementTree
 
 import harness
 import pg_cluster
-from harness import expect, require_fuse_and_loop, wait_until
+from harness import LONG, expect, require_fuse_and_loop, wait_until
 from pg_cluster import Cluster, copy_of, expect_sums_agree
 from requester import POLICY_NONE, Requester, is_good, unescaped
 
@@ -29,7 +29,6 @@ EXIT_WRITER_FAILED = 15
 WRITER = "PostgreSQL Writer"
 ROLE = "umbra"
 ANSWER_WAIT_MS = 2000
-LONG = os.environ.get("UMBRA_LONG") == "1"
 
 
 def start_world(world, *names, size_mib=512):

@@ -8,12 +8,12 @@ import subprocess
 import sys
 
 import harness
-from harness import expect, require_programs, run_command, wait_until
+from harness import LONG, expect, require_programs, run_command, wait_until
 from history import refused as refused_with
 from load import Stamp
 
 VOLUME_MIB = 48
-SECONDS = 30 if os.environ.get("UMBRA_LONG") == "1" else 4
+SECONDS = 30 if LONG else 4
 
 
 class Reader:
@@ -66,13 +66,13 @@ def copy_and_image(world, number=0):
 
 def under_load(world):
     """Several copies at once; they are open, deleted by force only, and then say so."""
-    load = set_up(world, "--expose", "nbd")
+    load = set_up(world, "--expose", "none")
     read_under_load(world, load)
 
 
 def past_the_page_cache(world):
     """The origin is read and written with O_DIRECT: readers do the same."""
-    load = set_up(world, "--expose", "nbd", "--cache", "direct")
+    load = set_up(world, "--expose", "none", "--cache", "direct")
     read_under_load(world, load)
 
 
@@ -117,7 +117,7 @@ def killed(world):
 
 def moved_and_detached(world):
     """A move of the diff area, and a detach, end what was opened before."""
-    load = set_up(world, "--expose", "nbd")
+    load = set_up(world, "--expose", "none")
     copy, image = copy_and_image(world)
     reader = Reader(world, copy, image).wait_until_ready()
     world.umbra("move", "shadowstorage", "db", "--to", world.path("moved.diff"), limit_s=120)
@@ -135,7 +135,7 @@ def refused(world):
     require_programs("nbdcopy", "setpriv")
     world.start_umbrad()
     world.start_cowd("--reader-memory-mib", "0")
-    world.attach("db", 16, "--expose", "nbd")
+    world.attach("db", 16, "--expose", "none")
     copy, image = copy_and_image(world)
     told = Reader(world, copy, image).end(2)
     expect("--reader-memory-mib" in told["error"], f"without memory: {told}")

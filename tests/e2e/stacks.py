@@ -17,10 +17,9 @@ import time
 import harness
 from coordinator import CONTEXT_BACKUP, Refused
 from cowd import IN_USE, kill_cowd, kill_everything, read_file, refused, start, start_cowd, stop_clean, write_file
-from harness import expect, is_frozen, loop_devices, mounts, require_fuse_and_loop, require_programs, run_command, wait_until
+from harness import LONG, expect, is_frozen, loop_devices, mounts, require_fuse_and_loop, require_programs, run_command, wait_until
 from load import Stamp, hold_of
 
-LONG = os.environ.get("UMBRA_LONG") == "1"
 DRILL_MS = 2500
 FROZEN_S_MAX = 20  # Lease, flush and restart.
 KILLS = 4  # A fifth within a minute would be given up as hopeless.

@@ -26,10 +26,9 @@ sys.path.insert(0, os.path.join(HERE, "..", "e2e"))
 
 import harness  # noqa: E402
 from coordinator import CONTEXT_BACKUP, Coordinator  # noqa: E402
-from harness import Failure, Skip, expect, run_command, wait_until  # noqa: E402
+from harness import LONG, Failure, Skip, expect, run_command, wait_until  # noqa: E402
 from load import Stamp  # noqa: E402
 
-LONG = os.environ.get("UMBRA_LONG") == "1"
 LOAD_S = 40 if LONG else 12
 SUBSETS = 12 if LONG else 3
 VM_LIMIT_S = 900 if LONG else 300

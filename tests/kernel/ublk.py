@@ -24,9 +24,8 @@ import harness  # noqa: E402
 from coordinator import Coordinator, Refused  # noqa: E402
 from cowd import attach, digest_of, kill_cowd, kill_everything, read_file, refused, start, start_cowd  # noqa: E402
 from cowd import stop_clean, write_file  # noqa: E402
-from harness import Failure, Skip, World, expect, run_command, wait_until  # noqa: E402
+from harness import LONG, Failure, Skip, World, expect, run_command, wait_until  # noqa: E402
 
-LONG = os.environ.get("UMBRA_LONG") == "1"
 SUITE = "bookworm-backports"
 KILLS = 30 if LONG else 4
 DELAY_MS = 20

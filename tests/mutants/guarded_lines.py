@@ -28,6 +28,7 @@ SHARED = "a power cut while old content is shared costs nothing that was promise
 MOVE = "a move cut by a power failure leaves one area in force, with everything"
 DAMAGE = "what damage costs is lost for good, wherever the open that finds it is cut"
 CHECKPOINT = "making, using and removing a checkpoint is cut at every operation"
+VIEW = "a home is told before the origin is written, and its place is left alone"
 CHECKPOINTS = "a power cut at any operation makes no checkpoint miss a change"
 
 COW = "provider/cow/"
@@ -250,4 +251,11 @@ MUTANTS = [
     Mutant("mount: noted before the write", COW + "origin_watch.cc",
            "    if (kept) kept = write_superblock(false);\n", "",
            UNIT, "a power cut at any operation of mounting does not look like somebody else's mount"),
+    # --- views ---
+    Mutant("view: told before the write", COW + "preserve.cc",
+           "    tell_watches({batch.chunks.data(), place.count});\n", "", UNIT, VIEW),
+    Mutant("view: ended before its space is free", COW + "control.cc",
+           "  end_watches(snapshot.get());\n", "", UNIT, VIEW),
+    Mutant("view: ended with its diff area", COW + "migrate.cc",
+           "    impl_.end_watches();\n", "", UNIT, "a view ends with what it stands on"),
 ]
