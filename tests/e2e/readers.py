@@ -72,7 +72,7 @@ def under_load(world):
 
 def past_the_page_cache(world):
     """The origin is read and written with O_DIRECT: readers do the same."""
-    load = set_up(world, "--expose", "none", "--cache", "direct")
+    load = set_up(world, "--expose", "none", "--cache", "none")
     read_under_load(world, load)
 
 
@@ -120,7 +120,7 @@ def moved_and_detached(world):
     load = set_up(world, "--expose", "none")
     copy, image = copy_and_image(world)
     reader = Reader(world, copy, image).wait_until_ready()
-    world.umbra("move", "shadowstorage", "db", "--to", world.path("moved.diff"), limit_s=120)
+    world.umbra("move", "shadowstorage", "--for", "db", "--to", world.path("moved.diff"), limit_s=120)
     wait_until(reader.has_ended, "the reader is told of the move")
     expect("has ended" in reader.end()["error"], "after a move")
     reader = Reader(world, copy, image).wait_until_ready()
