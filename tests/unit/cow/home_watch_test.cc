@@ -8,6 +8,7 @@
 #include "provider/cow/migrate.h"
 #include "provider/frontend/shm/view_writer.h"
 #include "tests/support/cow_world.h"
+#include "tests/support/memory_lost_store.h"
 #include "tests/support/seed.h"
 
 using namespace umbra;
@@ -115,11 +116,14 @@ TEST_CASE("zeroes, free chunks and what was written to the snapshot are told", "
     REQUIRE(world.volume->exempt_free(id, {&free, 1}));
     std::fill_n(shown.begin() + 5 * kChunk, 2 * kChunk, std::byte{0});
     REQUIRE(world.volume->begin_recovery(id));
+  }
+  for (const std::uint64_t at : {3 * kChunk, 6 * kChunk + 512}) {
     const auto device = world.volume->open_for_recovery(id);
     REQUIRE(device);
-    for (const std::uint64_t at : {3 * kChunk, 6 * kChunk + 512}) {
-      REQUIRE(world.write_posted(**device, shown, at, 1024) == 0);
-    }
+    REQUIRE(world.write_posted(**device, shown, at, 1024) == 0);
+  }
+  {
+    const SimMachine::Inline waits(world.machine);
     REQUIRE(world.volume->end_recovery(id));
     REQUIRE(world.volume->confirm(id));
   }
@@ -189,7 +193,9 @@ TEST_CASE("a snapshot that is viewed is open", "[cow][view]") {
 }
 
 TEST_CASE("a view ends with what it stands on", "[cow][view]") {
+  MemoryLostStore lost;
   CowWorld world(seed());
+  world.lost_store = &lost;
   world.open();
   const SnapshotId id = world.take(true);
   REQUIRE(world.write(0, kChunk) == 0);
