@@ -137,7 +137,9 @@ struct BlobRun {
   return old_seen;
 }
 
-// Of a slot of the table: its newest copy, damaged. The other one has to say the same.
+// Of a slot of the table: its newest copy, damaged. The other one has to say the same. Where the
+// cut has torn one of them (the other blob may have got this slot, and was being written), nothing
+// is promised of a second damage.
 void spoil_newest(CowWorld& world, std::uint32_t index) {
   auto& bytes = world.diff.bytes();
   const format::ConstBlock first(bytes.data() + format::kSuperblockOffsets[0], format::kBlockBytes);
@@ -148,7 +150,8 @@ void spoil_newest(CowWorld& world, std::uint32_t index) {
     const std::size_t place = format::kTableOffset + (index * 2 + copy) * format::kBlockBytes;
     const auto slot = format::decode_slot(
         format::ConstBlock(bytes.data() + place, format::kBlockBytes), area, index);
-    if (!slot || slot->sequence <= newest) continue;
+    if (!slot) return;
+    if (slot->sequence <= newest) continue;
     newest = slot->sequence;
     at = place;
   }
