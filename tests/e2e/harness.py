@@ -14,6 +14,7 @@ import os
 import random
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -49,6 +50,12 @@ def wait_until(condition, text, limit_s=DEADLINE_S):
         if time.monotonic() > end:
             raise Failure(f"not within {limit_s:g} s: {text}")
         time.sleep(0.005)
+
+
+def listens(path):
+    """Somebody takes connections there: a socket is there a moment before that."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
+        return client.connect_ex(path) == 0
 
 
 def require_programs(*names):

@@ -17,7 +17,10 @@ import time
 import harness
 from coordinator import CONTEXT_BACKUP, Refused
 from cowd import IN_USE, kill_cowd, kill_everything, read_file, refused, start, start_cowd, stop_clean, write_file
-from harness import LONG, expect, is_frozen, loop_devices, mounts, require_fuse_and_loop, require_programs, run_command, wait_until
+from harness import (
+    LONG, expect, is_frozen, listens, loop_devices, mounts, require_fuse_and_loop, require_programs, run_command,
+    wait_until,
+)  # fmt: skip
 from load import Stamp, hold_of
 
 DRILL_MS = 2500
@@ -384,7 +387,7 @@ def stamped_guest(world):
                 mounted = coordinator.mount(snapshots["host"]["snapshot_id"])["path"]
                 socket = world.path("inner.sock")
                 server = world.start("nbdkit", "-f", "-r", "-U", socket, "file", f"{mounted}/raw.img")
-                wait_until(lambda: os.path.exists(socket), "nbdkit listens")
+                wait_until(lambda: listens(socket), "nbdkit listens")
                 shown.append(f"nbd+unix:///?socket={socket}")
             begin, end = hold_of(world, next(iter(snapshots.values())))
             for number, uri in enumerate(shown):
