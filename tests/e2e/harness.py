@@ -415,6 +415,9 @@ def run(cases):
     world = World(os.path.abspath(sys.argv[1]), seed)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: (_ for _ in ()).throw(KeyboardInterrupt()))
+    # ctest ends a case that is over its time by SIGKILL, after which nothing cleans up: we are earlier.
+    signal.signal(signal.SIGALRM, lambda *_: (_ for _ in ()).throw(Failure("the case's time is over")))
+    signal.alarm(int(os.environ.get("UMBRA_CASE_LIMIT_S", "0")))
     try:
         cases[sys.argv[2]](world)
         return 0
@@ -430,4 +433,5 @@ def run(cases):
                 print(f"--- {name}\n" + "\n".join(tail), file=sys.stderr)
         return 1
     finally:
+        signal.alarm(0)
         world.destroy()

@@ -27,8 +27,8 @@ class Viewer final : public shm::Storage {
     layout.chunk_bytes = homes.chunk_bytes;
     REQUIRE(layout.chunk_count() == homes.chunk_count);
     REQUIRE(layout.checksums_per_chunk() == homes.checksums_per_chunk);
-    memory_.resize(layout.total_bytes() / sizeof(std::uint64_t));
-    writer = std::make_shared<shm::ViewWriter>(layout, std::as_writable_bytes(std::span(memory_)));
+    memory = std::make_shared<Memory>(layout.total_bytes() / sizeof(std::uint64_t));
+    writer = std::make_shared<shm::ViewWriter>(layout, std::as_writable_bytes(std::span(*memory)));
     const SimMachine::Inline waits(world.machine);
     auto begun = world.volume->watch_homes(snapshot, writer);
     INFO((begun ? std::string() : begun.error().to_string()));
@@ -52,7 +52,9 @@ class Viewer final : public shm::Storage {
   }
   bool is_alive() noexcept override { return true; }
 
-  std::shared_ptr<shm::ViewWriter> writer;
+  using Memory = std::vector<std::uint64_t>;
+  std::shared_ptr<Memory> memory;
+  std::shared_ptr<shm::ViewWriter> writer;  // Into it.
   std::unique_ptr<cow::HomeWatch> watch;
 
  private:
@@ -63,7 +65,6 @@ class Viewer final : public shm::Storage {
     return 0;
   }
   CowWorld& world_;
-  std::vector<std::uint64_t> memory_;
 };
 
 void check_shows(Viewer& viewer, const Image& wanted) {
@@ -186,6 +187,7 @@ TEST_CASE("a snapshot that is viewed is open", "[cow][view]") {
   const SimMachine::Inline waits(world.machine);
   CHECK(world.volume->remove(id, false).error().code == Errc::volume_in_use);
   CHECK_FALSE(viewer->writer->has_ended());
+  const auto memory = viewer->memory;
   const auto writer = viewer->writer;
   viewer.reset();
   CHECK(writer->has_ended());  // Nobody tells it any more.
