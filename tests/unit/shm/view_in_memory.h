@@ -90,8 +90,8 @@ class ViewInMemory final : public shm::Storage {
 
  private:
   struct Free {
-    void operator()(std::byte* memory) const noexcept {
-      ::operator delete[](memory, std::align_val_t{4096});
+    void operator()(std::byte* aligned) const noexcept {
+      ::operator delete[](aligned, std::align_val_t{4096});
     }
   };
   int copy(const Bytes& from, std::uint64_t at, std::span<std::byte> out, std::uint32_t alignment) {
