@@ -1,0 +1,3 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What umbra_common_headers compiles, so that there is a target to precompile headers for.
