@@ -5,9 +5,10 @@
 // nothing else does.
 //
 // While a daemon lives nothing is touched: both locks of the run directory are taken first, and
-// kept, so that none starts meanwhile. --force ends one that hangs, as the guardian does when it
-// gives up (docs/guardian.md): it is killed, its FUSE sessions are aborted, and whoever waits for
-// them gets errors.
+// kept, so that none starts meanwhile. A helper of one that was killed (helper_linux.h) ends what
+// it was at, a mount or its undoing: that is waited for, or what is found here would change again.
+// --force ends one that hangs, as the guardian does when it gives up (docs/guardian.md): it is
+// killed, its FUSE sessions are aborted, and whoever waits for them gets errors.
 //
 // Exit status: 0 nothing is left, or nothing was touched since umbra-cowd runs; 2 wrong option; 3
 // something is left, and is named; 11 what was killed is still there; 12 not allowed; 13 no such
@@ -53,8 +54,9 @@ namespace fs = std::filesystem;
 using namespace umbra;
 using namespace umbra::cowd;
 
-constexpr std::chrono::seconds kEndLimit{20};  // Of daemons that were killed.
-constexpr const char* kThawStep = "thaw";      // Of this program only: DEVICE...
+constexpr std::chrono::seconds kDyingLimit{2};  // Of a process that has ended but for its files.
+constexpr std::chrono::seconds kEndLimit{20};   // Of daemons that were killed here, and of helpers.
+constexpr const char* kThawStep = "thaw";       // Of this program only: DEVICE...
 
 enum Exit {
   kDone = 0,
@@ -138,30 +140,6 @@ Status failed(const std::string& path) {
 
 // --- who runs -----------------------------------------------------------------------------------
 
-// The locks of umbra-cowd and its guardian, for as long as it lives.
-class Locks {
- public:
-  explicit Locks(std::string run_dir) : run_dir_(std::move(run_dir)) {}
-  /// False: a daemon has one of them.
-  [[nodiscard]] bool take() {
-    held_.clear();
-    for (const char* name : {"/guardian.lock", "/cowd.lock"}) {
-      UniqueFd file(::open((run_dir_ + name).c_str(), O_RDWR | O_CLOEXEC));
-      if (!file) continue;  // Nobody ever ran here.
-      if (::flock(file.get(), LOCK_EX | LOCK_NB) != 0) {
-        held_.clear();
-        return false;
-      }
-      held_.push_back(std::move(file));
-    }
-    return true;
-  }
-
- private:
-  std::string run_dir_;
-  std::vector<UniqueFd> held_;
-};
-
 struct Daemons {
   pid_t cowd = 0;
   pid_t guardian = 0;  // 0: it is gone.
@@ -189,6 +167,48 @@ Daemons find_daemons(const std::string& run_dir) {
   }
   return daemons;
 }
+
+// The locks of umbra-cowd and its guardian, for as long as it lives.
+class Locks {
+ public:
+  explicit Locks(std::string run_dir) : run_dir_(std::move(run_dir)) {}
+  /// False: a daemon has one of them. One that was killed is waited for.
+  [[nodiscard]] bool take_unless_alive() {
+    bool taken = false;
+    const auto decided = [&] {
+      taken = take();
+      return taken || find_daemons(run_dir_).cowd != 0;
+    };
+    (void)wait_until(kDyingLimit, decided);
+    return taken;
+  }
+  /// False: a helper of a dead umbra-cowd has not ended within the limit. Needs both locks.
+  [[nodiscard]] bool outlive_helpers() {
+    return wait_until(kEndLimit, [&] { return take_one(kHelpersLock); });
+  }
+  /// False: a daemon has one of them.
+  [[nodiscard]] bool take() {
+    held_.clear();
+    for (const char* name : {"/guardian.lock", "/cowd.lock"}) {
+      if (take_one(name)) continue;
+      held_.clear();
+      return false;
+    }
+    return true;
+  }
+
+ private:
+  bool take_one(const char* name) {
+    UniqueFd file(::open((run_dir_ + name).c_str(), O_RDWR | O_CLOEXEC));
+    if (!file) return true;  // Nobody ever ran here.
+    if (::flock(file.get(), LOCK_EX | LOCK_NB) != 0) return false;
+    held_.push_back(std::move(file));
+    return true;
+  }
+
+  std::string run_dir_;
+  std::vector<UniqueFd> held_;
+};
 
 // Of the sessions that are mounted in the run directory or that umbra-cowd has open.
 std::vector<std::uint32_t> sessions_of(const std::string& run_dir, pid_t cowd) {
@@ -332,7 +352,7 @@ int run(const Arguments& arguments) {
   Report report(arguments);
   Locks locks(arguments.run_dir);
   std::optional<pid_t> running;
-  if (!locks.take()) {
+  if (!locks.take_unless_alive()) {
     const Daemons daemons = find_daemons(arguments.run_dir);
     const pid_t named = daemons.cowd != 0 ? daemons.cowd : daemons.guardian;
     if (!arguments.force) {
@@ -350,9 +370,14 @@ int run(const Arguments& arguments) {
     }
     if (arguments.dry_run) running = named;
   }
+  const bool settled = running || locks.outlive_helpers();
   thaw(arguments, report);
   remove_dead(arguments, report);
   remove_files(arguments, report);
+  if (!settled) {
+    report.left("helper process", arguments.run_dir + kHelpersLock,
+                "a mount or its undoing has not ended: it waits for a disk; try again");
+  }
   return report.end(running);
 }
 

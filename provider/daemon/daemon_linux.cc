@@ -108,6 +108,7 @@ struct Daemon::Parts {
   SpdlogLog& sink;
   Logger log;
   UniqueFd run_lock;
+  UniqueFd helpers_lock;
   UniqueFd state_lock;
   std::optional<shm::LifePage> life;
   ReaderViews reader_views;
@@ -146,6 +147,9 @@ Status Daemon::Parts::take_locks(const DaemonOptions& options) {
   auto lock = lock_file(options.run_dir + "/cowd.lock", kStartPatience);
   if (!lock) return fail(lock.error());
   run_lock = std::move(*lock);
+  lock = share_lock_file(options.run_dir + kHelpersLock, kStartPatience);
+  if (!lock) return fail(lock.error());
+  helpers_lock = std::move(*lock);
   auto opened = StateDir::open(options.state_dir);
   if (!opened) return fail(opened.error());
   state = std::move(*opened);

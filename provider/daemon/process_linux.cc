@@ -44,6 +44,26 @@ std::string owner_of(int fd) {
   return "process " + printable(owner.substr(0, owner.find('\n')));
 }
 
+Result<UniqueFd> open_locked(const std::string& path, int flags, int lock,
+                             std::chrono::milliseconds patience) {
+  UniqueFd fd(::open(path.c_str(), O_RDWR | O_CREAT | flags, 0600));
+  if (!fd) {
+    return fail(errno == EACCES ? Errc::access_denied : Errc::io_error,
+                path + ": " + reason(errno));
+  }
+  int error = 0;
+  const bool locked = wait_until(patience, [&] {
+    error = ::flock(fd.get(), lock | LOCK_NB) == 0 ? 0 : errno;
+    return error != EWOULDBLOCK && error != EINTR;
+  });
+  if (!locked) {
+    return fail(Errc::volume_attached, owner_of(fd.get()) + " has " + path +
+                                           ": another umbra-cowd runs here; stop it first");
+  }
+  if (error != 0) return fail(Errc::io_error, path + ": " + reason(error));
+  return fd;
+}
+
 sigset_t our_signals() {
   sigset_t set;
   (void)sigemptyset(&set);
@@ -54,26 +74,17 @@ sigset_t our_signals() {
 }  // namespace
 
 Result<UniqueFd> lock_file(const std::string& path, std::chrono::milliseconds patience) {
-  UniqueFd fd(::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600));
-  if (!fd) {
-    return fail(errno == EACCES ? Errc::access_denied : Errc::io_error,
-                path + ": " + reason(errno));
-  }
-  int error = 0;
-  const bool locked = wait_until(patience, [&] {
-    error = ::flock(fd.get(), LOCK_EX | LOCK_NB) == 0 ? 0 : errno;
-    return error != EWOULDBLOCK && error != EINTR;
-  });
-  if (!locked) {
-    return fail(Errc::volume_attached, owner_of(fd.get()) + " has " + path +
-                                           ": another umbra-cowd runs here; stop it first");
-  }
-  if (error != 0) return fail(Errc::io_error, path + ": " + reason(error));
+  auto fd = open_locked(path, O_CLOEXEC, LOCK_EX, patience);
+  if (!fd) return fd;
   const std::string text = std::to_string(::getpid()) + "\n";
   const bool written =
-      ::ftruncate(fd.get(), 0) == 0 && ::pwrite(fd.get(), text.data(), text.size(), 0) > 0;
+      ::ftruncate(fd->get(), 0) == 0 && ::pwrite(fd->get(), text.data(), text.size(), 0) > 0;
   if (!written) return fail(Errc::io_error, path + ": " + reason(errno));
   return fd;
+}
+
+Result<UniqueFd> share_lock_file(const std::string& path, std::chrono::milliseconds patience) {
+  return open_locked(path, 0, LOCK_SH, patience);
 }
 
 std::vector<std::string> protect_process() {

@@ -20,6 +20,15 @@ namespace umbra::cowd {
 [[nodiscard]] Result<UniqueFd> lock_file(const std::string& path,
                                          std::chrono::milliseconds patience);
 
+/// In the run directory: held by umbra-cowd and by each of its helpers (helper_linux.h).
+inline constexpr const char* kHelpersLock = "/helpers.lock";
+/// Holds `path` for this process and whatever it starts, until all of them have ended: the
+/// descriptor is inherited. Others may hold it at the same time, but for one that wants it alone.
+/// Blocks for at most `patience`. Errors: volume_attached (somebody has it alone); access_denied,
+/// io_error.
+[[nodiscard]] Result<UniqueFd> share_lock_file(const std::string& path,
+                                               std::chrono::milliseconds patience);
+
 /// Before any thread is started: memory stays in RAM as it is touched, memory allocation of this
 /// process never waits for I/O that it has to serve itself, the kernel kills others first, and
 /// there are as many descriptors as the system grants. Best effort; returns what could not be had.

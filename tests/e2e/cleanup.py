@@ -76,9 +76,11 @@ def killed_in_the_middle(world):
         kill_everything(world, guardian)
         coordinator.close()
 
-        before = leftovers(world)
-        planned = cleanup(world, "--dry-run", status=LEFT)
+        planned = cleanup(world, "--dry-run", status=LEFT)  # Outlives the helpers.
         expect(planned["dry_run"] and planned["running"] is None, f"{planned}")
+        before = leftovers(world)
+        again = cleanup(world, "--dry-run", status=LEFT)
+        expect(again == planned, f"planned {planned}, then {again}")
         expect(leftovers(world) == before, "a dry run has changed something")
         done = cleanup(world, status=LEFT)
         expect(done["removed"] == planned["removed"], f"planned {planned}, done {done}")

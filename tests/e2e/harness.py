@@ -424,13 +424,14 @@ def run(cases):
     except Skip as reason:
         print(f"skipped: {reason}", file=sys.stderr)
         return 77
-    except BaseException:
+    except BaseException as error:
         traceback.print_exc()
         print(f"replay with: {sys.argv[0]} {sys.argv[1]} {sys.argv[2]} {seed}", file=sys.stderr)
         for name in sorted(os.listdir(world.top)):
             if name.endswith(".log"):
                 tail = world.log_text(name[:-4]).splitlines()[-40:]
                 print(f"--- {name}\n" + "\n".join(tail), file=sys.stderr)
+        print(f"--- why: {type(error).__name__}: {error}", file=sys.stderr)  # What a long log ends with.
         return 1
     finally:
         signal.alarm(0)
