@@ -37,8 +37,9 @@ inline constexpr std::uint64_t kLifeBytes = 4096;  // Of the page; State is its 
 struct Layout {
   SnapshotId snapshot;
   std::uint64_t volume_bytes = 0;
-  std::uint32_t chunk_bytes = 0;             // A power of two; the last chunk may be a part.
-  std::uint32_t origin_alignment_bytes = 1;  // Of offset, size and memory of reads; a power of two.
+  std::uint32_t chunk_bytes = 0;  // A power of two; the last chunk may be a part.
+  // Of offset, memory and (but for the end of the volume) size of reads; powers of two.
+  std::uint32_t origin_alignment_bytes = 1;
   std::uint32_t diff_alignment_bytes = 1;
 
   [[nodiscard]] std::uint64_t chunk_count() const noexcept {

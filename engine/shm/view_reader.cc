@@ -4,11 +4,10 @@
 #include <algorithm>
 #include <array>
 #include <cstring>
-#include <memory>
-#include <new>
 #include <string>
 #include <system_error>
 
+#include "engine/platform/aligned.h"
 #include "engine/platform/crc32c.h"
 
 namespace umbra::shm {
@@ -16,12 +15,6 @@ namespace {
 
 // A piece that does not fit the storage's alignment goes through memory of our own.
 constexpr std::uint64_t kBounceBytes = 256U << 10U;
-
-struct AlignedDelete {
-  void operator()(std::byte* memory) const noexcept {
-    ::operator delete[](memory, std::align_val_t{kGranuleBytes});
-  }
-};
 
 class Reading {
  public:
@@ -73,7 +66,7 @@ class Reading {
     return still_valid();
   }
 
-  // How much of what was wanted was read; at least something.
+  // How much of what was wanted was read; 0 if its first chunk is no longer there.
   [[nodiscard]] Result<std::uint64_t> from_origin(std::uint64_t at, std::span<std::byte> out) {
     const std::uint64_t first = at / layout_.chunk_bytes;
     const std::uint64_t end = at + out.size();
@@ -158,10 +151,7 @@ class Reading {
     if (fits(at) && fits(out.size()) && fits(reinterpret_cast<std::uintptr_t>(out.data()))) {
       return read_now(origin, at, out);
     }
-    if (!bounce_) {
-      bounce_.reset(
-          static_cast<std::byte*>(::operator new[](kBounceBytes, std::align_val_t{kGranuleBytes})));
-    }
+    if (!bounce_) bounce_ = make_aligned(kBounceBytes);
     while (!out.empty()) {
       const std::uint64_t skip = at % alignment;
       const std::uint64_t piece = std::min<std::uint64_t>(out.size(), kBounceBytes - skip);
@@ -185,7 +175,7 @@ class Reading {
   const View& view_;
   const Layout& layout_;
   Storage& storage_;
-  std::unique_ptr<std::byte[], AlignedDelete> bounce_;
+  AlignedBuffer bounce_;
 };
 
 }  // namespace

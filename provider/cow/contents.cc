@@ -7,7 +7,7 @@
 #include <cstdio>
 #include <optional>
 
-#include "provider/cow/aligned.h"
+#include "engine/platform/aligned.h"
 #include "provider/cow/index_scan.h"
 #include "provider/cow/superblocks.h"
 #include "provider/format/diff_area.h"

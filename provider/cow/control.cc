@@ -28,15 +28,6 @@ namespace umbra::cow {
 
 using format::SlotState;
 
-void AlignedFree::operator()(std::byte* memory) const noexcept {
-  ::operator delete[](memory, std::align_val_t{format::kBlockBytes});
-}
-
-AlignedBuffer make_aligned(std::size_t size_bytes) {
-  return AlignedBuffer(
-      static_cast<std::byte*>(::operator new[](size_bytes, std::align_val_t{format::kBlockBytes})));
-}
-
 namespace {
 
 [[nodiscard]] SnapshotRecord record_of(const Snapshot& snapshot, std::uint64_t chunk_bytes) {

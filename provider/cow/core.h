@@ -67,7 +67,7 @@
 #include <thread>
 #include <vector>
 
-#include "provider/cow/aligned.h"
+#include "engine/platform/aligned.h"
 #include "provider/cow/change_log.h"
 #include "provider/cow/check.h"
 #include "provider/cow/chunk_map.h"

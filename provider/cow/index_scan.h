@@ -10,8 +10,8 @@
 #include <span>
 #include <vector>
 
+#include "engine/platform/aligned.h"
 #include "engine/platform/block.h"
-#include "provider/cow/aligned.h"
 #include "provider/format/diff_area.h"
 
 namespace umbra::cow {

@@ -9,14 +9,15 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <boost/interprocess/mapped_region.hpp>
 #include <cerrno>
-#include <cstring>
 #include <utility>
 #include <vector>
 
 #include "engine/platform/clock.h"
+#include "engine/platform/descriptor_passing.h"
 #include "engine/platform/local_stream.h"
 #include "engine/platform/run_dir.h"
 #include "engine/shm/view_reader.h"
@@ -67,40 +68,17 @@ int read_at(int fd, std::uint64_t offset, std::span<std::byte> out) noexcept {
 // --- asking ---------------------------------------------------------------------------------
 
 // Descriptors come beside the first byte.
-Result<std::size_t> receive(int socket, std::span<std::byte> out, Descriptors& descriptors) {
-  iovec part{out.data(), out.size()};
-  alignas(cmsghdr) std::array<char, CMSG_SPACE(shm::kDescriptors * sizeof(int))> control{};
-  msghdr header{};
-  header.msg_iov = &part;
-  header.msg_iovlen = 1;
-  header.msg_control = control.data();
-  header.msg_controllen = control.size();
-  const ssize_t count = ::recvmsg(socket, &header, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
-  if (count < 0 && (errno == EAGAIN || errno == EINTR)) return 0;
-  std::size_t next = 0;
-  for (cmsghdr* at = count >= 0 ? CMSG_FIRSTHDR(&header) : nullptr; at != nullptr;
-       at = CMSG_NXTHDR(&header, at)) {
-    if (at->cmsg_level != SOL_SOCKET || at->cmsg_type != SCM_RIGHTS) continue;
-    const std::size_t fds = (at->cmsg_len - CMSG_LEN(0)) / sizeof(int);
-    for (std::size_t i = 0; i < fds && next < descriptors.size(); ++i, ++next) {
-      int fd = -1;
-      std::memcpy(&fd, CMSG_DATA(at) + i * sizeof(int), sizeof fd);
-      descriptors[next].reset(fd);
-    }
-  }
-  if (count <= 0) return fail(Errc::coordinator_lost, "umbra-cowd has closed the connection");
-  return static_cast<std::size_t>(count);
-}
-
-Status receive_all(const LocalStream& stream, std::span<std::byte> out, Descriptors& descriptors,
-                   TimePoint deadline) {
+Status receive_all(const LocalStream& stream, std::span<std::byte> out,
+                   std::vector<UniqueFd>& descriptors, TimePoint deadline) {
   while (!out.empty()) {
     if (!stream.wait(false, nullptr, deadline).readable) {
       return fail(Errc::coordinator_lost, "umbra-cowd does not answer");
     }
-    const auto count = receive(stream.native(), out, descriptors);
-    if (!count) return fail(count.error());
-    out = out.subspan(*count);
+    const Passed passed = receive_with_descriptors(stream.native(), out, descriptors);
+    if (passed.error == EAGAIN) continue;
+    if (passed.count <= 0)
+      return fail(Errc::coordinator_lost, "umbra-cowd has closed the connection");
+    out = out.subspan(static_cast<std::size_t>(passed.count));
   }
   return {};
 }
@@ -111,23 +89,25 @@ Result<Descriptors> ask(LocalStream& stream, const SnapshotId& snapshot, TimePoi
   const auto sent = stream.write_some(text);
   if (!sent) return fail(sent.error());
   if (*sent != text.size()) return fail(Errc::coordinator_lost, "umbra-cowd does not read");
-  Descriptors descriptors;
+  std::vector<UniqueFd> passed;
   std::array<std::byte, shm::kAnswerHeadBytes> head{};
-  if (const Status got = receive_all(stream, head, descriptors, deadline); !got) {
+  if (const Status got = receive_all(stream, head, passed, deadline); !got) {
     return fail(got.error());
   }
   const auto answer = shm::decode_answer_head(head);
   if (!answer) return fail(answer.error());
   if (answer->code != Errc::ok) {
     std::string context(answer->text_bytes, '\0');
-    const Status got =
-        receive_all(stream, {reinterpret_cast<std::byte*>(context.data()), context.size()},
-                    descriptors, deadline);
+    const Status got = receive_all(
+        stream, {reinterpret_cast<std::byte*>(context.data()), context.size()}, passed, deadline);
     return fail(answer->code, got ? context : std::string());
   }
-  for (const UniqueFd& fd : descriptors) {
-    if (!fd) return fail(Errc::protocol_violation, "umbra-cowd handed over too little");
+  Descriptors descriptors;
+  if (passed.size() < descriptors.size()) {
+    return fail(Errc::protocol_violation, "umbra-cowd handed over too little");
   }
+  passed.resize(descriptors.size());
+  std::move(passed.begin(), passed.end(), descriptors.begin());
   return descriptors;
 }
 

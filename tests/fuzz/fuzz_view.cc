@@ -8,11 +8,10 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
-#include <memory>
-#include <new>
 #include <span>
 #include <vector>
 
+#include "engine/platform/aligned.h"
 #include "engine/platform/assert.h"
 #include "engine/shm/view_reader.h"
 #include "engine/shm/wire.h"
@@ -23,12 +22,6 @@ using namespace umbra;
 
 constexpr std::size_t kMemoryBytesMax = 1U << 20U;
 constexpr std::uint64_t kStorageBytes = 256U << 10U;
-
-struct Free {
-  void operator()(std::byte* memory) const noexcept {
-    ::operator delete[](memory, std::align_val_t{4096});
-  }
-};
 
 // Whatever is asked of it lies in the buffer that is to be filled: the sanitizer looks.
 class Zeroes final : public shm::Storage {
@@ -58,9 +51,7 @@ void read(std::span<const std::byte> input) {
   input = input.subspan(16);
   // A small view, so that what is left of the input is its homes.
   const std::size_t bytes = (input.size() + 4095) / 4096 * 4096 + 3 * 4096;
-  const std::unique_ptr<std::byte[], Free> memory(
-      static_cast<std::byte*>(::operator new[](bytes, std::align_val_t{4096})));
-  std::memset(memory.get(), 0, bytes);
+  const AlignedBuffer memory = make_aligned_zeroes(bytes);
   std::memcpy(memory.get(), input.data(), input.size());
   const auto layout = shm::parse_view({memory.get(), bytes});
   if (!layout) return;

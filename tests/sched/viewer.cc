@@ -1,9 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "tests/sched/viewer.h"
 
-#include <cstring>
-#include <new>
-
 namespace umbra::test::sched {
 namespace {
 
@@ -29,9 +26,7 @@ Viewer::Viewer(Rig& rig, const SnapshotId& snapshot) : rig_(rig), wanted_(rig.im
   layout.snapshot = snapshot;
   layout.volume_bytes = kChunks * kChunk;
   layout.chunk_bytes = kChunk;
-  memory_.reset(
-      static_cast<std::byte*>(::operator new[](layout.total_bytes(), std::align_val_t{4096})));
-  std::memset(memory_.get(), 0, layout.total_bytes());
+  memory_ = make_aligned_zeroes(layout.total_bytes());
   writer_ = std::make_shared<shm::ViewWriter>(
       layout, std::span<std::byte>(memory_.get(), layout.total_bytes()));
   auto watch = rig.volume->watch_homes(snapshot, writer_);

@@ -6,6 +6,7 @@
 
 #include <memory>
 
+#include "engine/platform/aligned.h"
 #include "engine/shm/view_reader.h"
 #include "provider/frontend/shm/view_writer.h"
 #include "tests/sched/rig.h"
@@ -24,14 +25,9 @@ class Viewer final : public shm::Storage {
   bool is_alive() noexcept override { return true; }
 
  private:
-  struct Free {
-    void operator()(std::byte* memory) const noexcept {
-      ::operator delete[](memory, std::align_val_t{4096});
-    }
-  };
   Rig& rig_;
   Image wanted_;
-  std::unique_ptr<std::byte[], Free> memory_;
+  AlignedBuffer memory_;
   std::shared_ptr<shm::ViewWriter> writer_;
   std::unique_ptr<cow::HomeWatch> watch_;
 };

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <poll.h>
 #include <pthread.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -17,6 +16,7 @@
 #include <vector>
 
 #include "engine/platform/clock.h"
+#include "engine/platform/descriptor_passing.h"
 #include "engine/platform/local_stream.h"
 #include "engine/shm/wire.h"
 #include "provider/frontend/shm/server.h"
@@ -26,21 +26,7 @@ namespace {
 
 // A peer that takes no more than its socket holds does not get it: an answer is smaller.
 bool send_answer(int socket, const std::vector<std::byte>& answer, std::span<const int> fds) {
-  iovec part{const_cast<std::byte*>(answer.data()), answer.size()};
-  alignas(cmsghdr) std::array<char, CMSG_SPACE(kDescriptors * sizeof(int))> control{};
-  msghdr header{};
-  header.msg_iov = &part;
-  header.msg_iovlen = 1;
-  if (!fds.empty()) {
-    header.msg_control = control.data();
-    header.msg_controllen = CMSG_SPACE(fds.size_bytes());
-    cmsghdr* const rights = CMSG_FIRSTHDR(&header);
-    rights->cmsg_level = SOL_SOCKET;
-    rights->cmsg_type = SCM_RIGHTS;
-    rights->cmsg_len = CMSG_LEN(fds.size_bytes());
-    std::memcpy(CMSG_DATA(rights), fds.data(), fds.size_bytes());
-  }
-  const ssize_t sent = ::sendmsg(socket, &header, MSG_NOSIGNAL | MSG_DONTWAIT);
+  const ssize_t sent = send_with_descriptors(socket, answer, fds);
   return sent == static_cast<ssize_t>(answer.size());
 }
 

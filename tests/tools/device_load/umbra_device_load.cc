@@ -14,10 +14,10 @@
 #include <map>
 #include <memory>
 #include <mutex>
-#include <new>
 #include <string>
 #include <vector>
 
+#include "engine/platform/aligned.h"
 #include "engine/platform/file_device.h"
 #include "engine/platform/prng.h"
 
@@ -38,18 +38,12 @@ struct Arguments {
   std::uint64_t seed = 1;
 };
 
-struct AlignedFree {
-  void operator()(std::byte* memory) const noexcept {
-    ::operator delete[](memory, std::align_val_t{4096});
-  }
-};
-
 class Load {
  public:
   Load(block::Device& device, const Arguments& arguments)
       : device_(device), arguments_(arguments), prng_(arguments.seed), lanes_(arguments.depth) {
     const std::size_t bytes = arguments.depth * arguments.block_bytes;
-    memory_.reset(static_cast<std::byte*>(::operator new[](bytes, std::align_val_t{4096})));
+    memory_ = make_aligned(bytes);
     std::fill_n(memory_.get(), bytes, std::byte{0x5a});
     took_ns_.reserve(arguments.requests);
   }
@@ -129,7 +123,7 @@ class Load {
   std::size_t ended_ = 0;               // mutex_
   int error_ = 0;                       // mutex_
   std::vector<std::uint64_t> took_ns_;  // mutex_
-  std::unique_ptr<std::byte[], AlignedFree> memory_;
+  AlignedBuffer memory_;
   std::vector<Lane> lanes_;
 };
 

@@ -9,10 +9,10 @@
 #include <cstring>
 #include <functional>
 #include <memory>
-#include <new>
 #include <utility>
 #include <vector>
 
+#include "engine/platform/aligned.h"
 #include "engine/platform/crc32c.h"
 #include "engine/platform/prng.h"
 #include "engine/shm/view_reader.h"
@@ -25,9 +25,7 @@ using Bytes = std::vector<std::byte>;
 class ViewInMemory final : public shm::Storage {
  public:
   explicit ViewInMemory(const shm::Layout& layout, std::uint64_t seed = 1)
-      : memory_(static_cast<std::byte*>(
-            ::operator new[](layout.total_bytes(), std::align_val_t{4096}))) {
-    std::memset(memory_.get(), 0, layout.total_bytes());
+      : memory_(make_aligned_zeroes(layout.total_bytes())) {
     memory = {memory_.get(), layout.total_bytes()};
     writer = std::make_unique<shm::ViewWriter>(layout, memory);
     Prng random(seed);
@@ -89,11 +87,6 @@ class ViewInMemory final : public shm::Storage {
   std::size_t reads = 0;
 
  private:
-  struct Free {
-    void operator()(std::byte* aligned) const noexcept {
-      ::operator delete[](aligned, std::align_val_t{4096});
-    }
-  };
   int copy(const Bytes& from, std::uint64_t at, std::span<std::byte> out, std::uint32_t alignment) {
     ++reads;
     std::exchange(before_read, [] {})();
@@ -108,7 +101,7 @@ class ViewInMemory final : public shm::Storage {
     return 0;
   }
 
-  std::unique_ptr<std::byte[], Free> memory_;
+  AlignedBuffer memory_;
 };
 
 }  // namespace umbra::test
