@@ -55,12 +55,13 @@ endif()
 #
 # umbra_library(NAME SOURCES file... [PUBLIC target...] [PRIVATE target...] [PRECOMPILED target])
 # A static, position-independent building block. PUBLIC: what its headers need from others.
-# PRECOMPILED: one of engine/precompiled/ other than the common one, or NONE.
+# PRECOMPILED: one of engine/precompiled/ other than the common one (UMBRA_COMMON_HEADERS), or NONE.
+set(UMBRA_COMMON_HEADERS umbra_common_headers)
 function(umbra_library name)
   cmake_parse_arguments(arg "" "PRECOMPILED" "SOURCES;PUBLIC;PRIVATE" ${ARGN})
   add_library(${name} STATIC ${arg_SOURCES})
   if(NOT arg_PRECOMPILED)
-    set(arg_PRECOMPILED umbra_common_headers)
+    set(arg_PRECOMPILED ${UMBRA_COMMON_HEADERS})
   endif()
   if(NOT arg_PRECOMPILED STREQUAL "NONE")
     target_precompile_headers(${name} REUSE_FROM ${arg_PRECOMPILED})
@@ -90,6 +91,8 @@ endfunction()
 
 # umbra_test(NAME LABEL label SOURCES file... [LINK target...] [TIMEOUT seconds])
 # One Catch2 program; every TEST_CASE in it is a ctest case of its own, named "NAME:case".
+# UMBRA_TEST_HEADERS: one of tests/precompiled/ with the flags of the folder.
+set(UMBRA_TEST_HEADERS umbra_test_headers)
 function(umbra_test name)
   cmake_parse_arguments(arg "" "LABEL;TIMEOUT" "SOURCES;LINK" ${ARGN})
   if(NOT arg_TIMEOUT)
@@ -97,7 +100,7 @@ function(umbra_test name)
   endif()
   add_executable(${name} ${arg_SOURCES})
   target_link_libraries(${name} PRIVATE umbra_flags umbra_test_support ${arg_LINK})
-  target_precompile_headers(${name} REUSE_FROM umbra_test_headers)
+  target_precompile_headers(${name} REUSE_FROM ${UMBRA_TEST_HEADERS})
   set_target_properties(${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY "${PROJECT_BINARY_DIR}/tests")
   set(properties LABELS "${arg_LABEL}" TIMEOUT ${arg_TIMEOUT} SKIP_RETURN_CODE 77
     ENVIRONMENT "UMBRA_CTEST=1;UMBRA_BIN_DIR=${CMAKE_RUNTIME_OUTPUT_DIRECTORY}")

@@ -4,6 +4,7 @@
 #include <array>
 #include <utility>
 
+#include "engine/rpc/serving.h"
 #include "umbra/hardware_provider.h"
 
 namespace umbra::rpc {
@@ -15,29 +16,8 @@ struct Served {
 };
 using Serve = Result<Json> (*)(const Served&, const Json&);
 
-// A call that takes a message.
-template <class Request, auto kCall>
-Result<Json> served(const Served& at, const Json& params) {
-  const Result<Request> request = decode<Request>(params);
-  if (!request) return fail(request.error());
-  return kCall(at, *request);
-}
-
-Result<Json> nothing_or(const Status& status) {
-  if (!status) return fail(status.error());
-  return encode(Nothing{});
-}
-// The value in the message that carries it.
-template <class Message, class Value>
-Result<Json> reply(Result<Value> value) {
-  if (!value) return fail(value.error());
-  return encode(Message{std::move(*value)});
-}
-
 Result<Json> supported(const Served& at, const VolumeSupportRequest& request) {
-  const auto support = at.hardware.are_luns_supported(request.volume, request.attributes);
-  if (!support) return fail(support.error());
-  return encode(*support);
+  return reply_itself(at.hardware.are_luns_supported(request.volume, request.attributes));
 }
 Result<Json> target_luns(const Served& at, const SetRequest& request) {
   return reply<SnapshotLunsList>(at.hardware.get_target_luns(request.set_id));
@@ -59,12 +39,10 @@ Result<Json> state_change(const Served& at, const LunStateChange& request) {
 }
 Result<Json> resync(const Served& at, const ResyncLuns& request) {
   const auto subject = std::to_string(request.luns.size()) + " LUNs";
-  const auto operation = at.operations.start(
+  return started(at.operations.start(
       "resync_luns", subject, [&hardware = at.hardware, request](OperationMonitor& monitor) {
         return hardware.resync_luns(request.luns, request.options, monitor);
-      });
-  if (!operation) return fail(operation.error());
-  return encode(StartedProviderOperation{*operation});
+      }));
 }
 Result<Json> volumes_on(const Served& at, const LunList& request) {
   return reply<VolumeIdList>(at.hardware.query_volumes_on_luns(request.luns));

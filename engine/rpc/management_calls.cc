@@ -4,6 +4,8 @@
 #include <array>
 #include <utility>
 
+#include "engine/rpc/serving.h"
+
 namespace umbra::rpc {
 namespace {
 
@@ -15,35 +17,6 @@ struct Served {
   OperationTable& operations;
 };
 using Serve = Result<Json> (*)(const Served&, const Json&);
-
-// A call that takes a message.
-template <class Request, auto kCall>
-Result<Json> served(const Served& at, const Json& params) {
-  const Result<Request> request = decode<Request>(params);
-  if (!request) return fail(request.error());
-  return kCall(at, *request);
-}
-
-Result<Json> nothing_or(const Status& status) {
-  if (!status) return fail(status.error());
-  return encode(Nothing{});
-}
-
-// The value in the message that carries it.
-template <class Message, class Value>
-Result<Json> reply(Result<Value> value) {
-  if (!value) return fail(value.error());
-  return encode(Message{std::move(*value)});
-}
-template <class Message>
-Result<Json> reply_itself(const Result<Message>& message) {
-  if (!message) return fail(message.error());
-  return encode(*message);
-}
-Result<Json> started(const Result<OperationId>& operation) {
-  if (!operation) return fail(operation.error());
-  return encode(StartedProviderOperation{*operation});
-}
 
 std::string subject_of(const VolumeRef& volume) {
   if (!volume.path.empty()) return volume.path;

@@ -1,3 +1,0 @@
-// SPDX-License-Identifier: Apache-2.0
-//
-// What umbra_test_headers compiles, so that there is a target to precompile headers for.
