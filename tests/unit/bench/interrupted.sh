@@ -1,0 +1,54 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+# interrupted.sh UMBRA-BENCH: a bench that is interrupted takes everything with it; of one that is
+# killed only its directory stays.
+set -euo pipefail
+bench=$1
+top=$(mktemp -d)
+pid=
+trap '[ -z "$pid" ] || kill -KILL "$pid" 2>/dev/null || true; rm -rf "$top"' EXIT
+
+# Processes whose command line names the directory; zombies have none.
+left() {
+  local file words
+  for file in /proc/[0-9]*/cmdline; do
+    { mapfile -d '' words <"$file"; } 2>/dev/null || continue
+    [[ "${words[*]}" != *"$top/"* ]] || echo "$file"
+  done
+}
+wait_for() { # wait_for WHAT COMMAND...: polls, a minute at most.
+  local what=$1 end=$((SECONDS + 60))
+  shift
+  until "$@"; do
+    ((SECONDS < end)) || { echo "not within a minute: $what" >&2; cat "$top"/log* >&2; exit 1; }
+    read -rt 0.02 <> <(:) || true
+  done
+}
+servers_run() { [ "$(left | wc -l)" -ge 4 ]; } # umbrad, guardian, umbra-cowd, the rival.
+nothing_runs() { [ -z "$(left)" ]; }
+
+rival=first_write_vs_nbdkit_cow
+command -v nbdkit >/dev/null || PATH=$PATH:/usr/sbin command -v nbdkit >/dev/null || { echo "needs nbdkit"; exit 77; }
+for signal in INT TERM KILL; do
+  mkdir -p "$top/files"
+  # --reps: longer than this test waits.
+  setsid "$bench" run "$rival" --reps 1000 --directory "$top/files" >"$top/log.$signal" 2>&1 &
+  pid=$!
+  wait_for "the servers run" servers_run
+  kill -"$signal" "$pid"
+  status=0
+  wait "$pid" || status=$?
+  pid=
+  wait_for "the servers end after SIG$signal" nothing_runs
+  case $signal in
+    INT) expected=130 ;;
+    TERM) expected=143 ;;
+    KILL) expected=137 ;;
+  esac
+  [ "$status" -eq $expected ] || { echo "SIG$signal: exit status $status" >&2; cat "$top/log.$signal" >&2; exit 1; }
+  if [ "$signal" != KILL ] && [ -n "$(ls -A "$top/files")" ]; then
+    echo "SIG$signal: files are left: $(ls "$top/files")" >&2
+    exit 1
+  fi
+  rm -rf "$top/files"
+done
