@@ -35,8 +35,9 @@ struct AlignedDelete {
 // libnbd, never from another thread.
 class NbdLoad::Flight {
  public:
-  Flight(nbd_handle* handle, const Plan& plan, Content& content)
-      : handle_(handle),
+  Flight(Handle& handle, const Plan& plan, Content& content)
+      : owner_(handle),
+        handle_(handle.get()),
         plan_(plan),
         content_(content),
         slots_(std::min(plan.depth, std::max<std::size_t>(plan.offsets.size(), 1))) {
@@ -50,6 +51,12 @@ class NbdLoad::Flight {
     }
     measured_.latencies_ns.reserve(plan.offsets.size());
   }
+  ~Flight() {
+    // Left by an exception: nothing may be completed into memory that goes now.
+    if (in_flight_ > 0) owner_.reset();
+  }
+  Flight(const Flight&) = delete;
+  Flight& operator=(const Flight&) = delete;
 
   Measured run() {
     const auto begin = Clock::now();
@@ -121,6 +128,7 @@ class NbdLoad::Flight {
     if (stalled_ >= kStallSecondsMax) give_up("the server does not answer any more");
   }
 
+  Handle& owner_;
   nbd_handle* handle_;
   const Plan& plan_;
   Content& content_;
@@ -143,7 +151,7 @@ NbdLoad::NbdLoad(const std::string& uri) : handle_(nbd_create()) {
 
 NbdLoad::~NbdLoad() {
   // A server that is told goodbye has let the export go when we come back.
-  if (nbd_aio_is_ready(handle_.get()) == 1) (void)nbd_shutdown(handle_.get(), 0);
+  if (handle_ && nbd_aio_is_ready(handle_.get()) == 1) (void)nbd_shutdown(handle_.get(), 0);
 }
 
 std::uint64_t NbdLoad::size_bytes() const {
@@ -154,7 +162,7 @@ std::uint64_t NbdLoad::size_bytes() const {
 
 Measured NbdLoad::run(const Plan& plan, Content& content) {
   if (plan.work == Work::write) content.begin_writes();
-  return Flight(handle_.get(), plan, content).run();
+  return Flight(handle_, plan, content).run();
 }
 
 std::uint32_t NbdLoad::verify(const Content& content, std::uint32_t digest,

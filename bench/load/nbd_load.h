@@ -58,7 +58,8 @@ class NbdLoad {
   struct Close {
     void operator()(nbd_handle* handle) const noexcept;
   };
-  std::unique_ptr<nbd_handle, Close> handle_;
+  using Handle = std::unique_ptr<nbd_handle, Close>;
+  Handle handle_;  // Null after a run() that was left by an exception.
 };
 
 }  // namespace umbra::bench

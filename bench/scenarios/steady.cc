@@ -233,27 +233,32 @@ Outcome latency_across(Context& context) {
     options.seed = context.options.seed + rep;
     options.note_each = true;
     const auto load = BackgroundLoad::start(options);
-    const double begun = load->seconds();
-    const auto run_until = [&](double at) {
-      while (load->seconds() < at) {
-        (void)load->completed();
+    // At least so long, and longer if hardly anything is answered.
+    const auto run_for = [&] {
+      constexpr std::uint64_t kLeast = 64;
+      const double from = load->seconds();
+      const std::uint64_t answered = load->completed();
+      while (load->seconds() < from + seconds || load->completed() < answered + kLeast) {
         pause_briefly();
       }
     };
-    run_until(begun + seconds);
+    const double begin = load->seconds();
+    run_for();
     const double snapshot = load->seconds();
     volume.protect();
-    run_until(snapshot + seconds);
+    run_for();
+    const double end = load->seconds();
     load->stop();
     std::vector<Sample> samples = load->samples();
     for (auto& sample : samples) sample.at_seconds -= snapshot;
-    const double p99_before = p99_between(samples, -seconds, 0);
-    outcome.values.push_back(p99_between(samples, 0, seconds) / p99_before);
+    const double p99_before = p99_between(samples, begin - snapshot, 0);
+    outcome.values.push_back(p99_between(samples, 0, end - snapshot) / p99_before);
     before.push_back(p99_before / 1e3);
     if (rep + 1 == context.reps) {
       const double each = seconds / 50;
-      outcome.series.push_back(slices(samples, -seconds, seconds, each, 0.5, "p50"));
-      outcome.series.push_back(slices(samples, -seconds, seconds, each, 0.99, "p99"));
+      outcome.series.push_back(slices(samples, begin - snapshot, end - snapshot, each, 0.5, "p50"));
+      outcome.series.push_back(
+          slices(samples, begin - snapshot, end - snapshot, each, 0.99, "p99"));
     }
     outcome.digest = both(outcome.digest, load->verify());
     volume.release();

@@ -15,6 +15,8 @@ namespace {
 using Clock = std::chrono::steady_clock;
 
 constexpr std::chrono::seconds kReclaimLimit{60};
+// Between two steps of reclaiming, at most.
+constexpr std::chrono::milliseconds kReclaimPause{500};
 constexpr std::uint64_t kDiffBytesLeast = std::uint64_t{40} << 20U;
 
 std::string own_program(const std::string& name) {
@@ -164,12 +166,20 @@ void UmbraVolume::drop_newest() {
 void UmbraVolume::release() {
   while (taken_.size() > kept_) drop_newest();
   // What it had preserved is given back in the background: not while somebody else is measured. The
-  // segment that is written now stays in use.
+  // segment that is written now stays in use. So does what older copies resolve through: where
+  // there are such, all is done when nothing changes any more.
   const std::uint64_t segment = format::Layout::of(shape_.chunk_bytes, 512).segment_bytes;
-  const auto end = Clock::now() + kReclaimLimit;
-  while (used_bytes() > used_before_ + segment) {
-    if (Clock::now() > end) give_up("the space of a deleted copy is not given back");
+  const auto begin = Clock::now();
+  auto last_change = begin;
+  for (std::uint64_t used = used_bytes(); used > used_before_ + segment;) {
+    if (kept_ > 0 && Clock::now() > last_change + kReclaimPause) return;
+    if (Clock::now() > begin + kReclaimLimit) {
+      give_up("the space of a deleted copy is not given back");
+    }
     pause_briefly();
+    const std::uint64_t now_used = used_bytes();
+    if (now_used != used) last_change = Clock::now();
+    used = now_used;
   }
 }
 

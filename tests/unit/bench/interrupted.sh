@@ -24,6 +24,14 @@ wait_for() { # wait_for WHAT COMMAND...: polls, a minute at most.
     read -rt 0.02 <> <(:) || true
   done
 }
+# The last one to be started is loaded: its image is not zeroes any more.
+under_load() {
+  local image
+  for image in "$top"/files/*/nbdkit*.img; do
+    [ -e "$image" ] && ! cmp -s -n 1048576 "$image" /dev/zero && return 0
+  done
+  return 1
+}
 servers_run() { [ "$(left | wc -l)" -ge 4 ]; } # umbrad, guardian, umbra-cowd, the rival.
 nothing_runs() { [ -z "$(left)" ]; }
 
@@ -34,7 +42,8 @@ for signal in INT TERM KILL; do
   # --reps: longer than this test waits.
   setsid "$bench" run "$rival" --reps 1000 --directory "$top/files" >"$top/log.$signal" 2>&1 &
   pid=$!
-  wait_for "the servers run" servers_run
+  wait_for "the rival is loaded" under_load
+  servers_run || { echo "there are fewer processes than expected" >&2; exit 1; }
   kill -"$signal" "$pid"
   status=0
   wait "$pid" || status=$?
