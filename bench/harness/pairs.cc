@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cmath>
 
 #include "engine/platform/assert.h"
 
@@ -17,10 +18,39 @@ Summary summarise(std::vector<double> values) {
   return {median, values.front(), values.back()};
 }
 
-Summary Pairs::speed() const {
+std::optional<Bounds> median_bounds(std::vector<double> values) {
+  constexpr double kDoubt = 0.05;
+  std::sort(values.begin(), values.end());
+  const auto count = static_cast<double>(values.size());
+  // Of `count` independent values at most `outside` are below the median with this probability.
+  double term = std::pow(0.5, count);
+  double tail = term;
+  if (values.empty() || tail > kDoubt) return std::nullopt;
+  std::size_t outside = 0;
+  while (true) {
+    const auto next = static_cast<double>(outside + 1);
+    term *= (count - next + 1) / next;
+    if (tail + term > kDoubt) break;
+    tail += term;
+    ++outside;
+  }
+  return Bounds{values[outside], values[values.size() - 1 - outside]};
+}
+
+std::uint32_t quantile(std::vector<std::uint32_t>& values, double fraction) {
+  UMBRA_ASSERT(!values.empty());
+  const auto rank =
+      static_cast<std::size_t>(std::ceil(fraction * static_cast<double>(values.size())));
+  const auto at = values.begin() +
+                  static_cast<std::ptrdiff_t>(std::clamp<std::size_t>(rank, 1, values.size()) - 1);
+  std::nth_element(values.begin(), at, values.end());
+  return *at;
+}
+
+std::vector<double> Pairs::ratios() const {
   std::vector<double> ratios;
   for (std::size_t i = 0; i < a.size(); ++i) ratios.push_back(b[i] / a[i]);
-  return summarise(ratios);
+  return ratios;
 }
 
 Pairs run_pairs(std::size_t pairs, const Run& a, const Run& b) {

@@ -5,7 +5,9 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <functional>
+#include <optional>
 #include <vector>
 
 namespace umbra::bench {
@@ -18,14 +20,28 @@ struct Summary {
 /// Of at least one value.
 [[nodiscard]] Summary summarise(std::vector<double> values);
 
+struct Bounds {
+  double low = 0;
+  double high = 0;
+};
+/// What the true median is above, and what it is below, each with at least 95 % confidence,
+/// whatever the values' distribution: order statistics, by the binomial distribution of how many of
+/// independent values fall below the median. Nothing for fewer than five values, of which nothing
+/// can be said so.
+[[nodiscard]] std::optional<Bounds> median_bounds(std::vector<double> values);
+
+/// The value that `fraction` (0 to 1) of all are not above. Of at least one; reorders them.
+[[nodiscard]] std::uint32_t quantile(std::vector<std::uint32_t>& values, double fraction);
+
 /// Seconds that one run took per operation.
 using Run = std::function<double()>;
 
 struct Pairs {
   std::vector<double> a;
   std::vector<double> b;
-  /// How fast A is beside B: above 1, A is faster.
-  [[nodiscard]] Summary speed() const;
+  /// How fast A is beside B, of each pair: above 1, A is faster.
+  [[nodiscard]] std::vector<double> ratios() const;
+  [[nodiscard]] Summary speed() const { return summarise(ratios()); }
 };
 
 /// One run of each first, which does not count: memory is touched, files are there.

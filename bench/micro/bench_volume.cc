@@ -3,8 +3,6 @@
 
 #include <algorithm>
 #include <atomic>
-#include <cstdio>
-#include <cstdlib>
 #include <cstring>
 #include <filesystem>
 #include <new>
@@ -52,15 +50,6 @@ std::unique_ptr<block::ResizableDevice> make_disk(const std::string& path, std::
 
 }  // namespace
 
-void give_up(const std::string& why) {
-  (void)std::fprintf(stderr, "umbra-bench: %s\n", why.c_str());
-  std::exit(1);
-}
-
-void must(const Status& status, const char* what) {
-  if (!status) give_up(std::string(what) + ": " + status.error().to_string());
-}
-
 // Requests that are submitted as one chain, and what waits for them.
 struct BenchVolume::Batch {
   std::vector<block::Request> requests;
@@ -69,7 +58,7 @@ struct BenchVolume::Batch {
   std::atomic<int> error = 0;
 };
 
-BenchVolume::BenchVolume(const Medium& medium, const VolumeShape& shape, std::uint64_t seed)
+BenchVolume::BenchVolume(const Medium& medium, const StoreShape& shape, std::uint64_t seed)
     : shape_(shape), prng_(seed), batch_(std::make_unique<Batch>()), versions_(shape.chunks) {
   const std::uint64_t origin_bytes = shape.chunks * shape.chunk_bytes;
   // Index and checksums beside the data, and room for segments that are only partly in use.

@@ -12,6 +12,7 @@
 #include <string>
 #include <vector>
 
+#include "bench/harness/failure.h"
 #include "engine/platform/prng.h"
 #include "provider/cow/volume.h"
 
@@ -21,7 +22,7 @@ struct Medium {
   std::string directory;  // Files there, through the page cache; empty: RAM of this process.
 };
 
-struct VolumeShape {
+struct StoreShape {
   std::uint32_t chunk_bytes = 16U << 10U;
   std::uint64_t chunks = 4096;
   std::uint64_t copies = 3;                  // How often all chunks fit into the diff area.
@@ -30,10 +31,10 @@ struct VolumeShape {
   bool share = false;  // Old content is shared with the origin, if the medium can.
 };
 
-/// Threads: one at a time. Anything that fails ends the program with a message.
+/// Threads: one at a time. Anything that fails throws Failed.
 class BenchVolume {
  public:
-  BenchVolume(const Medium& medium, const VolumeShape& shape, std::uint64_t seed);
+  BenchVolume(const Medium& medium, const StoreShape& shape, std::uint64_t seed);
   ~BenchVolume();
   BenchVolume(const BenchVolume&) = delete;
   BenchVolume& operator=(const BenchVolume&) = delete;
@@ -70,7 +71,7 @@ class BenchVolume {
   [[nodiscard]] std::vector<std::uint32_t> draw(std::uint64_t count);
   void run_batch(block::Device& device, std::size_t count);
 
-  VolumeShape shape_;
+  StoreShape shape_;
   Prng prng_;
   std::string origin_path_;
   std::string diff_path_;
@@ -83,9 +84,5 @@ class BenchVolume {
   std::uint32_t version_ = 0;
   std::uint64_t ids_ = 0;
 };
-
-/// Prints and ends the program.
-[[noreturn]] void give_up(const std::string& why);
-void must(const Status& status, const char* what);
 
 }  // namespace umbra::bench

@@ -1,14 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "bench/micro/micro.h"
 
-#include <array>
-#include <cstring>
 #include <initializer_list>
 
-#include "bench/harness/memory.h"
 #include "bench/harness/pairs.h"
 #include "bench/harness/report.h"
-#include "bench/micro/disks.h"
+#include "bench/micro/empty_volume.h"
 #include "provider/cow/chunk_map.h"
 
 namespace umbra::bench {
@@ -79,7 +76,7 @@ class Micro {
   }
 
   void first_write_pair(const std::string& ratio_key, const std::string& cost_key,
-                        const VolumeShape& shape, bool persistent, std::size_t flush_every) {
+                        const StoreShape& shape, bool persistent, std::size_t flush_every) {
     if (!any_wanted({ratio_key, cost_key})) return;
     BenchVolume copied(options_.medium, shape, options_.seed);
     BenchVolume plain(options_.medium, shape, options_.seed + 1);
@@ -93,7 +90,7 @@ class Micro {
   }
 
   void first_writes() {
-    VolumeShape shape;
+    StoreShape shape;
     shape.chunks = chunks();
     first_write_pair("first_write_vs_plain", "preserve_ns", shape, false, 0);
     first_write_pair("first_write_persistent_vs_plain", "preserve_persistent_ns", shape, true,
@@ -111,7 +108,7 @@ class Micro {
       const std::string ratio_key = "first_write_" + kind + "reflink_vs_copy";
       const std::string cost_key = "preserve_" + kind + "reflink_ns";
       if (!any_wanted({ratio_key, cost_key})) continue;
-      VolumeShape shape;
+      StoreShape shape;
       shape.chunks = chunks();
       shape.share = true;
       BenchVolume shared(options_.medium, shape, options_.seed);
@@ -135,7 +132,7 @@ class Micro {
 
   void rewrites() {
     if (!any_wanted({"rewrite_vs_plain", "rewrite_ns"})) return;
-    VolumeShape shape;
+    StoreShape shape;
     shape.chunks = chunks();
     BenchVolume copied(options_.medium, shape, options_.seed);
     BenchVolume plain(options_.medium, shape, options_.seed + 1);
@@ -163,7 +160,7 @@ class Micro {
       const std::string ratio_key = "first_write_" + name + "_vs_1";
       const std::string cost_key = "preserve_" + name + "_ns";
       if (!any_wanted({ratio_key, cost_key})) continue;
-      VolumeShape shape;
+      StoreShape shape;
       shape.chunks = chunks();
       shape.copies = 4 + 4 * count / shape.chunks;
       const std::size_t below = options_.smoke ? count / 32 : count;
@@ -181,7 +178,7 @@ class Micro {
 
   void snapshot_reads() {
     if (!any_wanted({"snapshot_read_vs_plain", "snapshot_read_ns"})) return;
-    VolumeShape shape;
+    StoreShape shape;
     shape.chunks = chunks();
     BenchVolume volume(options_.medium, shape, options_.seed);
     const std::uint64_t depth = options_.smoke ? 16 : 512;
@@ -226,88 +223,12 @@ class Micro {
 
   // --- without payload ---------------------------------------------------------------------
 
-  struct Empty {
-    Empty(std::uint64_t chunks, std::uint32_t chunk_bytes)
-        : origin(chunks * chunk_bytes),
-          diff(cow::diff_bytes_min(chunk_bytes) * 2 + chunks * chunk_bytes * 5 / 4),
-          size_bytes(chunk_bytes) {
-      cow::FormatOptions format;
-      format.chunk_bytes = chunk_bytes;
-      format.diff_bytes_initial = diff.geometry().size_bytes;
-      must(cow::format_diff_area(origin, diff, format), "formatting");
-      open();
-    }
-    void open() {
-      auto opened = cow::Volume::open(origin, diff, {});
-      if (!opened) give_up("opening: " + opened.error().to_string());
-      volume = std::move(*opened);
-    }
-    void take() {
-      cow::PrepareRequest request;
-      request.id.bytes[0] = 1;
-      request.persistent = true;
-      must(volume->prepare(request), "prepare");
-      volume->hold();
-      if (!volume->drain(std::chrono::seconds(10))) give_up("the volume does not drain");
-      volume->commit(request.id, 1);
-      volume->release();
-      must(volume->post_commit(request.id, {request.id}), "post_commit");
-      must(volume->confirm(request.id), "confirm");
-    }
-    // A write of a block to each of the first `count` chunks of a random order.
-    void touch(std::uint64_t count, std::uint64_t seed) {
-      const std::uint64_t chunks = origin.geometry().size_bytes / size_bytes;
-      std::array<block::Request, 64> requests;
-      std::vector<std::byte> zeroes(512);
-      // A full period over a power of two: every chunk once, in no order.
-      const std::uint64_t step = (chunks * 5 / 8) | 1U;
-      std::uint64_t at = seed % chunks;
-      for (std::uint64_t done = 0; done < count;) {
-        const std::size_t batch = std::min<std::uint64_t>(requests.size(), count - done);
-        int error = 0;
-        for (std::size_t i = 0; i < batch; ++i, at = (at + step) % chunks) {
-          requests[i] = {};
-          requests[i].op = block::Op::write;
-          requests[i].offset_bytes = at * size_bytes;
-          requests[i].size_bytes = zeroes.size();
-          requests[i].buffer = zeroes.data();
-          requests[i].owner = &error;
-          requests[i].complete = [](block::Request& request) noexcept {
-            if (request.error != 0) *static_cast<int*>(request.owner) = request.error;
-          };
-          if (i > 0) requests[i - 1].next = &requests[i];
-        }
-        volume->live().submit(requests[0]);
-        if (error != 0) give_up("a write failed: errno " + std::to_string(error));
-        done += batch;
-      }
-      if (volume->statistics().records != count) give_up("not every chunk was preserved");
-    }
-    SparseDisk origin;
-    SparseDisk diff;
-    std::uint64_t size_bytes;
-    std::unique_ptr<cow::Volume> volume;
-  };
-
-  static std::uint64_t power_of_two_above(std::uint64_t count) {
-    std::uint64_t chunks = 1;
-    while (chunks < count) chunks *= 2;
-    return chunks;
-  }
-
   void ram() {
     if (!wanted("ram_bytes_per_chunk")) return;
     const std::uint64_t count = options_.smoke ? 4096 : options_.ram_chunks;
-    const std::uint64_t chunks = 2 * power_of_two_above(count);
-    Empty empty(chunks, 16U << 10U);
-    const std::uint64_t before = resident_bytes() - empty.diff.kept_bytes();
-    empty.take();
-    empty.diff.forgets = true;
-    empty.touch(count, options_.seed);
-    const std::uint64_t after = resident_bytes() - empty.diff.kept_bytes();
-    const double each = static_cast<double>(after - before) / static_cast<double>(count);
-    report_.add({"ram_bytes_per_chunk", summarise({each}), "bytes", 1,
-                 std::to_string(count) + " of " + std::to_string(chunks) +
+    report_.add({"ram_bytes_per_chunk", summarise({ram_bytes_per_chunk(count, options_.seed)}),
+                 "bytes", 1,
+                 std::to_string(count) +
                      " chunks of 16 KiB at random, 1 snapshot, buffers and bitmaps included",
                  static_cast<std::uint32_t>(count)});
   }
@@ -315,17 +236,7 @@ class Micro {
   void reopen() {
     if (!wanted("reopen_s_per_10m_chunks")) return;
     const std::uint64_t count = options_.smoke ? 4096 : options_.reopen_chunks;
-    Empty empty(power_of_two_above(count), 4096);
-    empty.take();
-    empty.touch(count, options_.seed);
-    std::vector<double> seconds;
-    for (int round = 0; round < 3; ++round) {
-      empty.volume.reset();  // As kill -9 leaves it.
-      const double start = now_seconds();
-      empty.open();
-      seconds.push_back((now_seconds() - start) * 1e7 / static_cast<double>(count));
-      if (empty.volume->statistics().records != count) give_up("records were lost");
-    }
+    const auto seconds = reopen_seconds_per_10m(count, 3, options_.seed);
     report_.add({"reopen_s_per_10m_chunks", summarise(seconds), "s", seconds.size(),
                  "from " + std::to_string(count) +
                      " chunks of 4 KiB without payload, index in RAM (warm), after kill -9",

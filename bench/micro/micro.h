@@ -38,7 +38,7 @@ struct MicroOptions {
   std::uint64_t ram_chunks = 1'000'000;
 };
 
-/// Prints; ends the program if something is wrong with the data.
+/// Prints. Throws Failed if something is wrong with the data.
 void run_micro(const MicroOptions& options);
 
 }  // namespace umbra::bench

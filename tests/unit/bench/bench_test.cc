@@ -1,9 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <string>
+#include <vector>
 
+#include "bench/harness/failure.h"
 #include "bench/harness/pairs.h"
+#include "bench/harness/scenario.h"
+#include "bench/load/content.h"
 #include "bench/micro/bench_volume.h"
+#include "engine/platform/prng.h"
 #include "tests/support/catch.h"
+#include "tests/support/seed.h"
 
 using namespace umbra;
 
@@ -36,8 +42,93 @@ TEST_CASE("pairs are run in turn, the first of each does not count", "[bench]") 
   CHECK(pairs.speed().max == 0.5);
 }
 
+TEST_CASE("bounds of a median are those of the binomial distribution", "[bench]") {
+  CHECK_FALSE(bench::median_bounds({}));
+  CHECK_FALSE(bench::median_bounds({1, 2, 3, 4}));  // All on one side: 1 in 16.
+  const auto five = bench::median_bounds({5, 4, 1, 2, 3});
+  REQUIRE(five);
+  CHECK(five->low == 1);
+  CHECK(five->high == 5);
+  // At most five of twenty below the median: 0.0207; at most six: 0.0577.
+  std::vector<double> twenty;
+  for (int i = 1; i <= 20; ++i) twenty.push_back(i);
+  const auto bounds = bench::median_bounds(twenty);
+  REQUIRE(bounds);
+  CHECK(bounds->low == 6);
+  CHECK(bounds->high == 15);
+}
+
+// Method: of medians of random samples, as many lie beyond a bound as it says, and not more.
+TEST_CASE("bounds of a median hold as often as they say", "[bench]") {
+  Prng prng(test::seed());
+  CAPTURE(test::seed());
+  int low_wrong = 0;
+  int high_wrong = 0;
+  constexpr int kRounds = 4000;
+  for (int round = 0; round < kRounds; ++round) {
+    std::vector<double> values;
+    for (int i = 0; i < 20; ++i) values.push_back(static_cast<double>(prng.below(1'000'000)));
+    const auto bounds = bench::median_bounds(values);
+    low_wrong += bounds->low > 500'000 ? 1 : 0;
+    high_wrong += bounds->high < 500'000 ? 1 : 0;
+  }
+  CHECK(low_wrong < kRounds * 5 / 100);
+  CHECK(high_wrong < kRounds * 5 / 100);
+  CHECK(low_wrong > kRounds / 200);  // Or the bound is one that cannot be missed.
+}
+
+TEST_CASE("a quantile is a value that was seen", "[bench]") {
+  std::vector<std::uint32_t> values;
+  for (std::uint32_t i = 1; i <= 100; ++i) values.push_back(101 - i);
+  CHECK(bench::quantile(values, 0.5) == 50);
+  CHECK(bench::quantile(values, 0.99) == 99);
+  CHECK(bench::quantile(values, 0.999) == 100);
+  CHECK(bench::quantile(values, 0) == 1);
+}
+
+TEST_CASE("a target is met by its bound, not by its median", "[bench]") {
+  bench::Scenario scenario;
+  scenario.target = bench::Target{0.9, true};
+  bench::Outcome outcome;
+  CHECK_FALSE(bench::is_met(scenario, outcome));  // Skipped: nothing is said.
+  outcome.values = {0.8, 1, 1, 1, 1};
+  CHECK(bench::is_met(scenario, outcome) == false);
+  outcome.values = {0.95, 1, 1, 1, 1};
+  CHECK(bench::is_met(scenario, outcome) == true);
+  outcome.values = {0.95, 1, 1, 1};  // Too few for a bound.
+  CHECK(bench::is_met(scenario, outcome) == false);
+  scenario.target = bench::Target{10, false};
+  outcome.values = {1, 2, 3, 4, 11};
+  CHECK(bench::is_met(scenario, outcome) == false);
+  outcome.values = {1, 2, 3, 4, 9};
+  CHECK(bench::is_met(scenario, outcome) == true);
+  scenario.target.reset();
+  CHECK_FALSE(bench::is_met(scenario, outcome));
+}
+
+TEST_CASE("content that is not what was written is found, to the byte", "[bench]") {
+  bench::Content content(16 * bench::kGranule, 1);
+  std::vector<std::byte> buffer(2 * bench::kGranule);
+  content.prepare_buffer(buffer);
+  content.begin_writes();
+  content.write(bench::kGranule, buffer);
+  const bench::Content snapshot = content;
+  CHECK(content.looks_right(bench::kGranule, buffer));
+  const std::uint32_t digest = content.check(bench::kGranule, buffer, 0, "it");
+  CHECK(digest != 0);
+  CHECK_THROWS_AS(content.check(2 * bench::kGranule, buffer, 0, "it"), bench::Failed);
+  std::vector<std::byte> damaged = buffer;
+  damaged.back() ^= std::byte{1};
+  CHECK_THROWS_AS(content.check(bench::kGranule, damaged, 0, "it"), bench::Failed);
+  content.begin_writes();
+  content.write(bench::kGranule, buffer);
+  CHECK_FALSE(snapshot.looks_right(bench::kGranule, buffer));  // A snapshot shows what was before.
+  CHECK_THROWS_AS(snapshot.check(bench::kGranule, buffer, 0, "it"), bench::Failed);
+  CHECK(content.check(bench::kGranule, buffer, 0, "it") != digest);
+}
+
 TEST_CASE("a bench's digest follows from its seed, and covers what snapshots show", "[bench]") {
-  bench::VolumeShape shape;
+  bench::StoreShape shape;
   shape.chunks = 64;
   const auto digest = [&](std::uint64_t seed, std::uint64_t writes) {
     bench::BenchVolume volume({}, shape, seed);

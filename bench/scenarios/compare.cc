@@ -1,0 +1,27 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "bench/scenarios/compare.h"
+
+namespace umbra::bench {
+
+void set_pairs(Outcome& outcome, const Pairs& pairs, const std::string& name_of_b) {
+  outcome.values = pairs.ratios();
+  outcome.baseline = each_text(name_of_b, pairs.b) + ", ours" + each_text("", pairs.a);
+}
+
+Outcome compare_first_writes(Context& context, Subject& a, Subject& b, std::uint64_t size_bytes,
+                             const Shape& shape) {
+  Driver ours(a, size_bytes, context.options.seed);
+  Driver theirs(b, size_bytes, context.options.seed + 1);
+  const Pairs pairs = run_pairs(
+      context.reps, [&] { return ours.first_write(shape); },
+      [&] { return theirs.first_write(shape); });
+  Outcome outcome;
+  set_pairs(outcome, pairs, b.name());
+  outcome.medium = a.medium();
+  ours.add_latency(a.name(), outcome.latencies);
+  theirs.add_latency(b.name(), outcome.latencies);
+  outcome.digest = both(ours.verify(shape), theirs.verify(shape));
+  return outcome;
+}
+
+}  // namespace umbra::bench
