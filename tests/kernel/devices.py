@@ -375,8 +375,12 @@ class Group:
     def expect_nobody_killed(self):
         expect(self.number("memory.events", "oom_kill ") == 0, f"{self.path}: somebody was killed for memory")
 
-    def close(self):
-        os.rmdir(self.path)
+    def is_removed(self):
+        try:
+            os.rmdir(self.path)
+        except OSError:  # What has ended in it is not gone at once.
+            return False
+        return True
 
 
 def write_text(path, text):
@@ -388,7 +392,7 @@ def short_of_memory(world, expose):
     """umbra-cowd and a load that writes through the page cache have little memory, each its own: what is
     dirty must be written for the load to go on, through an umbra-cowd that gets no memory for it."""
     harness.require_programs("fio")
-    ours, theirs = Group(world, "cowd", 128), Group(world, "load", 48)
+    ours, theirs = Group(world, "cowd", 128), Group(world, "load", 40)
     os.makedirs(world.run_dir, mode=0o755)
     coordinator = Coordinator(world.socket())
     guardian = world.start(
@@ -402,10 +406,10 @@ def short_of_memory(world, expose):
     directory = world.mkfs_and_mount(volume["device_path"], "data")
     coordinator.snapshot("data")
     load = world.start(*theirs.command(
-        "fio", "--name=load", f"--directory={directory}", "--size=100m", "--rw=randwrite", "--bs=16k",
-        "--ioengine=psync", "--fallocate=none", "--loops=2", "--end_fsync=1", "--verify=crc32c",
+        "fio", "--name=load", f"--directory={directory}", "--size=64m", "--rw=randwrite", "--bs=16k",
+        "--ioengine=psync", "--fallocate=none", "--end_fsync=1", "--verify=crc32c",
         "--verify_state_save=0"), name="fio")  # fmt: skip
-    wait_until(lambda: theirs.number("memory.current") > 30 << 20, "the load has filled its memory", 120)
+    wait_until(lambda: theirs.number("memory.current") > 24 << 20, "the load has filled its memory", 120)
     coordinator.snapshot("data")
     begin = time.monotonic()
     expect(load.wait(400) == 0, "fio met an error: " + world.log_text("fio")[-2000:])
@@ -413,15 +417,18 @@ def short_of_memory(world, expose):
     theirs.expect_nobody_killed()
     print(
         f"{expose}: the load ended {time.monotonic() - begin:.0f} s after the second snapshot; umbra-cowd has"
-        f" {ours.number('memory.current') >> 20} of 128 MiB; the load met its limit of 48 MiB"
+        f" {ours.number('memory.current') >> 20} of 128 MiB; the load met its limit of 40 MiB"
         f" {theirs.number('memory.events', 'max ')} times"
     )
     run_command("umount", directory)
     run_command("e2fsck", "-fn", volume["device_path"])
     coordinator.detach("data")
-    finish(world, guardian)
-    ours.close()
-    theirs.close()
+    expect(world.stop(guardian) == 0, "umbra-guardian did not end in order")
+    for group in (ours, theirs):
+        wait_until(lambda group=group: group.is_removed(), "a group is empty")
+    run_command("umount", world.path("cgroup"))
+    world.assert_clean()
+    expect(devices() == [], f"left behind: {devices()}")
 
 
 def memory_pressure(world):
