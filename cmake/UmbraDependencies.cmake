@@ -34,6 +34,7 @@ find_package(spdlog REQUIRED)
 find_package(pugixml REQUIRED)
 find_package(CLI11 REQUIRED)
 pkg_check_modules(liburing REQUIRED IMPORTED_TARGET liburing)
+pkg_check_modules(libnl REQUIRED IMPORTED_TARGET libnl-genl-3.0)
 pkg_check_modules(mount REQUIRED IMPORTED_TARGET mount)
 pkg_check_modules(blkid REQUIRED IMPORTED_TARGET blkid)
 pkg_check_modules(libnbd REQUIRED IMPORTED_TARGET libnbd)  # tests only

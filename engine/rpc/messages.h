@@ -411,7 +411,7 @@ struct AttachVolume {       // volume.attach -> AttachedVolume
   std::uint64_t diff_initial_bytes = 0;  // 0: the default (docs/cli.md).
   std::uint64_t diff_maximum_bytes = 0;  // 0: unbounded.
   std::uint32_t snapshots_max = 0;       // 0: as many as the diff area's format can hold.
-  std::string expose = "auto";           // "auto", "ublk", "fuse", "none" (NBD server only).
+  std::string expose = "auto";           // "auto", "ublk", "fuse", "nbd", "none" (server only).
   std::string cache = "buffered";        // "buffered", "none" (O_DIRECT); of an origin's file.
   std::string preserve = "copy";         // "copy", "reflink" (old data shares blocks).
   bool origin_moved = false;             // It is a faithful copy in another place.

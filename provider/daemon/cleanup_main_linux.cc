@@ -8,7 +8,8 @@
 // kept, so that none starts meanwhile. A helper of one that was killed (helper_linux.h) ends what
 // it was at, a mount or its undoing: that is waited for, or what is found here would change again.
 // --force ends one that hangs, as the guardian does when it gives up (docs/guardian.md): it is
-// killed, its FUSE sessions are aborted, and whoever waits for them gets errors.
+// killed, its FUSE sessions are aborted, and whoever waits for them gets errors. ublk and NBD
+// devices of dead daemons are ended before anything else, since all else may wait for them.
 //
 // Exit status: 0 nothing is left, or nothing was touched since umbra-cowd runs; 2 wrong option; 3
 // something is left, and is named; 11 what was killed is still there; 12 not allowed; 13 no such
@@ -244,7 +245,7 @@ bool end_by_force(const Arguments& arguments, const Daemons& daemons, Locks& loc
        {std::pair{daemons.guardian, "umbra-guardian"}, std::pair{daemons.cowd, "umbra-cowd"}}) {
     if (pid == 0) continue;
     const std::string process = std::to_string(pid);
-    report.attempt(name, "process " + process, [&] {
+    report.attempt(name, "process " + process, [&process, pid = pid] {
       return ::kill(pid, SIGKILL) == 0 || errno == ESRCH ? Status() : failed("process " + process);
     });
   }
@@ -288,6 +289,20 @@ void thaw(const Arguments& arguments, Report& report) {
       }
       return ::unlink(record.path.c_str()) == 0 ? Status() : failed(record.path);
     });
+  }
+}
+
+// Their users waited, and get errors: only then can a mount be left.
+void end_devices(const Arguments& arguments, Report& report) {
+  for (const Leftover& leftover : find_devices(arguments.run_dir)) {
+    const bool foreign = leftover.kind == Leftover::Kind::foreign_mount;
+    if (foreign && !arguments.force) {
+      report.left(text_of(leftover.kind), leftover.path,
+                  leftover.device + " is dead; unmount it, or use --force");
+      continue;
+    }
+    report.attempt(text_of(leftover.kind), leftover.path,
+                   [&] { return remove_leftover(leftover); });
   }
 }
 
@@ -370,6 +385,7 @@ int run(const Arguments& arguments) {
     }
     if (arguments.dry_run) running = named;
   }
+  end_devices(arguments, report);
   const bool settled = running || locks.outlive_helpers();
   thaw(arguments, report);
   remove_dead(arguments, report);

@@ -20,6 +20,8 @@ struct BlockDeviceView {
   std::string node;                // "/dev/sdb1".
   std::vector<std::string> names;  // Its other ones: "/dev/disk/by-id/...".
   std::string backing_file;        // Of a loop device.
+  std::string identifier;          // Of an NBD device.
+  std::vector<std::string> named;  // Of RUN/dev: what leads to it.
 };
 
 struct RoleOfDevice {

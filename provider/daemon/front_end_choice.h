@@ -5,7 +5,8 @@
 // A front end counts as offered only if it survives a restart of umbra-cowd on this kernel: one
 // that does not would turn each restart into I/O errors. ublk comes before FUSE: there is no second
 // block device and no file between the application and us, discard reaches the volume as what it
-// is, and FUA does.
+// is, and FUA does. The kernel's NBD client comes last: one connection, and what was in flight at a
+// restart goes on up to two seconds later.
 
 #pragma once
 
@@ -19,19 +20,25 @@
 namespace umbra::cowd {
 
 /// What an attach asks for. `automatic`: as a block device where that is possible.
-enum class Expose : std::uint8_t { automatic, ublk, fuse, none };
+enum class Expose : std::uint8_t { automatic, ublk, fuse, nbd, none };
 [[nodiscard]] std::string_view expose_text(Expose expose) noexcept;
-/// Errors: invalid_argument (names the words there are); not_supported (the kernel's NBD client).
+/// Errors: invalid_argument (names the words there are).
 [[nodiscard]] Result<Expose> parse_expose(std::string_view text);
 
-/// What serves it. Every volume can be reached over NBD besides; `none`: only so.
-enum class FrontEnd : std::uint8_t { none, fuse, ublk };
+/// What serves it; `nbd` is a block device of the kernel's NBD client. Every volume can be reached
+/// by NBD clients besides; `none`: only so.
+enum class FrontEnd : std::uint8_t { none, nbd, fuse, ublk };
 [[nodiscard]] std::string_view front_end_text(FrontEnd front_end) noexcept;
 
 /// Of this kernel and this process: why not, or nothing.
 struct FrontEndOffer {
   std::string no_ublk;
   std::string no_fuse;
+  std::string no_nbd;
+
+  /// Of a block device.
+  [[nodiscard]] const std::string& why_not(FrontEnd front_end) const;
+  [[nodiscard]] std::string& why_not(FrontEnd front_end);
 };
 
 struct FrontEndChoice {

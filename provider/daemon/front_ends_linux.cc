@@ -73,7 +73,8 @@ SystemFrontEnds::SystemFrontEnds(const Options& options)
       log_(*options.log, "frontend"),
       mounts_({options.run_dir, options.state_dir, options.guardian, options.log}),
       names_(options.run_dir),
-      ublk_(options.run_dir, options.guardian, *options.log) {}
+      ublk_(options.run_dir, options.guardian, *options.log),
+      nbd_(options.run_dir, options.guardian, *options.log) {}
 
 SystemFrontEnds::~SystemFrontEnds() { shut_down(); }
 
@@ -84,10 +85,16 @@ std::string SystemFrontEnds::volume_file(const VolumeId& volume) const {
 // --- start and end ------------------------------------------------------------------------------
 
 Status SystemFrontEnds::begin() {
-  std::map<std::string, guardian::KeptDescriptor> kept_ublk;
-  fetch_kept(kept_ublk);
-  ublk_.begin(std::move(kept_ublk));
+  KeptDevices kept = fetch_kept();
+  ublk_.begin(std::move(kept.ublk));
   take_dead_apart();
+  const Status fuse = begin_fuse();
+  const bool has_others = ublk_.why_not().empty() || no_block_device_.empty();
+  nbd_.begin(std::move(kept.nbd), !has_others);
+  return fuse;
+}
+
+Status SystemFrontEnds::begin_fuse() {
   no_block_device_ = missing_for_block_devices();
   if (!no_block_device_.empty()) return {};
   if (const Status made = make_directories(); !made) return fail(made.error());
@@ -114,19 +121,22 @@ Status SystemFrontEnds::make_directories() const {
               "cannot make " + copies + ": " + std::generic_category().message(errno));
 }
 
-void SystemFrontEnds::fetch_kept(std::map<std::string, guardian::KeptDescriptor>& kept_ublk) {
-  if (options_.guardian == nullptr) return;
+SystemFrontEnds::KeptDevices SystemFrontEnds::fetch_kept() {
+  KeptDevices devices;
+  if (options_.guardian == nullptr) return devices;
   auto kept = options_.guardian->kept();
   if (!kept) {
     log_.error("what the guardian keeps cannot be had", {{"reason", kept.error().context}});
-    return;
+    return devices;
   }
   for (auto& descriptor : *kept) {
     std::string name = descriptor.name;
     const bool ours = starts_with(name, "fuse/") || CopyMounts::is_overlay(name);
     if (ours) kept_.emplace(name, std::move(descriptor));
-    if (starts_with(name, kKeptUblk)) kept_ublk.emplace(name, std::move(descriptor));
+    if (starts_with(name, kKeptUblk)) devices.ublk.emplace(name, std::move(descriptor));
+    if (starts_with(name, kKeptNbd)) devices.nbd.emplace(name, std::move(descriptor));
   }
+  return devices;
 }
 
 // Kept names are the mount points, from the run directory.
@@ -237,6 +247,7 @@ void SystemFrontEnds::finish_start() {
   while (!kept_.empty()) give_up(kept_.begin()->first);
   forget_old_names();
   ublk_.finish_start();
+  nbd_.finish_start();
   take_dead_apart();
 }
 
@@ -283,10 +294,13 @@ void SystemFrontEnds::shut_down() {
 
 // --- live volumes -------------------------------------------------------------------------------
 
-FrontEndOffer SystemFrontEnds::offer() const { return {ublk_.why_not(), no_block_device_}; }
+FrontEndOffer SystemFrontEnds::offer() const {
+  return {ublk_.why_not(), no_block_device_, nbd_.why_not()};
+}
 
 std::optional<FrontEnd> SystemFrontEnds::kept(const VolumeId& volume) const {
   if (ublk_.keeps(volume)) return FrontEnd::ublk;
+  if (nbd_.keeps(volume)) return FrontEnd::nbd;
   if (kept_.contains(kKeptVolume + volume.to_string())) return FrontEnd::fuse;
   return {};
 }
@@ -301,8 +315,9 @@ Result<Exposed> SystemFrontEnds::expose(const VolumeId& volume, const std::strin
   if (!added) return fail(added.error(), "the NBD export " + name);
   Status made;
   if (front_end == FrontEnd::fuse) made = expose_fuse(volume, live, exposed);
-  if (front_end == FrontEnd::ublk) {
-    auto served = ublk_.serve(volume, device);
+  if (front_end == FrontEnd::ublk || front_end == FrontEnd::nbd) {
+    auto served =
+        front_end == FrontEnd::ublk ? ublk_.serve(volume, device) : nbd_.serve(volume, device);
     if (served) {
       exposed = std::move(*served);
     } else {
@@ -319,6 +334,8 @@ Result<Exposed> SystemFrontEnds::expose(const VolumeId& volume, const std::strin
   if (!live.device_path.empty()) {
     const Status named = names_.set(name, live.device_path);
     if (!named) log_.warning("a volume has no name", {{"reason", named.error().context}});
+    // Only now udev's rules can tell what it is (device_role.h).
+    if (front_end != FrontEnd::fuse) announce_device(live.number);
   }
   const std::lock_guard lock(mutex_);
   live_[volume] = std::move(live);
@@ -397,6 +414,7 @@ Status SystemFrontEnds::conceal(const VolumeId& volume) {
     return fail(removed.error(), "the NBD export " + live.name);
   }
   Status detached = ublk_.conceal(volume);
+  if (detached) detached = nbd_.conceal(volume);
   if (live.session) {
     const auto done = run_helper({"detach-loop", volume_file(volume), number_of(*live.session)});
     if (!done) detached = fail(done.error());
@@ -420,11 +438,12 @@ void SystemFrontEnds::cut_off(const VolumeId& volume) {
   if (!live.empty()) end_live(volume, live.mapped());
 }
 
-// ublk device, or loop device, session and mount point; whoever uses them is cut off.
+// The kernel's device, or loop device, session and mount point; whoever uses them is cut off.
 void SystemFrontEnds::end_live(const VolumeId& volume, Live& live) {
   (void)options_.nbd->remove(live.name, true);  // Gone already if it was concealed.
   names_.remove(live.name);
   ublk_.end(volume);
+  nbd_.end(volume);
   if (!live.session) return;
   const std::string file = volume_file(volume);
   const auto cleared = run_helper({"clear-loop", file, number_of(*live.session)});

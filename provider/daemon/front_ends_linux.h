@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What the system sees of volumes and copies, joined from the NBD server, ublk, FUSE and loop
-// devices:
+// What the system sees of volumes and copies, joined from the NBD server, ublk, the kernel's NBD
+// client, FUSE and loop devices:
 //
 //   RUN/nbd.sock            NBD: live volumes by name, copies by id
 //   /dev/ublkbN             a live volume by way of ublk (ublk_front_linux.h)
+//   /dev/nbdN               or by way of the kernel's NBD client (nbd_front_linux.h)
 //   RUN/fuse/volumes/ID     or as a file, a FUSE session of its own; /dev/loopN over it
 //   RUN/fuse/snapshots/ID   a copy as a file; all in one session
 //   RUN/dev/NAME            a link to the live volume's block device
@@ -30,6 +31,7 @@
 #include "provider/contract/ports.h"
 #include "provider/daemon/copy_mounts_linux.h"
 #include "provider/daemon/device_names_posix.h"
+#include "provider/daemon/nbd_front_linux.h"
 #include "provider/daemon/ports.h"
 #include "provider/daemon/ublk_front_linux.h"
 #include "provider/frontend/fuse/session.h"
@@ -99,14 +101,19 @@ class SystemFrontEnds final : public FrontEnds, public contract::Surfaces {
   struct Live {
     std::string name;
     std::shared_ptr<block::Device> device;
-    std::unique_ptr<fuse::Session> session;  // Null: ublk, or NBD only.
+    std::unique_ptr<fuse::Session> session;  // Null: another front end.
     std::uint64_t number = 0;
     std::string device_path;  // Empty without a block device.
   };
 
   [[nodiscard]] std::string volume_file(const VolumeId& volume) const;
+  [[nodiscard]] Status begin_fuse();
   [[nodiscard]] Status make_directories() const;
-  void fetch_kept(std::map<std::string, guardian::KeptDescriptor>& kept_ublk);
+  struct KeptDevices {
+    std::map<std::string, guardian::KeptDescriptor> ublk;
+    std::map<std::string, guardian::KeptDescriptor> nbd;
+  };
+  [[nodiscard]] KeptDevices fetch_kept();
   [[nodiscard]] bool is_kept(const std::string& mount_point) const;
   [[nodiscard]] bool is_dead(const std::string& file) const;
   void take_dead_apart();
@@ -134,6 +141,7 @@ class SystemFrontEnds final : public FrontEnds, public contract::Surfaces {
   CopyMounts mounts_;
   DeviceNames names_;
   UblkFront ublk_;
+  NbdFront nbd_;
   std::string no_block_device_;                           // By way of FUSE; set by begin().
   std::map<std::string, guardian::KeptDescriptor> kept_;  // Not taken over yet.
   std::unique_ptr<fuse::Session> copies_;                 // Null: NBD only.

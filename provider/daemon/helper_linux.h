@@ -52,9 +52,12 @@ class HelperClaim {
 ///   detach-loop FILE SESSION       errors: volume_in_use
 ///   clear-loop FILE SESSION        also in use: then it goes with its last user
 ///   clear-device DEVICE            the same
-///   load-ublk                      asks the kernel for its ublk module
+///   load-module NAME               asks the kernel for it: ublk_drv, nbd
 ///   stop-ublk ID                   ublk::stop_unused(); errors: volume_in_use
 ///   remove-ublk ID                 ublk::remove_device()
+///   nbd-ask-again ID MS            nbd_device::ask_again_after()
+///   stop-nbd ID IDENTIFIER         nbd_device::disconnect_unused(); errors: volume_in_use
+///   remove-nbd ID IDENTIFIER       nbd_device::disconnect()
 ///   mount FILE DIRECTORY MANNER    the device. MANNER: as-it-is (read-only, no journal is
 ///                                  replayed), recover (read-only, after replaying it into the
 ///                                  file), write. Errors: object_not_found, invalid_argument (no

@@ -32,6 +32,7 @@
 #include "provider/daemon/helper_linux.h"
 #include "provider/daemon/system_view_linux.h"
 #include "provider/frontend/fuse/loop.h"
+#include "provider/frontend/nbd_device/control.h"
 #include "provider/frontend/ublk/control.h"
 
 namespace umbra::cowd {
@@ -83,10 +84,11 @@ Result<std::string> clear_step(const Words& words) {
 Result<std::string> clear_device_step(const Words& words) { return clear_device(words[1]); }
 
 // Whether it is there shows afterwards.
-Result<std::string> load_ublk_step(const Words& /*words*/) {
+Result<std::string> load_module_step(const Words& words) {
+  if (words[1] != "ublk_drv" && words[1] != "nbd") return fail(Errc::invalid_argument, words[1]);
   const pid_t child = ::fork();
   if (child == 0) {
-    (void)::execlp("modprobe", "modprobe", "-q", "ublk_drv", nullptr);
+    (void)::execlp("modprobe", "modprobe", "-q", words[1].c_str(), nullptr);
     ::_exit(1);
   }
   while (child > 0 && ::waitpid(child, nullptr, 0) < 0 && errno == EINTR) {
@@ -108,6 +110,23 @@ Result<std::string> stop_ublk_step(const Words& words) {
 
 Result<std::string> remove_ublk_step(const Words& words) {
   return with_ublk(words, ublk::remove_device);
+}
+
+Result<std::string> answer_of(const Status& done) {
+  return done ? Result<std::string>(std::string()) : fail(done.error());
+}
+
+Result<std::string> nbd_ask_again_step(const Words& words) {
+  return answer_of(
+      nbd_device::ask_again_after(number(words[1]), std::chrono::milliseconds(number(words[2]))));
+}
+
+Result<std::string> stop_nbd_step(const Words& words) {
+  return answer_of(nbd_device::disconnect_unused(number(words[1]), words[2]));
+}
+
+Result<std::string> remove_nbd_step(const Words& words) {
+  return answer_of(nbd_device::disconnect(number(words[1]), words[2]));
 }
 
 Status check_directory(const std::string& directory) {
@@ -271,12 +290,21 @@ struct Step {
 };
 
 constexpr Step kSteps[] = {
-    {"attach-loop", 4, attach_step},      {"detach-loop", 3, detach_step},
-    {"clear-loop", 3, clear_step},        {"clear-device", 2, clear_device_step},
-    {"load-ublk", 1, load_ublk_step},     {"stop-ublk", 2, stop_ublk_step},
-    {"remove-ublk", 2, remove_ublk_step}, {"mount", 4, mount_step},
-    {"unmount", 3, unmount_step},         {"detach-mount", 2, detach_mount_step},
-    {"dismount", 2, dismount_step},       {"claim", 2, claim_step},
+    {"attach-loop", 4, attach_step},
+    {"detach-loop", 3, detach_step},
+    {"clear-loop", 3, clear_step},
+    {"clear-device", 2, clear_device_step},
+    {"load-module", 2, load_module_step},
+    {"stop-ublk", 2, stop_ublk_step},
+    {"remove-ublk", 2, remove_ublk_step},
+    {"nbd-ask-again", 3, nbd_ask_again_step},
+    {"stop-nbd", 3, stop_nbd_step},
+    {"remove-nbd", 3, remove_nbd_step},
+    {"mount", 4, mount_step},
+    {"unmount", 3, unmount_step},
+    {"detach-mount", 2, detach_mount_step},
+    {"dismount", 2, dismount_step},
+    {"claim", 2, claim_step},
 };
 
 Result<std::string> run_step(const Words& words) {

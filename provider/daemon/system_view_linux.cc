@@ -245,6 +245,10 @@ std::vector<std::uint64_t> full_stack_of(std::uint64_t device, const std::string
   return stack;
 }
 
+void announce_device(std::uint64_t device) {
+  std::ofstream(sysfs_of(device) / "uevent") << "change" << std::flush;
+}
+
 std::string device_name(std::uint64_t device) {
   std::error_code error;
   const fs::path folder = fs::canonical(sysfs_of(device), error);

@@ -46,6 +46,8 @@ struct LoopEntry {
 /// The same, and the hosts of loop devices' files, but for files in `own_directory`.
 [[nodiscard]] std::vector<std::uint64_t> full_stack_of(std::uint64_t device,
                                                        const std::string& own_directory);
+/// Has the kernel tell udev of a block device once more. Waits for nobody; what goes wrong is left.
+void announce_device(std::uint64_t device);
 /// "/dev/loop3" from its number, or "8:1" if it has no name.
 [[nodiscard]] std::string device_name(std::uint64_t device);
 

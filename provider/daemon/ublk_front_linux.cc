@@ -34,7 +34,8 @@ void UblkFront::begin(std::map<std::string, guardian::KeptDescriptor> kept) {
   }
   auto control = ublk::Control::open();
   if (!control && control.error().code == Errc::missing_kernel_feature) {
-    (void)run_helper({"load-ublk"});  // Many kernels have it as a module that nobody asks for.
+    (void)run_helper(
+        {"load-module", "ublk_drv"});  // Many kernels have it as a module that nobody asks for.
     control = ublk::Control::open();
   }
   if (!control) {

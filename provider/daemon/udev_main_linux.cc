@@ -2,8 +2,8 @@
 //
 // umbra-udev: what a block device is to Umbra, for udev's rules (59- and 61-umbra.rules). Prints
 // properties, or nothing. Runs for block devices as they appear, before umbra-cowd does: it reads
-// the state directory and sysfs, asks nobody, and never opens the device. Exit status: 0; 2 for a
-// wrong option.
+// the state and the run directory and sysfs, asks nobody, and never opens the device. Exit status:
+// 0; 2 for a wrong option.
 
 #include <CLI/CLI.hpp>
 #include <cstdio>
@@ -33,6 +33,26 @@ std::vector<VolumeConfig> read_configs(const std::string& state_dir) {
   return configs;
 }
 
+std::string read_line(const std::string& path) {
+  std::ifstream file(path);
+  std::string line;
+  std::getline(file, line);
+  return line;
+}
+
+std::vector<std::string> names_of(const std::string& node, const std::string& run_dir) {
+  std::vector<std::string> names;
+  std::error_code error;
+  for (fs::directory_iterator entry(run_dir + "/dev", error), end; !error && entry != end;
+       entry.increment(error)) {
+    std::error_code gone;
+    if (fs::read_symlink(entry->path(), gone) == node && !gone) {
+      names.push_back(entry->path().filename().string());
+    }
+  }
+  return names;
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -53,9 +73,10 @@ int main(int argc, char** argv) {
   for (std::string& name : device.names) {
     if (!name.starts_with('/')) name = "/dev/" + name;
   }
-  const std::string kernel_name = fs::path(device.node).filename().string();
-  std::ifstream backing("/sys/class/block/" + kernel_name + "/loop/backing_file");
-  std::getline(backing, device.backing_file);
+  const std::string facts = "/sys/class/block/" + fs::path(device.node).filename().string();
+  device.backing_file = read_line(facts + "/loop/backing_file");
+  device.identifier = read_line(facts + "/backend");
+  device.named = names_of(device.node, run_dir);
   const auto role = role_of(device, run_dir, read_configs(state_dir));
   (void)std::fputs(to_properties(role).c_str(), stdout);
   return 0;

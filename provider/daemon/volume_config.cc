@@ -14,6 +14,8 @@ namespace {
 
 constexpr std::size_t kConfigMemoryBytesMax = 1U << 20U;
 constexpr std::uint64_t kDiffGranuleBytes = 4096;
+// "nbd" is taken, see parse_config().
+constexpr std::string_view kRecordedNbd = "nbd-device";
 
 bool is_name_byte(char c, bool first) {
   const bool alphanumeric =
@@ -153,7 +155,7 @@ std::string to_text(const VolumeConfig& config) {
   object["name"] = config.name;
   object["origin_path"] = escape_bytes(config.origin_path);
   object["diff_area_path"] = escape_bytes(config.diff_area_path);
-  object["expose"] = expose_text(config.expose);
+  object["expose"] = config.expose == Expose::nbd ? kRecordedNbd : expose_text(config.expose);
   if (config.direct) object["cache"] = "none";
   if (config.reflink) object["preserve"] = "reflink";
   if (config.snapshots_max != cow::kSnapshotsMax) object["snapshots_max"] = config.snapshots_max;
@@ -195,7 +197,8 @@ Result<VolumeConfig> parse_config(std::string_view text) {
   config.diff_area_path = *diff;
   const auto expose = text_member(object, "expose").and_then([](const std::string& value) {
     // An umbra-cowd from before ublk called it so that only the NBD server serves a volume.
-    return parse_expose(value == "nbd" ? "none" : value);
+    if (value == "nbd") return parse_expose("none");
+    return parse_expose(value == kRecordedNbd ? "nbd" : value);
   });
   if (!expose) return fail(expose.error());
   config.expose = *expose;

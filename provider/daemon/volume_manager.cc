@@ -156,7 +156,7 @@ Status VolumeManager::expose(Volume& volume) const {
     const bool has_next =
         volume.config.expose == Expose::automatic && !kept && choice->front_end != FrontEnd::none;
     if (!is_missing || !has_next) return fail(error);
-    (choice->front_end == FrontEnd::ublk ? offer.no_ublk : offer.no_fuse) = error.context;
+    offer.why_not(choice->front_end) = error.context;
   }
 }
 

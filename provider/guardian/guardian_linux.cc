@@ -15,9 +15,9 @@
 
 #include "engine/platform/fuse_session.h"
 #include "provider/guardian/client.h"
+#include "provider/guardian/kernel_devices_linux.h"
 #include "provider/guardian/process_state_linux.h"
 #include "provider/guardian/record_linux.h"
-#include "provider/guardian/ublk_devices_linux.h"
 
 namespace umbra::guardian {
 namespace {
@@ -137,7 +137,7 @@ void Guardian::finish(int status) {
   start_at_.reset();
   serve_by_.reset();
   for (const auto& [name, kept] : kept_) {
-    if (is_ublk_device(name)) stop_ublk_device(kept.fd.get(), kept.payload);
+    stop_kernel_device(name, kept.fd.get(), kept.payload);
   }
   kept_.clear();
   thaw_all();
@@ -158,7 +158,7 @@ void Guardian::give_up() {
 void Guardian::abort_sessions() {
   if (fork() != 0) return;
   for (const auto& [name, kept] : kept_) {
-    if (!is_ublk_device(name)) (void)abort_fuse_session(kept.fd.get());
+    if (!is_kernel_device(name)) (void)abort_fuse_session(kept.fd.get());
   }
   unmount_by_force(options_.run_dir, kFuseType);
   _exit(0);

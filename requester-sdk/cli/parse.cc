@@ -111,7 +111,7 @@ void add_volume_commands(Parser& parser) {
              {"fuse", requester::FrontEnd::fuse},
              {"nbd", requester::FrontEnd::nbd},
              {"none", requester::FrontEnd::none}},
-            "How to serve it: auto (default), ublk, fuse, none (only the NBD server)");
+            "How to serve it: auto (default), ublk, fuse, nbd, none (only the NBD server)");
   add_words(
       attach_app, "--cache", attaching->cache,
       {{"buffered", requester::OriginCache::buffered}, {"none", requester::OriginCache::none}},

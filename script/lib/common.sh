@@ -3,8 +3,8 @@
 
 # Debian 12 package names, by purpose.
 packages_build=(build-essential cmake ninja-build ccache pkg-config libboost1.81-dev libspdlog-dev
-  libpugixml-dev libexpected-dev libcli11-dev libtomlplusplus-dev liburing-dev libmount-dev
-  libblkid-dev libgnutls28-dev libsqlite3-dev libnbd-dev libpq-dev catch2)
+  libpugixml-dev libexpected-dev libcli11-dev libtomlplusplus-dev liburing-dev libnl-genl-3-dev
+  libmount-dev libblkid-dev libgnutls28-dev libsqlite3-dev libnbd-dev libpq-dev catch2)
 packages_clang=(clang-14 clang-tidy-14 libclang-rt-14-dev)
 packages_format=(clang-format-14)
 packages_coverage=(gcovr)
@@ -13,7 +13,7 @@ packages_demo=(e2fsprogs util-linux sqlite3)
 packages_postgres=(postgresql-15)
 packages_kernel=(qemu-system-x86 busybox-static cpio kmod xz-utils dmsetup)
 packages_test=(git e2fsprogs util-linux xfsprogs btrfs-progs fio libnbd-bin python3-libnbd gnutls-bin
-  nbdkit qemu-utils sqlite3 python3 socat procps postgresql)
+  nbd-client nbdkit qemu-utils sqlite3 python3 socat procps postgresql)
 
 say() { printf '%s\n' "$*" >&2; }
 

@@ -56,7 +56,8 @@ std::optional<std::string> missing_fuse() {
 std::optional<std::string> missing_ublk() {
   if (auto reason = missing_root()) return reason;
   if (usable("/dev/ublk-control")) return std::nullopt;
-  return "needs ublk (/dev/ublk-control); tests/kernel/ublk.py runs this in a machine that has it";
+  return "needs ublk (/dev/ublk-control); tests/kernel/devices.py runs this in a machine that has "
+         "it";
 }
 
 }  // namespace umbra::test

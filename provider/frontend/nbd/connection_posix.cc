@@ -78,7 +78,7 @@ void Connection::stop() noexcept {
 
 void Connection::run() noexcept {
   block_signals_of_thread();
-  if (negotiate()) {
+  if (host_.agreed ? agree(*host_.agreed) : negotiate()) {
     helper_ = std::thread([this] { help(); });
     // Who has left without a word waits for nothing that is done in parts.
     if (!serve()) stopped_ = true;
@@ -136,8 +136,13 @@ bool Connection::negotiate(Negotiation& negotiation) {
     if (device_ == nullptr) negotiation.export_has_gone();
   }
   plain_.set_deadline(std::nullopt);
-  if (negotiation.state() != Negotiation::State::agreed) return false;
-  agreement_ = negotiation.agreement();
+  return negotiation.state() == Negotiation::State::agreed && agree(negotiation.agreement());
+}
+
+bool Connection::agree(const Agreement& agreement) {
+  if (device_ == nullptr) device_ = host_.claim(*this, agreement.export_name);
+  if (device_ == nullptr) return false;
+  agreement_ = agreement;
   request_bytes_ = request_bytes(agreement_);
   const auto geometry = device_->geometry();
   can_discard_ = geometry.can_discard;

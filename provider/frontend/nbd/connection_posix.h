@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// One NBD client: negotiation, then requests to the device and replies back. Private to the server.
+// One NBD client: negotiation, then requests to the device and replies back. Private to the server,
+// and to nbd_device, whose client is the kernel: with it nothing is negotiated.
 //
 // Who owns a slot: free list (lock) → reader (fills it) → device (between submit and complete) →
 // ready list (lock) → the sender of the moment → free list. There is at most one sender: the thread
@@ -21,6 +22,7 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <span>
 #include <string_view>
 #include <thread>
@@ -49,6 +51,7 @@ class Connection {
     const Catalog* catalog = nullptr;
     const TlsOptions* tls = nullptr;  // Null: none, plain bytes.
     std::string peer;                 // Whom the log names; empty on the local socket.
+    std::optional<Agreement> agreed;  // The client knows it: no negotiation, no catalog.
     std::function<std::shared_ptr<block::Device>(Connection&, const std::string&)> claim;
     std::function<void(Connection&)> finished;  // The last thing the reader does.
   };
@@ -61,6 +64,8 @@ class Connection {
   void start();
   /// Ends the connection soon; returns at once. Threads: any.
   void stop() noexcept;
+  /// For Host::finished: the client has ended it in order.
+  [[nodiscard]] bool said_goodbye() const noexcept { return said_goodbye_; }
 
  private:
   struct Slot {
@@ -97,6 +102,7 @@ class Connection {
 
   // The reader's thread.
   void run() noexcept;
+  bool agree(const Agreement& agreement);
   bool negotiate();
   bool negotiate(Negotiation& negotiation);
   void turn_away(std::string_view reason) const;

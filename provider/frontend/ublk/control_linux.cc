@@ -17,6 +17,7 @@
 #include <system_error>
 
 #include "engine/platform/assert.h"
+#include "provider/frontend/device_users.h"
 #include "provider/frontend/ublk/wire_linux.h"
 
 namespace umbra::ublk {
@@ -31,7 +32,6 @@ constexpr std::uint32_t kNewId = ~std::uint32_t{0};
 constexpr std::uint16_t kNoQueue = 0xFFFF;
 constexpr int kKernelNotSupported = 524;  // The kernel's own ENOTSUPP, which 6.1 lets out.
 constexpr int kPollMs = 5;
-constexpr std::chrono::seconds kLetGoLimit{2};
 
 // plan.h has its own numbers, so that it needs no header of the system's.
 static_assert(kRecovery == UBLK_F_USER_RECOVERY);
@@ -299,73 +299,25 @@ std::vector<std::uint32_t> Control::list() const {
 
 // --- removing -----------------------------------------------------------------------------------
 
-namespace {
-
-// Whether a process has it open, by the names of what processes have open: nothing is touched.
-bool is_open_somewhere(const std::string& device) {
-  std::error_code ignored;
-  for (const auto& process : fs::directory_iterator("/proc", ignored)) {
-    const std::string name = process.path().filename().string();
-    if (name.empty() || name.front() < '0' || name.front() > '9') continue;
-    std::error_code gone;
-    for (const auto& file : fs::directory_iterator(process.path() / "fd", gone)) {
-      const fs::path target = fs::read_symlink(file.path(), gone);
-      // " (deleted)" follows once the device is gone.
-      if (!gone && (target == device || target == device + " (deleted)")) return true;
-    }
-  }
-  return false;
-}
-
-// A probe of udev's does in a moment.
-bool is_let_go(const std::string& device) {
-  const Deadline deadline(kLetGoLimit);
-  while (is_open_somewhere(device)) {
-    if (deadline.over()) return false;
-    (void)::poll(nullptr, 0, kPollMs);
-  }
-  return true;
-}
-
-// O_EXCL: nobody has it mounted, in whatever namespace, nor swaps to it or has mapped it.
-Result<UniqueFd> claim(const std::string& device) {
-  const Deadline deadline(kLetGoLimit);
-  for (;;) {
-    UniqueFd file(::open(device.c_str(), O_RDONLY | O_EXCL | O_CLOEXEC));
-    if (file || errno == ENOENT || errno == ENXIO || errno == ENODEV) return file;
-    const int error = errno;
-    if (error != EBUSY) return fail(Errc::io_error, device + ": " + reason(error));
-    if (deadline.over()) return fail(Errc::volume_in_use, device + " is mounted or in use");
-    (void)::poll(nullptr, 0, kPollMs);
-  }
-}
-
-}  // namespace
-
 Status stop_unused(const Control& control, std::uint32_t id) {
-  const std::string device = block_path(id);
-  if (!is_let_go(device)) return fail(Errc::volume_in_use, device + " is open somewhere");
-  const auto claimed = claim(device);
-  if (!claimed) return fail(claimed.error());
-  // After the stop nothing can be written.
-  if (*claimed && ::fsync(claimed->get()) != 0) {
-    return fail(Errc::io_error, device + ": " + reason(errno));
-  }
-  return control.stop(id);
+  const auto claimed = frontend::claim_unused(block_path(id));  // After it nothing can be written.
+  return claimed ? control.stop(id) : fail(claimed.error());
 }
 
 Status remove_device(const Control& control, std::uint32_t id) {
   const std::string device = block_path(id);
   const auto before = control.info(id);
   if (!before) return fail(before.error());
-  bool unused = is_let_go(device);
+  bool unused = frontend::is_let_go(device);
   {
-    const auto claimed = claim(device);
+    const auto claimed = frontend::claim(device);
     unused = unused && claimed;
     if (const Status stopped = control.stop(id); !stopped) return stopped;
   }
   // Its server closes the character device now.
-  if (unused && is_let_go(device) && is_let_go(char_path(id))) return control.remove(id);
+  if (unused && frontend::is_let_go(device) && frontend::is_let_go(char_path(id))) {
+    return control.remove(id);
+  }
   const Status later = control.remove_later(id);
   return later || later.error().code == Errc::not_supported ? Status() : later;
 }

@@ -50,6 +50,9 @@ TEST_CASE("a record from before ublk keeps its meaning: the NBD server alone", "
   const auto at = text.find("\"none\"");
   REQUIRE(at != std::string::npos);
   CHECK(parse_config(text.replace(at, 6, "\"nbd\""))->expose == Expose::none);
+  VolumeConfig device = sample();
+  device.expose = Expose::nbd;
+  CHECK(parse_config(to_text(device))->expose == Expose::nbd);
 }
 
 TEST_CASE("text that is torn, foreign or newer is refused with what is wrong", "[cowd]") {
@@ -149,7 +152,7 @@ TEST_CASE("what a request may not say is refused and named", "[cowd]") {
   }
   SECTION("a front end that there is not") {
     wanted.expose = "iscsi";
-    CHECK(refusal(wanted).context.find("\"auto\", \"ublk\", \"fuse\" or \"none\"") !=
+    CHECK(refusal(wanted).context.find("\"auto\", \"ublk\", \"fuse\", \"nbd\" or \"none\"") !=
           std::string::npos);
   }
 }

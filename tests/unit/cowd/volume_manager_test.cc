@@ -148,7 +148,7 @@ TEST_CASE("a block device is made where it can be, and the notes say why not", "
     CHECK(attached->notes.front() == "served as " + attached->volume.front_end_why);
   }
   SECTION("auto goes on with NBD alone") {
-    bench.world.offer = {no_root, no_root};
+    bench.world.offer = {no_root, no_root, no_root};
     const auto attached = bench.manager.attach(wanted);
     REQUIRE(attached);
     CHECK(attached->volume.device_path.empty());
@@ -176,7 +176,7 @@ TEST_CASE("a block device is made where it can be, and the notes say why not", "
     CHECK(bench.world.idle());
   }
   SECTION("fuse demanded is refused") {
-    bench.world.offer = {no_root, no_root};
+    bench.world.offer = {no_root, no_root, no_root};
     wanted.expose = "fuse";
     const Error error = bench.refused(wanted);
     CHECK(mentions(error, "does not run as root"));

@@ -73,7 +73,7 @@ struct VolumeProperties {
   /// The block device that serves it ("/dev/loop3"); empty without one.
   std::string device_path{};
   std::string nbd_uri{};  ///< Empty without an NBD front end.
-  /// What makes the block device: "ublk", "fuse" (and loop), "none"; empty while not attached.
+  /// What makes the block device: "ublk", "fuse", "nbd", "none"; empty while not attached.
   std::string front_end{};
   std::string front_end_why{};  ///< Why that one, for people: what was asked for, what there is.
   std::uint64_t device = 0;     ///< Its device number; 0 without a block device.

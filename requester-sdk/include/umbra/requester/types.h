@@ -85,7 +85,7 @@ enum class FrontEnd : std::uint8_t {
   automatic,  ///< The best that the machine has.
   ublk,       ///< A block device, by way of ublk.
   fuse,       ///< A block device, by way of FUSE and a loop device.
-  nbd,        ///< A block device of the kernel's NBD client. Not offered: VSS_E_NOT_SUPPORTED.
+  nbd,        ///< A block device, by way of the kernel's NBD client.
   none,       ///< No block device: only the NBD server.
 };
 
