@@ -19,7 +19,7 @@ from cowd import attach, digest_of, kill_cowd, read_file, start, stop_clean, wri
 from harness import LONG, expect, require_fuse_and_loop, require_programs, run_command, wait_until
 
 KILLS = int(os.environ.get("UMBRA_KILLS", "1000" if LONG else "4"))
-VERIFY_S = int(os.environ.get("UMBRA_VERIFY_S", "600" if LONG else "20"))
+VERIFY_S = int(os.environ.get("UMBRA_VERIFY_S", "600" if LONG else "8"))
 DELAY_MS = 20  # Of the slow disk, each write.
 KEPT_SNAPSHOTS = 3
 MIB = 1 << 20
