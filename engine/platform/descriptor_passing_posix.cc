@@ -14,8 +14,8 @@ constexpr std::size_t kControlBytes = CMSG_SPACE(kDescriptorsPassedMax * sizeof(
 
 }  // namespace
 
-ssize_t send_with_descriptors(int socket, std::span<const std::byte> bytes,
-                              std::span<const int> fds) noexcept {
+std::ptrdiff_t send_with_descriptors(int socket, std::span<const std::byte> bytes,
+                                     std::span<const int> fds) noexcept {
   if (fds.size() > kDescriptorsPassedMax) {
     errno = EINVAL;
     return -1;
@@ -34,7 +34,7 @@ ssize_t send_with_descriptors(int socket, std::span<const std::byte> bytes,
     rights->cmsg_len = CMSG_LEN(fds.size_bytes());
     std::memcpy(CMSG_DATA(rights), fds.data(), fds.size_bytes());
   }
-  ssize_t sent = -1;
+  std::ptrdiff_t sent = -1;
   do {
     sent = ::sendmsg(socket, &header, MSG_NOSIGNAL | MSG_DONTWAIT);
   } while (sent < 0 && errno == EINTR);
