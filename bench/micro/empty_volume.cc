@@ -3,8 +3,10 @@
 
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <memory>
 #include <string>
+#include <thread>
 
 #include "bench/harness/failure.h"
 #include "bench/harness/memory.h"
@@ -53,21 +55,31 @@ struct Empty {
     std::uint64_t at = seed % chunks;
     for (std::uint64_t done = 0; done < count;) {
       const std::size_t batch = std::min<std::uint64_t>(requests.size(), count - done);
-      int error = 0;
+      // The disks complete at once, the volume not always: a write may wait for the diff area to
+      // grow, which a thread of the volume's does.
+      struct {
+        std::atomic<int> error{0};
+        std::atomic<std::size_t> left{0};
+      } outcome;
+      using Outcome = decltype(outcome);
+      outcome.left = batch;
       for (std::size_t i = 0; i < batch; ++i, at = (at + step) % chunks) {
         requests[i] = {};
         requests[i].op = block::Op::write;
         requests[i].offset_bytes = at * size_bytes;
         requests[i].size_bytes = zeroes.size();
         requests[i].buffer = zeroes.data();
-        requests[i].owner = &error;
+        requests[i].owner = &outcome;
         requests[i].complete = [](block::Request& request) noexcept {
-          if (request.error != 0) *static_cast<int*>(request.owner) = request.error;
+          auto& all = *static_cast<Outcome*>(request.owner);
+          if (request.error != 0) all.error = request.error;
+          --all.left;
         };
         if (i > 0) requests[i - 1].next = &requests[i];
       }
       volume->live().submit(requests[0]);
-      if (error != 0) give_up("a write failed: errno " + std::to_string(error));
+      while (outcome.left != 0) std::this_thread::yield();
+      if (outcome.error != 0) give_up("a write failed: errno " + std::to_string(outcome.error));
       done += batch;
     }
     if (volume->statistics().records != count) give_up("not every chunk was preserved");

@@ -137,6 +137,7 @@ def frozen_by_the_dead(world):
     for pid in world.pids():
         if pid != os.getpid():
             os.kill(pid, signal.SIGSTOP)  # The holder would thaw when the others die.
+    wait_until(lambda: all(harness.is_stopped(pid) for pid in world.pids() if pid != os.getpid()), "all stopped")
     for pid in world.pids():
         if pid != os.getpid():
             os.kill(pid, signal.SIGKILL)
@@ -161,8 +162,10 @@ def hung_is_ended_by_force(world):
     run_command("sync", "-f", directory)
     with open("/proc/sys/vm/drop_caches", "w", encoding="ascii") as drop:
         drop.write("3")
-    for pid in (world.cowd_pid(), world.guardian_pid()):
+    hung = (world.cowd_pid(), world.guardian_pid())
+    for pid in hung:
         os.kill(pid, signal.SIGSTOP)
+    wait_until(lambda: all(harness.is_stopped(pid) for pid in hung), "all of their threads stand still")
     reader = subprocess.Popen(["cat", f"{directory}/file"], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     wait_until(lambda: process_state(reader.pid) == "D", "the reader waits")
     expect(cleanup(world)["removed"] == [], "what hangs was removed without --force")

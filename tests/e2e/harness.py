@@ -124,6 +124,12 @@ def process_state(pid):
         return None
 
 
+def is_stopped(pid):
+    """Whether every thread has taken a SIGSTOP, which is a moment after it was sent."""
+    threads = os.listdir(f"/proc/{pid}/task")
+    return all(process_state(f"{pid}/task/{thread}") in ("T", "Z") for thread in threads)
+
+
 def is_alive(pid):
     return process_state(pid) not in (None, "Z", "X")
 
