@@ -69,16 +69,6 @@ struct Admin {
     REQUIRE(list);
     return std::move(list->providers);
   }
-  /// Waits until the provider, the only one, is connected.
-  bool sees_it_back() {
-    const auto until = system_clock().now() + kSoon;
-    while (system_clock().now() < until) {
-      const auto list = listed();
-      if (list.size() == 1 && list[0].connected) return true;
-      std::this_thread::yield();
-    }
-    return false;
-  }
   template <class Answer>
   Errc code(const Result<Answer>& answer) {
     context = answer ? std::string() : answer.error().context;
@@ -124,7 +114,7 @@ TEST_CASE("a provider that is unregistered is gone until it is registered again"
   // Registered, it comes by itself.
   REQUIRE(later.register_it(properties) == Errc::ok);
   CHECK(later.register_it(properties) == Errc::provider_already_registered);
-  REQUIRE(later.sees_it_back());
+  REQUIRE(world.umbrad.sees_all_providers());
   world.make_copy();
   CHECK(world.umbrad.stop() == 0);
 }
@@ -174,7 +164,7 @@ TEST_CASE("a provider with copies, or one that is away, goes only by force",
   CHECK(admin.listed().empty());
   CHECK(world.provider.query_snapshots(false)->size() == 1);  // It stays with its provider.
   REQUIRE(admin.register_it(world.properties()) == Errc::ok);
-  REQUIRE(admin.sees_it_back());
+  REQUIRE(world.umbrad.sees_all_providers());
   const auto copies = Requester(world.umbrad)
                           .client.call<rpc::SnapshotList>("query.snapshots", rpc::QuerySnapshots{});
   REQUIRE(copies);

@@ -210,7 +210,7 @@ TEST_CASE("kill -9 of umbrad while a writer is frozen: it thaws, and a new umbra
   CHECK(set.error().code == Errc::coordinator_lost);
   CHECK(world.noting.saw("abort"));
   world.umbrad.start();
-  REQUIRE(world.server->wait_until_registered(kSoon));
+  REQUIRE(world.umbrad.sees_all_providers());
   const auto until = system_clock().now() + kSoon;  // The writer comes back by itself.
   requester::ConnectOptions options;
   options.socket_path = world.umbrad.socket();

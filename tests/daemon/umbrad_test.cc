@@ -708,7 +708,7 @@ TEST_CASE("after kill -9 of umbrad a new one takes over, and unfinished sets go"
   }
   world.memory.provider.unblock("pre_commit_snapshots");
   world.umbrad.start();
-  REQUIRE(world.memory.server->wait_until_registered(kSoon));
+  REQUIRE(world.umbrad.sees_all_providers());
   world.next_set_works();
   CHECK(world.memory.provider.unfinished_sets() == 0);
   world.ends_well();

@@ -316,7 +316,7 @@ def dead_unit_is_cleaned_up(world):
 
     guardian = start_cowd(world)
     wait_until(lambda: coordinator.registrations == 2, "umbra-cowd registers again")
-    expect("mounted from a device that has died" in world.log_text("umbra-cowd"), "the dead mount is not named")
+    world.expect_logged("umbra-cowd", "mounted from a device that has died")
     in_run_dir = [d for _, d in mounts() if d.startswith(f"{world.run_dir}/mnt/")]
     expect(in_run_dir == [], f"dead mounts of copies are left: {in_run_dir}")
     run_command("umount", directory, check=False)

@@ -276,6 +276,11 @@ class World:
         except OSError:
             return ""
 
+    def expect_logged(self, name, text):
+        """A daemon writes its log beside its work: a line may come after the answer it belongs to. Of a
+        daemon that has ended all is there."""
+        return wait_until(lambda: text in self.log_text(name), f"{name}.log has no {text!r}")
+
     # --- the command line ----------------------------------------------------------------------
 
     def umbra(self, *arguments, check=True, limit_s=DEADLINE_S):

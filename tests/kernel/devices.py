@@ -192,7 +192,7 @@ def killed(world):
     write_file(f"{directory}/probe", os.urandom(4096))
     coordinator.wait_for_provider()
     load.expect_going_on()
-    expect("a new umbra-cowd was asked for" in world.log_text("umbra-cowd"), "the guardian does not say so")
+    world.expect_logged("umbra-cowd", "a new umbra-cowd was asked for")
 
     load.stop()
     after = coordinator.volumes()
@@ -272,7 +272,7 @@ def leftovers(world):
 
     guardian = start_cowd(world)
     wait_until(lambda: coordinator.registrations == 2, "umbra-cowd registers again")
-    expect("mounted from a device that has died" in world.log_text("umbra-cowd"), "the dead mount is not named")
+    world.expect_logged("umbra-cowd", "mounted from a device that has died")
     run_command("umount", directory, check=False)
     again = coordinator.volumes()["data"]
     expect(again["state"] == "ok" and is_ours(again), f"{again}")

@@ -44,6 +44,11 @@ class Umbrad {
   /// Starts it again, in the same directory.
   void start();
   [[nodiscard]] std::string log_text() const;
+  /// Waits until the log has `text`: it is written beside the work, maybe after the answer.
+  [[nodiscard]] bool logs(const std::string& text) const;
+  /// Waits until every provider that is known is connected. After a restart a provider may take
+  /// itself for registered, with the umbrad that has gone.
+  [[nodiscard]] bool sees_all_providers() const;
   /// The program with other arguments, run to its end: exit code and what it printed.
   static std::pair<int, std::string> run(const std::vector<std::string>& arguments);
 

@@ -24,6 +24,17 @@ namespace {
 
 TimePoint in(std::chrono::milliseconds limit) { return system_clock().now() + limit; }
 
+template <class Condition>
+bool eventually(Condition condition) {
+  const auto until = in(kSoon);
+  bool holds = condition();
+  while (!holds && system_clock().now() < until) {
+    std::this_thread::yield();
+    holds = condition();
+  }
+  return holds;
+}
+
 int spawn(std::vector<std::string> words, const std::string& output) {
   posix_spawn_file_actions_t files;
   posix_spawn_file_actions_init(&files);
@@ -69,14 +80,10 @@ void Umbrad::start() {
                directory_ / "log");
   REQUIRE(pid_ > 0);
   // It is ready when it listens; until then connecting fails at once, so look again in between.
-  const auto until = in(kSoon);
-  Result<LocalStream> stream = fail(Errc::coordinator_lost, "");
-  while (!stream && system_clock().now() < until) {
-    stream = LocalStream::connect(socket_, until);
-    if (!stream) std::this_thread::yield();
-  }
+  const bool listens =
+      eventually([&] { return LocalStream::connect(socket_, in(kSoon)).has_value(); });
   INFO(log_text());
-  REQUIRE(stream);
+  REQUIRE(listens);
 }
 
 Umbrad::~Umbrad() {
@@ -99,6 +106,19 @@ std::optional<int> Umbrad::stop() {
 }
 
 std::string Umbrad::log_text() const { return read_file(directory_ / "log"); }
+
+bool Umbrad::logs(const std::string& text) const {
+  return eventually([&] { return log_text().find(text) != std::string::npos; });
+}
+
+bool Umbrad::sees_all_providers() const {
+  Requester observer(*this);
+  return eventually([&] {
+    const auto list = observer.client.call<rpc::ProviderList>("query.providers");
+    return list && !list->providers.empty() &&
+           std::ranges::all_of(list->providers, &rpc::ProviderEntry::connected);
+  });
+}
 
 std::pair<int, std::string> Umbrad::run(const std::vector<std::string>& arguments) {
   const TempDir directory;
