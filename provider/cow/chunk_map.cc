@@ -3,7 +3,7 @@
 
 #include <algorithm>
 #include <iterator>
-#include <tuple>
+#include <limits>
 #include <utility>
 
 #include "engine/platform/assert.h"
@@ -11,146 +11,141 @@
 namespace umbra::cow {
 namespace {
 
-constexpr unsigned kEpochBits = 56;
-constexpr std::uint64_t kEpochMask = (std::uint64_t{1} << kEpochBits) - 1;
-constexpr unsigned kChunkBits = 40;
+constexpr std::uint64_t kNoEpoch = std::numeric_limits<std::uint64_t>::max();
 
-[[nodiscard]] std::uint64_t key_of(std::uint64_t chunk_in_page, std::uint64_t epoch) noexcept {
-  return chunk_in_page << kEpochBits | epoch;
+[[nodiscard]] std::uint8_t in_page(std::uint64_t chunk) noexcept {
+  return static_cast<std::uint8_t>(chunk % ChunkMap::kPageChunks);
 }
-[[nodiscard]] bool same_chunk(std::uint64_t a, std::uint64_t b) noexcept {
-  return a >> kEpochBits == b >> kEpochBits;
-}
+static_assert(ChunkMap::kPageChunks == 256);
 
-using ChunkNumber = std::array<std::uint8_t, 5>;
-static_assert(kChunkBits == 8 * std::tuple_size_v<ChunkNumber>);
-
-[[nodiscard]] ChunkNumber pack(std::uint64_t chunk) noexcept {
-  ChunkNumber number;
-  for (std::size_t i = 0; i < number.size(); ++i) {
-    number[i] = static_cast<std::uint8_t>(chunk >> (8 * i));
-  }
-  return number;
-}
-[[nodiscard]] std::uint64_t unpack(const ChunkNumber& number) noexcept {
-  std::uint64_t chunk = 0;
-  for (std::size_t i = 0; i < number.size(); ++i) chunk |= std::uint64_t{number[i]} << (8 * i);
-  return chunk;
+[[nodiscard]] bool is(const ChunkLeaf::Record& record, std::uint8_t chunk,
+                      std::uint64_t epoch) noexcept {
+  return record.chunk == chunk && record.epoch == epoch;
 }
 
 }  // namespace
 
 ChunkMap::ChunkMap(std::uint64_t chunk_count)
     : pages_((chunk_count + kPageChunks - 1) / kPageChunks) {
-  UMBRA_ASSERT(chunk_count >> kChunkBits == 0);
+  UMBRA_ASSERT(page_count() <= std::uint64_t{std::numeric_limits<PageNumber>::max()} + 1);
 }
 
 // --- a page ----------------------------------------------------------------------------------
 
-ChunkMap::Place ChunkMap::lower_bound(const Page& page, std::uint64_t key) noexcept {
-  const auto above =
-      std::upper_bound(page.begin(), page.end(), key,
-                       [](std::uint64_t k, const Leaf& leaf) { return k < leaf.front().key; });
+ChunkMap::Place ChunkMap::lower_bound(const Page& page, std::uint8_t chunk,
+                                      std::uint64_t epoch) noexcept {
+  // The last leaf whose first record is not above.
+  const auto above = std::partition_point(page.begin(), page.end(), [&](const ChunkLeaf& leaf) {
+    const ChunkLeaf::Record first = leaf.at(0);
+    return first.is_before(chunk, epoch) || is(first, chunk, epoch);
+  });
   if (above == page.begin()) return {};
   const auto leaf = std::prev(above);
-  const auto at = std::lower_bound(leaf->begin(), leaf->end(), key,
-                                   [](const Entry& e, std::uint64_t k) { return e.key < k; });
   const auto index = static_cast<std::size_t>(leaf - page.begin());
-  if (at == leaf->end()) return {index + 1, 0};
-  return {index, static_cast<std::size_t>(at - leaf->begin())};
+  const std::size_t at = leaf->lower_bound(chunk, epoch);
+  if (at == leaf->size()) return {index + 1, 0};
+  return {index, at};
 }
 
-const ChunkMap::Entry* ChunkMap::before(const Page& page, Place place) noexcept {
-  if (place.at > 0) return &page[place.leaf][place.at - 1];
-  return place.leaf > 0 ? &page[place.leaf - 1].back() : nullptr;
+std::uint64_t ChunkMap::epoch_before(const Page& page, Place place, std::uint8_t chunk) noexcept {
+  if (place.at == 0 && place.leaf == 0) return 0;
+  const ChunkLeaf::Record record = place.at > 0
+                                       ? page[place.leaf].at(place.at - 1)
+                                       : page[place.leaf - 1].at(page[place.leaf - 1].size() - 1);
+  return record.chunk == chunk ? record.epoch : 0;
 }
 
-void ChunkMap::insert_at(Page& page, Place place, Entry entry) {
+bool ChunkMap::insert_at(Page& page, Place place, const ChunkLeaf::Record& record) {
   if (place.at == 0 && place.leaf > 0) {  // Behind the last of the leaf before.
     --place.leaf;
     place.at = page[place.leaf].size();
   }
   if (page.empty()) page.emplace_back();
-  if (page[place.leaf].size() == kLeafEntries) {
-    const auto half = static_cast<std::ptrdiff_t>(kLeafEntries / 2);
-    Leaf upper(page[place.leaf].begin() + half, page[place.leaf].end());
-    page[place.leaf].resize(kLeafEntries / 2);
-    page.insert(page.begin() + static_cast<std::ptrdiff_t>(place.leaf) + 1, std::move(upper));
-    if (place.at > kLeafEntries / 2) {
-      ++place.leaf;
-      place.at -= kLeafEntries / 2;
-    }
+  if (page[place.leaf].full()) {
+    split(page, place.leaf);
+    const std::size_t lower = page[place.leaf].size();
+    if (place.at > lower) place = {place.leaf + 1, place.at - lower};
   }
-  Leaf& leaf = page[place.leaf];
-  leaf.insert(leaf.begin() + static_cast<std::ptrdiff_t>(place.at), entry);
+  return page[place.leaf].insert(place.at, record);
 }
 
-void ChunkMap::erase_at(Page& page, Place place) {
-  const auto at = page.begin() + static_cast<std::ptrdiff_t>(place.leaf);
-  at->erase(at->begin() + static_cast<std::ptrdiff_t>(place.at));
-  const auto next = std::next(at);
-  if (at->empty()) {
-    page.erase(at);
-  } else if (next != page.end() && at->size() + next->size() <= kLeafEntries / 2) {
-    at->insert(at->end(), next->begin(), next->end());
-    page.erase(next);
-  } else if (at->size() < at->capacity() / 4) {
-    at->shrink_to_fit();
+void ChunkMap::split(Page& page, std::size_t leaf) {
+  ChunkLeaf::Records room;
+  const std::span<const ChunkLeaf::Record> all = page[leaf].unpack(room);
+  const std::size_t half = all.size() / 2;
+  page[leaf] = ChunkLeaf(all.first(half));
+  page.emplace(page.begin() + static_cast<std::ptrdiff_t>(leaf) + 1, all.subspan(half));
+}
+
+void ChunkMap::join_small_leaves(Page& page) {
+  std::size_t kept = 0;
+  for (std::size_t i = 0; i < page.size(); ++i) {
+    if (page[i].size() == 0) continue;
+    if (kept > 0 && page[kept - 1].size() + page[i].size() <= ChunkLeaf::kRecordsMax / 2) {
+      ChunkLeaf::Records room;
+      ChunkLeaf::Records more;
+      const std::size_t before = page[kept - 1].unpack(room).size();
+      const std::span<const ChunkLeaf::Record> added = page[i].unpack(more);
+      std::copy(added.begin(), added.end(), room.begin() + static_cast<std::ptrdiff_t>(before));
+      page[kept - 1] =
+          ChunkLeaf(std::span<const ChunkLeaf::Record>(room).first(before + added.size()));
+    } else {
+      if (kept != i) page[kept] = std::move(page[i]);
+      ++kept;
+    }
   }
-  if (page.empty()) page.shrink_to_fit();
+  page.resize(kept);
+  if (page.size() < page.capacity() / 4 || page.empty()) page.shrink_to_fit();
 }
 
 // --- records ---------------------------------------------------------------------------------
 
 bool ChunkMap::insert(std::uint64_t chunk, std::uint64_t epoch, Home home) {
-  UMBRA_ASSERT(epoch <= kEpochMask);
+  UMBRA_ASSERT(epoch != kNoEpoch);
   const std::uint64_t index = chunk / kPageChunks;
-  const std::uint64_t key = key_of(chunk % kPageChunks, epoch);
-  {
-    const std::lock_guard lock(lock_of(index));
-    Page& page = pages_[index];
-    const Place place = lower_bound(page, key);
-    if (place.leaf < page.size() && page[place.leaf][place.at].key == key) return false;
-    insert_at(page, place, Entry{key, home});
+  const ChunkLeaf::Record record{in_page(chunk), epoch, home};
+  const std::lock_guard lock(lock_of(index));
+  Page& page = pages_[index];
+  const Place place = lower_bound(page, record.chunk, epoch);
+  if (place.leaf < page.size() && is(page[place.leaf].at(place.at), record.chunk, epoch)) {
+    return false;
   }
+  // With the page's lock held, so that whoever prunes finds in the list what is in the page.
+  if (insert_at(page, place, record)) note(index, epoch);
   records_.fetch_add(1, std::memory_order_relaxed);
-  const std::lock_guard lock(lists_mutex_);
-  note(chunk, lists_[epoch]);
   return true;
 }
 
 std::optional<ChunkMap::Found> ChunkMap::find(std::uint64_t chunk, std::uint64_t epoch) const {
   const std::uint64_t index = chunk / kPageChunks;
-  const std::uint64_t key = key_of(chunk % kPageChunks, epoch);
   const std::lock_guard lock(lock_of(index));
   const Page& page = pages_[index];
-  const Place place = lower_bound(page, key);
+  const Place place = lower_bound(page, in_page(chunk), epoch);
   if (place.leaf == page.size()) return std::nullopt;
-  const Entry& entry = page[place.leaf][place.at];
-  if (!same_chunk(entry.key, key)) return std::nullopt;
-  return Found{entry.key & kEpochMask, entry.home};
+  const ChunkLeaf::Record record = page[place.leaf].at(place.at);
+  if (record.chunk != in_page(chunk)) return std::nullopt;
+  return Found{record.epoch, record.home};
 }
 
 void ChunkMap::set_checked(std::uint64_t chunk, std::uint64_t epoch, Home home) {
   const std::uint64_t index = chunk / kPageChunks;
-  const std::uint64_t key = key_of(chunk % kPageChunks, epoch);
   const std::lock_guard lock(lock_of(index));
   Page& page = pages_[index];
-  const Place place = lower_bound(page, key);
-  if (place.leaf == page.size() || page[place.leaf][place.at].key != key) return;
-  Home& known = page[place.leaf][place.at].home;
-  const bool same = known.segment == home.segment && known.slot == home.slot;
-  if (same) known.unchecked = false;
+  const Place place = lower_bound(page, in_page(chunk), epoch);
+  if (place.leaf == page.size()) return;
+  ChunkLeaf::Record known = page[place.leaf].at(place.at);
+  if (!is(known, in_page(chunk), epoch)) return;
+  if (known.home.segment != home.segment || known.home.slot != home.slot) return;
+  known.home.unchecked = false;
+  page[place.leaf].set_home(place.at, known.home);
 }
 
 std::uint64_t ChunkMap::newest_epoch(std::uint64_t chunk) const {
   const std::uint64_t index = chunk / kPageChunks;
-  const std::uint64_t key = key_of(chunk % kPageChunks, kEpochMask);
   const std::lock_guard lock(lock_of(index));
   const Page& page = pages_[index];
-  // No record has the largest epoch: what is before it is the chunk's newest.
-  const Entry* entry = before(page, lower_bound(page, key));
-  return entry != nullptr && same_chunk(entry->key, key) ? entry->key & kEpochMask : 0;
+  // No record has that epoch: what is before it is the chunk's newest.
+  return epoch_before(page, lower_bound(page, in_page(chunk), kNoEpoch), in_page(chunk));
 }
 
 // --- page by page ----------------------------------------------------------------------------
@@ -161,19 +156,20 @@ ChunkMap::PageMask ChunkMap::changed(std::uint64_t page, std::uint64_t first,
   const std::lock_guard lock(lock_of(page));
   const Page& leaves = pages_[page];
   for (Place at; at.leaf < leaves.size();) {
-    const Leaf& leaf = leaves[at.leaf];
-    const std::uint64_t chunk = leaf[at.at].key >> kEpochBits;
-    const std::uint64_t epoch = leaf[at.at].key & kEpochMask;
-    if (epoch < first) {
-      at = lower_bound(leaves, key_of(chunk, first));
+    const ChunkLeaf& leaf = leaves[at.leaf];
+    const ChunkLeaf::Record record = leaf.at(at.at);
+    if (record.epoch < first) {
+      at = lower_bound(leaves, record.chunk, first);
       continue;
     }
-    if (epoch < end) mask[chunk / 64] |= std::uint64_t{1} << (chunk % 64);
+    if (record.epoch < end) {
+      mask[record.chunk / 64] |= std::uint64_t{1} << (record.chunk % 64);
+    }
     // The chunk's other records do not matter. Mostly there is none.
-    if (at.at + 1 < leaf.size() && !same_chunk(leaf[at.at + 1].key, leaf[at.at].key)) {
+    if (at.at + 1 < leaf.size() && leaf.at(at.at + 1).chunk != record.chunk) {
       ++at.at;
-    } else if (chunk + 1 < kPageChunks) {
-      at = lower_bound(leaves, key_of(chunk + 1, 0));
+    } else if (record.chunk + 1U < kPageChunks) {
+      at = lower_bound(leaves, static_cast<std::uint8_t>(record.chunk + 1), 0);
     } else {
       break;
     }
@@ -185,42 +181,53 @@ void ChunkMap::for_each_record(
     std::uint64_t page, std::uint64_t first,
     const std::function<void(std::uint64_t, std::uint64_t)>& visit) const {
   const std::lock_guard lock(lock_of(page));
-  for (const Leaf& leaf : pages_[page]) {
-    for (const Entry& entry : leaf) {
-      const std::uint64_t epoch = entry.key & kEpochMask;
-      if (epoch >= first) visit(page * kPageChunks + (entry.key >> kEpochBits), epoch);
+  for (const ChunkLeaf& leaf : pages_[page]) {
+    for (std::size_t i = 0; i < leaf.size(); ++i) {
+      const ChunkLeaf::Record record = leaf.at(i);
+      if (record.epoch >= first) visit(page * kPageChunks + record.chunk, record.epoch);
     }
   }
 }
 
 // --- by epoch --------------------------------------------------------------------------------
 
-void ChunkMap::note(std::uint64_t chunk, ChunkList& list) {
-  if (list.empty() || list.back().size() == kPartChunks) {
-    // The first part starts small: most epochs of a volume with many snapshots are.
-    const bool first = list.empty();
-    list.emplace_back();
-    if (!first) list.back().reserve(kPartChunks);
-  }
-  list.back().push_back(pack(chunk));
+void ChunkMap::note(std::uint64_t page, std::uint64_t epoch) {
+  const std::lock_guard lock(lists_mutex_);
+  PageList& list = lists_[epoch];
+  if (list.empty() || list.back().size() == kPartPages) list.emplace_back();
+  list.back().push_back(static_cast<PageNumber>(page));
 }
 
-bool ChunkMap::drop_if_unneeded(std::uint64_t chunk, std::uint64_t epoch, std::uint64_t newest,
-                                const std::function<void(Home)>& dropped) {
-  const std::uint64_t index = chunk / kPageChunks;
-  const std::uint64_t key = key_of(chunk % kPageChunks, epoch);
+bool ChunkMap::prune_page(std::uint64_t index, std::uint64_t epoch, std::uint64_t newest,
+                          const std::function<void(Home)>& dropped) {
   const std::lock_guard lock(lock_of(index));
   Page& page = pages_[index];
-  const Place place = lower_bound(page, key);
-  UMBRA_ASSERT(place.leaf < page.size() && page[place.leaf][place.at].key == key);
-  // The newest snapshot not above this record resolves to it unless an older record is nearer.
-  const Entry* nearer = before(page, place);
-  const bool chained = nearer != nullptr && same_chunk(nearer->key, key);
-  if (newest > (chained ? nearer->key & kEpochMask : 0)) return false;
-  dropped(page[place.leaf][place.at].home);
-  erase_at(page, place);
-  records_.fetch_sub(1, std::memory_order_relaxed);
-  return true;
+  bool some_left = false;
+  std::uint64_t gone = 0;
+  ChunkLeaf::Record before;  // Epoch 0: there is none.
+  for (ChunkLeaf& leaf : page) {
+    const ChunkLeaf::Record last = leaf.at(leaf.size() - 1);
+    if (leaf.has(epoch, epoch + 1)) {
+      leaf.keep_if([&](const ChunkLeaf::Record& record) {
+        const std::uint64_t nearer = before.chunk == record.chunk ? before.epoch : 0;
+        before = record;
+        if (record.epoch != epoch) return true;
+        // The newest snapshot not above this record resolves to it unless an older one is nearer.
+        if (newest > nearer) {
+          some_left = true;
+          return true;
+        }
+        dropped(record.home);
+        ++gone;
+        return false;
+      });
+    }
+    before = last;
+  }
+  if (gone == 0) return some_left;
+  join_small_leaves(page);
+  records_.fetch_sub(gone, std::memory_order_relaxed);
+  return some_left;
 }
 
 void ChunkMap::prune(std::uint64_t first, std::uint64_t end, std::uint64_t newest,
@@ -233,16 +240,17 @@ void ChunkMap::prune(std::uint64_t first, std::uint64_t end, std::uint64_t newes
 bool ChunkMap::prune_step(PruneCursor& at, std::uint64_t end, std::uint64_t newest,
                           const std::function<void(Home)>& dropped) {
   const std::lock_guard one_at_a_time(prune_mutex_);
-  std::vector<ChunkNumber> part;
+  std::vector<PageNumber> part;
   if (!take_part(at, end, part)) return false;
-  std::erase_if(part, [&](const ChunkNumber& number) {
-    return drop_if_unneeded(unpack(number), at.epoch, newest, dropped);
-  });
+  std::sort(part.begin(), part.end());
+  part.erase(std::unique(part.begin(), part.end()), part.end());
+  std::erase_if(part,
+                [&](PageNumber page) { return !prune_page(page, at.epoch, newest, dropped); });
   put_part(at, part);
   return true;
 }
 
-bool ChunkMap::take_part(PruneCursor& at, std::uint64_t end, std::vector<ChunkNumber>& part) {
+bool ChunkMap::take_part(PruneCursor& at, std::uint64_t end, std::vector<PageNumber>& part) {
   const std::lock_guard lock(lists_mutex_);
   for (auto it = lists_.lower_bound(at.epoch); it != lists_.end() && it->first < end; ++it) {
     if (it->first != at.epoch) at = {it->first, 0};
@@ -253,13 +261,13 @@ bool ChunkMap::take_part(PruneCursor& at, std::uint64_t end, std::vector<ChunkNu
   return false;
 }
 
-void ChunkMap::put_part(PruneCursor& at, const std::vector<ChunkNumber>& kept) {
+void ChunkMap::put_part(PruneCursor& at, const std::vector<PageNumber>& kept) {
   const std::lock_guard lock(lists_mutex_);
   const auto it = lists_.find(at.epoch);
-  ChunkList& list = it->second;
+  PageList& list = it->second;
   auto& part = list[at.part];
   part.insert(part.end(), kept.begin(), kept.end());  // Records may have come meanwhile.
-  if (at.part > 0 && list[at.part - 1].size() + part.size() <= kPartChunks) {
+  if (at.part > 0 && list[at.part - 1].size() + part.size() <= kPartPages) {
     auto& previous = list[at.part - 1];
     previous.insert(previous.end(), part.begin(), part.end());
     part.clear();
@@ -275,10 +283,19 @@ void ChunkMap::put_part(PruneCursor& at, const std::vector<ChunkNumber>& kept) {
 
 void ChunkMap::for_each_since(std::uint64_t epoch,
                               const std::function<void(std::uint64_t)>& visit) const {
-  const std::lock_guard lock(lists_mutex_);
-  for (auto it = lists_.lower_bound(epoch); it != lists_.end(); ++it) {
-    for (const auto& part : it->second) {
-      for (const ChunkNumber& number : part) visit(unpack(number));
+  std::vector<PageNumber> pages;
+  {
+    const std::lock_guard lock(lists_mutex_);
+    for (auto it = lists_.lower_bound(epoch); it != lists_.end(); ++it) {
+      for (const auto& part : it->second) pages.insert(pages.end(), part.begin(), part.end());
+    }
+  }
+  std::sort(pages.begin(), pages.end());
+  pages.erase(std::unique(pages.begin(), pages.end()), pages.end());
+  for (const PageNumber page : pages) {
+    const PageMask mask = changed(page, epoch, kNoEpoch);
+    for (std::uint64_t chunk = 0; chunk < kPageChunks; ++chunk) {
+      if ((mask[chunk / 64] >> (chunk % 64) & 1U) != 0) visit(page * kPageChunks + chunk);
     }
   }
 }

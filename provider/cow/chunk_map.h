@@ -8,14 +8,16 @@
 //
 // Pages of 256 chunks, each a list of short sorted leaves: looking up and inserting cost a binary
 // search and the moving of one leaf, however many snapshots a chunk has records for. Beside them,
-// for each epoch the chunks that it has records of, so that removing a snapshot costs what was
-// preserved for it and not a look at everything.
+// for each epoch the pages that have records of it, so that removing a snapshot costs a look at
+// what was preserved for it and its neighbours, not at everything.
 //
-// Memory: 16 bytes for a record, 5 for its place in the list of its epoch, and what the vectors
-// keep in reserve.
+// Memory: 6 bytes for a record where a page has those of one epoch, 7 and a share of 8 for each
+// epoch where it has several (chunk_leaf.h), and what leaves have in reserve; 24 for a page without
+// records, 80 more for one with some; 4 for each page in the list of an epoch.
 //
-// Threads: any. A page is guarded by one of 64 locks, the lists by one more; these are leaves (no
-// other lock is taken while one is held). prune() calls come one after the other.
+// Threads: any. A page is guarded by one of 64 locks, the lists by one more; no other lock is taken
+// while one of these is held, but one of a list within that of a page. prune() calls come one after
+// the other.
 
 #pragma once
 
@@ -29,30 +31,11 @@
 #include <optional>
 #include <vector>
 
+#include "provider/cow/chunk_leaf.h"
+#include "provider/cow/home.h"
 #include "provider/cow/sync.h"
 
 namespace umbra::cow {
-
-/// What a record says of its chunk, and where: `segment` is the one whose index holds the record,
-/// whatever its kind, and is needed as long as the record is. The segment's generation tells a
-/// reused one from the one meant.
-struct Home {
-  enum class Kind : std::uint8_t {
-    data,     // In `slot` of the segment's data.
-    zeroes,   // The chunk was all zeroes; no slot.
-    nothing,  // The chunk changed and nobody needed the old content; no slot, reads as zeroes.
-  };
-  std::uint32_t segment = 0;
-  std::uint16_t slot = 0;  // Kind data only.
-  Kind kind = Kind::data;
-  bool unchecked = false;  // Its checksums were not taken yet; kind data only.
-
-  [[nodiscard]] static constexpr Home data(std::uint32_t segment, std::uint32_t slot) noexcept {
-    return {segment, static_cast<std::uint16_t>(slot), Kind::data, false};
-  }
-  friend bool operator==(const Home&, const Home&) = default;
-};
-static_assert(sizeof(Home) == 8);  // There is one for every preserved chunk, in memory.
 
 class ChunkMap {
  public:
@@ -74,8 +57,8 @@ class ChunkMap {
 
   /// Drops the records with epochs in [first, end) that no snapshot resolves to, telling `dropped`
   /// where they were. `newest` is the epoch of the newest snapshot that could: the newest live one
-  /// of an epoch <= first (0: none), and no snapshot lives in (first, end). Costs the records of
-  /// these epochs. Calls `dropped` with a page's lock held.
+  /// of an epoch <= first (0: none), and no snapshot lives in (first, end). Costs a look at the
+  /// pages that have records of these epochs. Calls `dropped` with a page's lock held.
   void prune(std::uint64_t first, std::uint64_t end, std::uint64_t newest,
              const std::function<void(Home)>& dropped);
 
@@ -84,12 +67,13 @@ class ChunkMap {
     std::uint64_t epoch = 0;  // At first that of the range.
     std::size_t part = 0;
   };
-  /// A step of prune() over [at.epoch, end) that looks at a few thousand records at most.
+  /// A step of prune() over [at.epoch, end) that looks at a few dozen pages at most.
   /// False: nothing is left. Between two steps the map is complete.
   bool prune_step(PruneCursor& at, std::uint64_t end, std::uint64_t newest,
                   const std::function<void(Home)>& dropped);
 
-  /// Calls `visit(chunk)` for every chunk with a record of an epoch >= `epoch`.
+  /// Calls `visit(chunk)` once for every chunk with a record of an epoch >= `epoch`. No lock is
+  /// held.
   void for_each_since(std::uint64_t epoch, const std::function<void(std::uint64_t)>& visit) const;
 
   /// A look at all records goes page by page: each costs its lock once, and nothing is held
@@ -110,46 +94,46 @@ class ChunkMap {
 
  private:
   static constexpr std::size_t kLocks = 64;
-  static constexpr std::size_t kLeafEntries = 256;
-  static constexpr std::size_t kPartChunks = 4096;
+  static constexpr std::size_t kPartPages = 32;
 
-  struct Entry {
-    std::uint64_t key = 0;  // chunk in page << 56 | epoch
-    Home home;
-  };
-  using Leaf = std::vector<Entry>;
-  using Page = std::vector<Leaf>;  // Ascending; no leaf is empty.
-  struct Place {                   // The end: leaf == page.size().
+  using Page = std::vector<ChunkLeaf>;  // Ascending; no leaf is empty.
+  struct Place {                        // The end: leaf == page.size().
     std::size_t leaf = 0;
     std::size_t at = 0;
   };
-  using ChunkNumber = std::array<std::uint8_t, 5>;
-  // In parts, so that growing a long list moves little.
-  using ChunkList = std::vector<std::vector<ChunkNumber>>;
+  using PageNumber = std::uint32_t;
+  // In parts, so that growing a long list moves little, and a step has an end. A page may be listed
+  // more than once.
+  using PageList = std::vector<std::vector<PageNumber>>;
 
   [[nodiscard]] sync::Mutex& lock_of(std::uint64_t page) const noexcept {
     return locks_[page % kLocks];
   }
-  /// The first entry whose key is not below `key`.
-  [[nodiscard]] static Place lower_bound(const Page& page, std::uint64_t key) noexcept;
-  [[nodiscard]] static const Entry* before(const Page& page, Place place) noexcept;
-  static void insert_at(Page& page, Place place, Entry entry);
-  static void erase_at(Page& page, Place place);
-  /// False: it is still needed.
-  bool drop_if_unneeded(std::uint64_t chunk, std::uint64_t epoch, std::uint64_t newest,
-                        const std::function<void(Home)>& dropped);
-  void note(std::uint64_t chunk, ChunkList& list);
+  /// The first record that is not below.
+  [[nodiscard]] static Place lower_bound(const Page& page, std::uint8_t chunk,
+                                         std::uint64_t epoch) noexcept;
+  /// The record before it, if that is one of the same chunk: its epoch. 0: there is none.
+  [[nodiscard]] static std::uint64_t epoch_before(const Page& page, Place place,
+                                                  std::uint8_t chunk) noexcept;
+  /// True: the first record of its epoch in its leaf.
+  static bool insert_at(Page& page, Place place, const ChunkLeaf::Record& record);
+  static void split(Page& page, std::size_t leaf);
+  static void join_small_leaves(Page& page);
+  /// Drops the page's records of `epoch` that nobody needs. False: none is left.
+  bool prune_page(std::uint64_t index, std::uint64_t epoch, std::uint64_t newest,
+                  const std::function<void(Home)>& dropped);
+  void note(std::uint64_t page, std::uint64_t epoch);
   /// The next part, moving the cursor to it. False: there is none.
-  bool take_part(PruneCursor& at, std::uint64_t end, std::vector<ChunkNumber>& part);
+  bool take_part(PruneCursor& at, std::uint64_t end, std::vector<PageNumber>& part);
   /// Puts back what is left of it and moves the cursor on.
-  void put_part(PruneCursor& at, const std::vector<ChunkNumber>& kept);
+  void put_part(PruneCursor& at, const std::vector<PageNumber>& kept);
 
   mutable std::array<sync::Mutex, kLocks> locks_;
   std::vector<Page> pages_;
   std::atomic<std::uint64_t> records_ = 0;
   sync::Mutex prune_mutex_;  // Above the others.
   mutable sync::Mutex lists_mutex_;
-  std::map<std::uint64_t, ChunkList> lists_;  // lists_mutex_; by epoch
+  std::map<std::uint64_t, PageList> lists_;  // lists_mutex_; by epoch
 };
 
 }  // namespace umbra::cow

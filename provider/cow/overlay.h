@@ -13,7 +13,7 @@
 #include <utility>
 #include <vector>
 
-#include "provider/cow/chunk_map.h"
+#include "provider/cow/home.h"
 #include "provider/cow/sync.h"
 
 namespace umbra::cow {

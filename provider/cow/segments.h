@@ -29,7 +29,7 @@
 #include <set>
 #include <vector>
 
-#include "provider/cow/chunk_map.h"
+#include "provider/cow/home.h"
 #include "provider/cow/sync.h"
 #include "provider/format/diff_area.h"
 
@@ -234,5 +234,6 @@ class Segments {
 
 /// More segments than this are not used: the directory's size.
 inline constexpr std::uint64_t kSegmentsMax = std::uint64_t{1024} * 16384;
+static_assert(kSegmentsMax <= std::uint64_t{1} << PackedHome::kSegmentBits);
 
 }  // namespace umbra::cow
