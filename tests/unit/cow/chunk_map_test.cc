@@ -122,7 +122,7 @@ TEST_CASE("the map agrees with a naive twin while snapshots come and go", "[cow]
   Twin twin;
   std::set<std::uint64_t> live;
   std::uint64_t epoch = 0;
-  const int rounds = long_run() ? 3000 : 300;
+  const int rounds = long_run() ? 3000 : 100;
   for (int round = 0; round < rounds; ++round) {
     live.insert(++epoch);
     // Mostly in a few chunks, so that leaves fill and split.
