@@ -117,6 +117,7 @@ struct Page::Lines {
   std::vector<std::string> order;
   std::map<std::string, json::object> keys;
   std::vector<json::object> machines;
+  std::optional<json::object> soak;
 
   [[nodiscard]] std::vector<const json::object*> measured() const {
     std::vector<const json::object*> found;
@@ -229,6 +230,44 @@ struct Page::Lines {
     return html + "</table></div>\n";
   }
 
+  [[nodiscard]] std::string soak_section() const {
+    if (!soak) return {};
+    const std::string seconds = figure(number_of(*soak, "seconds"));
+    std::string html = "<h2>A long run</h2>\n<p class=\"soft\">" + seconds +
+                       " s of everything mixed, every byte compared; " +
+                       escaped(text_of(*soak, "medium")) + ".</p>\n";
+    if (flag_of(*soak, "smoke")) {
+      html += "<p class=\"warning\">Made with --smoke: these figures mean nothing.</p>\n";
+    }
+    html +=
+        "<div class=\"wide\"><table><tr><th></th><th>First quarter</th><th>Last quarter</th>"
+        "<th>Per hour</th><th></th></tr>\n";
+    for (const auto& one : array_of(*soak, "drift")) {
+      if (!one.is_object()) continue;
+      const auto& drift = one.as_object();
+      html += "<tr><td>" + escaped(text_of(drift, "of")) + "</td><td class=\"n\">" +
+              figure(number_of(drift, "first_quarter")) + "</td><td class=\"n\">" +
+              figure(number_of(drift, "last_quarter")) + "</td><td class=\"n\">" +
+              figure(number_of(drift, "slope_per_hour")) + "</td><td>" +
+              escaped(text_of(drift, "unit")) + "</td></tr>\n";
+    }
+    html += "</table></div>\n";
+    const std::vector<Line> lines = lines_of(*soak);
+    for (const char* what : {"memory", "descriptors", "latency"}) {
+      std::vector<Line> some;
+      for (const Line& line : lines) {
+        if (line.name.find(what) != std::string::npos) some.push_back(line);
+      }
+      const std::string unit = what == std::string("memory")    ? "MiB"
+                               : what == std::string("latency") ? "us"
+                                                                : what;
+      if (some.empty()) continue;
+      html += figure_of(line_plot(some, {"seconds", unit, false, false, std::nullopt, ""}),
+                        std::string(what) + " along the run");
+    }
+    return html;
+  }
+
   [[nodiscard]] std::string latency_section() const {
     std::string rows;
     for (const json::object* object : measured()) {
@@ -269,6 +308,10 @@ Status Page::add(std::istream& in, const std::string& name) {
       lines_->machines.push_back(machine->as_object());
       continue;
     }
+    if (const auto* soak = object.if_contains("soak"); soak && soak->is_object()) {
+      lines_->soak = soak->as_object();
+      continue;
+    }
     const std::string key = text_of(object, "key");
     if (key.empty()) continue;
     if (lines_->keys.insert_or_assign(key, object).second) lines_->order.push_back(key);
@@ -277,7 +320,7 @@ Status Page::add(std::istream& in, const std::string& name) {
 }
 
 Result<std::string> Page::html() const {
-  if (lines_->order.empty()) {
+  if (lines_->order.empty() && !lines_->soak) {
     return fail(Errc::invalid_argument, "there is no key in what was given");
   }
   const auto measured = lines_->measured();
@@ -308,7 +351,8 @@ Result<std::string> Page::html() const {
                           "First writes, each beside a volume with one snapshot.");
   html += lines_->plot_of("create_ms_freeze_to_thaw", "Freeze to thaw", writers,
                           "From the first writer's Freeze to the last one's Thaw.");
-  html += lines_->table_section() + lines_->latency_section();
+  html += lines_->soak_section();
+  if (!lines_->order.empty()) html += lines_->table_section() + lines_->latency_section();
   return html + "</body></html>\n";
 }
 

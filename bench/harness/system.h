@@ -76,6 +76,18 @@ class Child {
   std::string log_path_;
 };
 
+/// What another process has. Zeroes: it is gone.
+struct ProcessUse {
+  std::uint64_t resident_bytes = 0;
+  std::uint64_t descriptors = 0;
+};
+[[nodiscard]] ProcessUse process_use(int pid);
+/// A child of that process which runs the program of this name. 0: there is none now.
+[[nodiscard]] int child_of(int pid, const std::string& program);
+/// Zombies are not.
+[[nodiscard]] bool is_alive(int pid);
+void kill_at_once(int pid) noexcept;
+
 /// Runs it to its end; throws Failed with its output unless it exits with 0. Returns its output.
 std::string run_program(const std::vector<std::string>& words);
 
@@ -118,7 +130,7 @@ class LoopMount {
 void make_touched_file(const std::string& path, std::uint64_t size_bytes);
 /// The blocks of `from` shared under a new name. Throws Failed.
 void clone_file(const std::string& from, const std::string& to);
-/// Resident bytes of another process. 0: unknown.
+/// 0: unknown.
 [[nodiscard]] std::uint64_t free_bytes(const std::string& directory) noexcept;
 /// "tmpfs, page cache", "ext4, page cache".
 [[nodiscard]] std::string medium_of(const std::string& directory);

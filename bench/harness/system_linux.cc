@@ -203,6 +203,42 @@ void Child::wait_until_listening(const std::string& socket_path) {
   }
 }
 
+ProcessUse process_use(int pid) {
+  const std::string directory = "/proc/" + std::to_string(pid);
+  ProcessUse use;
+  // In KiB.
+  use.resident_bytes =
+      std::strtoull(first_line(directory + "/status", "VmRSS:").c_str(), nullptr, 10) * 1024;
+  std::error_code error;
+  for (fs::directory_iterator one(directory + "/fd", error); !error && one != fs::end(one);
+       one.increment(error)) {
+    ++use.descriptors;
+  }
+  return use;
+}
+
+int child_of(int pid, const std::string& program) {
+  const std::string mother = std::to_string(pid);
+  std::ifstream children("/proc/" + mother + "/task/" + mother + "/children");
+  for (int child = 0; children >> child;) {
+    std::ifstream words("/proc/" + std::to_string(child) + "/cmdline");
+    std::string name;
+    (void)std::getline(words, name, '\0');
+    if (fs::path(name).filename() == program) return child;
+  }
+  return 0;
+}
+
+bool is_alive(int pid) {
+  const std::string state = first_line("/proc/" + std::to_string(pid) + "/status", "State:\t");
+  // A zombie may wait for a process 1 that never asks for it.
+  return pid > 0 && !state.empty() && state[0] != 'Z' && state[0] != 'X';
+}
+
+void kill_at_once(int pid) noexcept {
+  if (pid > 0) (void)::kill(pid, SIGKILL);
+}
+
 std::string run_program(const std::vector<std::string>& words) {
   std::string log = fs::temp_directory_path().string() + "/umbra-bench.XXXXXX";
   UniqueFd made(::mkstemp(log.data()));

@@ -167,11 +167,16 @@ Measured NbdLoad::run(const Plan& plan, Content& content) {
 
 std::uint32_t NbdLoad::verify(const Content& content, std::uint32_t digest,
                               const std::string& what) {
+  return verify_since(content, content, digest, what);
+}
+
+std::uint32_t NbdLoad::verify_since(const Content& earliest, const Content& latest,
+                                    std::uint32_t digest, const std::string& what) {
   std::vector<std::byte> buffer(kVerifyBytes);
-  for (std::uint64_t at = 0; at < content.size_bytes();) {
-    const std::size_t piece = std::min<std::uint64_t>(buffer.size(), content.size_bytes() - at);
+  for (std::uint64_t at = 0; at < latest.size_bytes();) {
+    const std::size_t piece = std::min<std::uint64_t>(buffer.size(), latest.size_bytes() - at);
     if (nbd_pread(handle_.get(), buffer.data(), piece, at, 0) != 0) fail_nbd("reading " + what);
-    digest = content.check(at, {buffer.data(), piece}, digest, what);
+    digest = latest.check_since(earliest, at, {buffer.data(), piece}, digest, what);
     at += piece;
     check_interrupted();
   }

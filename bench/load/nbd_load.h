@@ -52,6 +52,9 @@ class NbdLoad {
   /// All of it, compared in full; the digest on top of `digest`.
   [[nodiscard]] std::uint32_t verify(const Content& content, std::uint32_t digest,
                                      const std::string& what);
+  /// The same by Content::check_since.
+  [[nodiscard]] std::uint32_t verify_since(const Content& earliest, const Content& latest,
+                                           std::uint32_t digest, const std::string& what);
 
  private:
   class Flight;

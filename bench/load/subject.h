@@ -63,6 +63,8 @@ class Driver {
   [[nodiscard]] std::uint32_t verify_live(std::uint32_t digest);
 
   [[nodiscard]] const Content& content() const noexcept { return content_; }
+  /// The subject holds again what it held then.
+  void went_back_to(const Content& older) { content_.become(older); }
   /// From here on latencies count.
   void forget_latencies() { latencies_.clear(); }
   /// Of nothing: nothing is added.

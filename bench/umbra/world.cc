@@ -50,11 +50,7 @@ requester::Client& World::client() {
   options.log_path = scratch_.path("umbrad.log");
   umbrad_ = Child::start({own_program("umbrad"), "--run-dir", run_directory()}, options);
   umbrad_.wait_until_listening(run_directory() + "/umbrad.sock");
-  options.log_path = scratch_.path("cowd.log");
-  (void)own_program("umbra-guardian");
-  cowd_ = Child::start({own_program("umbra-cowd"), "--run-dir", run_directory(), "--state-dir",
-                        scratch_.path("state")},
-                       options);
+  start_cowd();
   client_ = must(requester::Client::connect(connect_options()), "connecting to umbrad");
   const auto end = Clock::now() + kStartLimit;
   while (true) {
@@ -65,6 +61,65 @@ requester::Client& World::client() {
     }
     if (cowd_.wait(std::chrono::milliseconds(5))) cowd_.fail("it ended");
     if (Clock::now() > end) cowd_.fail("umbrad does not know it");
+  }
+}
+
+void World::start_cowd() {
+  ChildOptions options;
+  options.orderly = true;
+  options.log_path = scratch_.path("cowd.log");
+  (void)own_program("umbra-guardian");
+  cowd_ = Child::start({own_program("umbra-cowd"), "--run-dir", run_directory(), "--state-dir",
+                        scratch_.path("state")},
+                       options);
+}
+
+int World::cowd_pid() const { return cowd_.started() ? child_of(cowd_.pid(), "umbra-cowd") : 0; }
+
+void World::kill_cowd() {
+  const int victim = cowd_pid();
+  if (victim == 0) cowd_.fail("its guardian has no umbra-cowd");
+  kill_at_once(victim);
+  const auto end = Clock::now() + kStopLimit;
+  while (is_alive(victim)) {
+    if (Clock::now() > end) cowd_.fail("it did not end by kill -9");
+    pause_briefly();
+  }
+}
+
+void World::kill_cowd_for_good() {
+  const int victim = cowd_pid();
+  kill_at_once(cowd_.pid());  // First: it would start another one.
+  kill_at_once(victim);
+  const auto end = Clock::now() + kStopLimit;
+  while (is_alive(victim) || !cowd_.wait(std::chrono::milliseconds(5))) {
+    if (Clock::now() > end) cowd_.fail("it did not end by kill -9");
+    pause_briefly();
+  }
+}
+
+void World::await(const VolumeRef& volume) {
+  requester::Management management(client());
+  const auto end = Clock::now() + kStartLimit;
+  while (true) {
+    const auto areas = management.query_diff_areas_for_volume(volume);
+    if (areas && areas->size() == 1) return;
+    if (cowd_.wait(std::chrono::milliseconds(2))) cowd_.fail("the guardian gave up");
+    if (Clock::now() > end) {
+      cowd_.fail("the volume does not come back" +
+                 (areas ? std::string() : ": " + areas.error().to_string()));
+    }
+  }
+}
+
+void World::stop() {
+  client_.reset();
+  for (Child* child : {&cowd_, &umbrad_}) {
+    if (!child->started()) continue;
+    child->stop();
+    if (child->exit_status() != 0) {
+      child->fail("it ended with " + std::to_string(child->exit_status()));
+    }
   }
 }
 

@@ -34,6 +34,20 @@ class World {
   [[nodiscard]] requester::Client& client();
   [[nodiscard]] requester::ConnectOptions connect_options() const;
   [[nodiscard]] std::string run_directory() const { return scratch_.path("run"); }
+  /// Whoever runs at the moment, of the daemons that were started; 0: nobody.
+  [[nodiscard]] int umbrad_pid() const noexcept { return umbrad_.pid(); }
+  [[nodiscard]] int guardian_pid() const noexcept { return cowd_.pid(); }
+  [[nodiscard]] int cowd_pid() const;
+  /// kill -9 of umbra-cowd, which its guardian starts anew. Returns when the dead is gone.
+  void kill_cowd();
+  /// kill -9 of umbra-cowd and its guardian, after which nobody starts it.
+  void kill_cowd_for_good();
+  /// umbra-cowd after that.
+  void start_cowd();
+  /// Waits until umbra-cowd answers for the volume. Throws Failed after kStartLimit.
+  void await(const VolumeRef& volume);
+  /// Ends the daemons. Throws Failed if one did not end in good order.
+  void stop();
   /// A name that nothing in the scratch directory has.
   [[nodiscard]] std::string fresh_name(const std::string& beginning) {
     return beginning + std::to_string(++names_);
