@@ -73,13 +73,18 @@ int run(RunArguments& arguments) {
     return kWrongOption;
   }
   note_signals();
-  (void)isolate_mounts();  // Without root nothing is mounted either.
+  // Only then: who has a mount namespace of his own holds the mounts that others want to be rid of.
+  // Without root nothing is mounted either.
+  const auto keys = chosen(arguments);
+  if (std::any_of(keys.begin(), keys.end(), [](const auto* key) { return key->mounts; })) {
+    (void)isolate_mounts();
+  }
   RunOptions& options = arguments.options;
   if (options.directory.empty()) options.directory = default_directory(kBytesNeeded);
   const MachineCard card = machine_card(options.directory);
   print(arguments.json ? to_json(card) + "\n" : to_text(card));
   World world(options.directory);
-  for (const Scenario* scenario : chosen(arguments)) {
+  for (const Scenario* scenario : keys) {
     (void)std::fprintf(stderr, "umbra-bench: %s ...", scenario->key.c_str());
     const double begin = now_seconds();
     const std::size_t reps =

@@ -6,6 +6,7 @@
 #include <boost/json/parse.hpp>
 #include <boost/json/value_to.hpp>
 #include <cstdio>
+#include <cstdlib>
 #include <map>
 #include <optional>
 #include <vector>
@@ -41,6 +42,17 @@ code { font-size: .92em; } .good { color: var(--good); font-weight: 600; }
 .bad { color: var(--bad); font-weight: 600; }
 .warning { border-left: 4px solid var(--bad); padding: .3rem .8rem; background: var(--card); }
 )";
+
+struct Growth {
+  const char* key;
+  const char* title;
+  const char* x;
+};
+constexpr Growth kGrowth[] = {
+    {"first_write_by_volume_size", "Cost against the volume's size", "volume, MiB"},
+    {"first_write_by_chunk", "Cost against the chunk", "chunk, KiB"},
+    {"first_write_by_depth", "Cost against the requests in flight", "requests in flight"},
+};
 
 std::string text_of(const json::object& object, const char* name) {
   const auto* value = object.if_contains(name);
@@ -153,7 +165,10 @@ struct Page::Lines {
     std::vector<Bar> rivals;
     for (const json::object* object : measured()) {
       const std::string key = text_of(*object, "key");
-      if (text_of(*object, "unit") != "ratio" || key == "latency_across_snapshot") continue;
+      if (text_of(*object, "unit") != "ratio" || key == "latency_across_snapshot" ||
+          key.find("_by_") != std::string::npos) {
+        continue;
+      }
       if (is_rival(key)) {
         rivals.push_back(bar_of(*object, key, 1));
       } else {
@@ -200,6 +215,26 @@ struct Page::Lines {
     return "<h2>" + title + "</h2>\n" +
            figure_of(line_plot(lines, axes),
                      caption + " " + escaped(text_of(found->second, "baseline")) + ".");
+  }
+
+  // Of keys that end in their number: "snapshot_create_ms_64".
+  [[nodiscard]] std::string life_plot() const {
+    std::vector<Line> lines{{"making", {}}, {"deleting", {}}};
+    const char* const stems[] = {"snapshot_create_ms_", "snapshot_delete_ms_"};
+    for (std::size_t i = 0; i < lines.size(); ++i) {
+      const std::string stem = stems[i];
+      for (const json::object* object : measured()) {
+        const std::string key = text_of(*object, "key");
+        if (key.rfind(stem, 0) != 0) continue;
+        const double count = std::strtod(key.c_str() + stem.size(), nullptr);
+        lines[i].points.emplace_back(count, *number_of(*object, "median"));
+      }
+      std::sort(lines[i].points.begin(), lines[i].points.end());
+    }
+    if (lines[0].points.empty() && lines[1].points.empty()) return {};
+    return "<h2>Making and deleting a snapshot</h2>\n" +
+           figure_of(line_plot(lines, {"snapshots on the volume", "ms", true, true, {}, ""}),
+                     "The whole call as a requester sees it, its session included.");
   }
 
   [[nodiscard]] std::string table_section() const {
@@ -349,6 +384,11 @@ Result<std::string> Page::html() const {
                           "16 KiB random writes, 16 in flight; a snapshot is taken at 0.");
   html += lines_->plot_of("first_write_512_vs_1", "Cost against the number of snapshots", snapshots,
                           "First writes, each beside a volume with one snapshot.");
+  html += lines_->life_plot();
+  for (const auto& [key, title, x] : kGrowth) {
+    html += lines_->plot_of(key, title, {x, "us", true, true, std::nullopt, ""},
+                            "Microseconds of each 4 KiB write under a new snapshot, and without.");
+  }
   html += lines_->plot_of("create_ms_freeze_to_thaw", "Freeze to thaw", writers,
                           "From the first writer's Freeze to the last one's Thaw.");
   html += lines_->soak_section();

@@ -95,6 +95,8 @@ std::string run_program(const std::vector<std::string>& words);
 [[nodiscard]] UniqueFd connect_local(const std::string& path) noexcept;
 /// Waits a moment between two looks at something that nobody tells us of.
 void pause_briefly();
+/// The same in a thread, which the signal is not for.
+void rest_briefly() noexcept;
 
 /// A directory that goes with the object, with all that is in it.
 class Scratch {
@@ -128,6 +130,13 @@ class LoopMount {
 
 /// Sets a file's size, all of it touched. Throws Failed.
 void make_touched_file(const std::string& path, std::uint64_t size_bytes);
+/// The same without blocks.
+void make_sparse_file(const std::string& path, std::uint64_t size_bytes);
+/// Writes a file back and lets the page cache forget it. False: some of it is still there, as
+/// always where the files are in memory.
+[[nodiscard]] bool evict_file(const std::string& path);
+/// Into the page cache.
+void read_all(const std::string& path);
 /// The blocks of `from` shared under a new name. Throws Failed.
 void clone_file(const std::string& from, const std::string& to);
 /// 0: unknown.

@@ -7,9 +7,11 @@
 #include <sched.h>
 #include <signal.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <sys/syscall.h>
 #include <sys/un.h>
@@ -278,8 +280,10 @@ UniqueFd connect_local(const std::string& path) noexcept {
 
 void pause_briefly() {
   check_interrupted();
-  (void)::poll(nullptr, 0, 2);
+  rest_briefly();
 }
+
+void rest_briefly() noexcept { (void)::poll(nullptr, 0, 2); }
 
 // --- files -----------------------------------------------------------------------------------
 
@@ -322,6 +326,35 @@ void make_touched_file(const std::string& path, std::uint64_t size_bytes) {
     at += static_cast<std::uint64_t>(written);
     check_interrupted();
   }
+}
+
+void make_sparse_file(const std::string& path, std::uint64_t size_bytes) {
+  const UniqueFd fd(::open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600));
+  if (!fd || ::ftruncate(fd.get(), static_cast<off_t>(size_bytes)) != 0) give_up(errno_text(path));
+}
+
+bool evict_file(const std::string& path) {
+  const UniqueFd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  struct stat stat = {};
+  if (!fd || ::fsync(fd.get()) != 0 || ::fstat(fd.get(), &stat) != 0) give_up(errno_text(path));
+  if (stat.st_size == 0) return true;
+  (void)::posix_fadvise(fd.get(), 0, 0, POSIX_FADV_DONTNEED);
+  const auto size = static_cast<std::size_t>(stat.st_size);
+  void* const map = ::mmap(nullptr, size, PROT_READ, MAP_SHARED, fd.get(), 0);
+  if (map == MAP_FAILED) give_up(errno_text(path));
+  const auto page = static_cast<std::size_t>(::sysconf(_SC_PAGESIZE));
+  std::vector<unsigned char> pages((size + page - 1) / page);
+  const bool is_known = ::mincore(map, size, pages.data()) == 0;
+  (void)::munmap(map, size);
+  return is_known && std::none_of(pages.begin(), pages.end(),
+                                  [](unsigned char one) { return (one & 1U) != 0; });
+}
+
+void read_all(const std::string& path) {
+  std::ifstream in(path, std::ios::binary);
+  std::vector<char> buffer(std::size_t{1} << 20U);
+  while (in.read(buffer.data(), static_cast<std::streamsize>(buffer.size()))) check_interrupted();
+  if (!in.eof()) give_up(errno_text(path));
 }
 
 void clone_file(const std::string& from, const std::string& to) {

@@ -23,8 +23,6 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-constexpr int kReconnectPauseMs = 10;
-
 class Load;
 
 // Two writes in flight never meet: each slot has granules of its own.
@@ -205,21 +203,10 @@ class Load final : public BackgroundLoad {
       slot.again = true;
       --in_flight_;
     }
-    const auto end = Clock::now() + options_.reconnect_limit;
-    while (true) {
-      line.handle = nbd_create();
-      if (line.handle == nullptr) return note_failure("libnbd");
-      if (nbd_aio_connect_uri(line.handle, options_.uris[number].c_str()) == 0) {
-        while (nbd_aio_is_connecting(line.handle) == 1 && Clock::now() < end && !failed_.load()) {
-          (void)nbd_poll(line.handle, kReconnectPauseMs);
-        }
-      }
-      if (nbd_aio_is_ready(line.handle) == 1) return;
-      if (failed_.load()) return;
-      if (Clock::now() >= end) return note_failure("the server does not come back");
-      nbd_close(std::exchange(line.handle, nullptr));
-      (void)::poll(nullptr, 0, kReconnectPauseMs);
-    }
+    line.handle = connect_again(options_.uris[number], options_.reconnect_limit, [this] {
+                    return failed_.load();
+                  }).release();
+    if (line.handle == nullptr) note_failure("the server does not come back");
   }
 
   // When it stops, what has to be written again still is.

@@ -43,6 +43,7 @@ struct Shape {
   std::size_t flush_every = 0;
   /// One write in each of these, at a random place of it; 0: request_bytes, that is every byte.
   std::uint64_t stride_bytes = 0;
+  std::size_t writes_max = 0;  // Of those, so many, at random; 0: all.
 };
 
 /// Fills the volume at construction. Threads: one at a time.

@@ -54,6 +54,9 @@ struct Counts {
   std::uint64_t kills = 0;
 };
 
+// More digits would be noise.
+double rounded(double value) { return std::round(value * 1000) / 1000; }
+
 struct Watched {
   std::string of;
   std::string unit;
@@ -340,7 +343,7 @@ class Soak {
       for (std::size_t i = at; i < std::min(at + each, samples.size()); ++i) {
         values.push_back(samples[i].second);
       }
-      points.push_back({samples[at].first, summarise(values).median});
+      points.push_back({rounded(samples[at].first), rounded(summarise(values).median)});
     }
     return points;
   }
@@ -361,9 +364,9 @@ class Soak {
       const Drift drift = drift_of(settled(*one));
       drifts.push_back(json::object{{"of", one->of},
                                     {"unit", one->unit},
-                                    {"first_quarter", drift.first_quarter},
-                                    {"last_quarter", drift.last_quarter},
-                                    {"slope_per_hour", drift.slope_per_hour},
+                                    {"first_quarter", rounded(drift.first_quarter)},
+                                    {"last_quarter", rounded(drift.last_quarter)},
+                                    {"slope_per_hour", rounded(drift.slope_per_hour)},
                                     {"samples", one->samples.size()}});
       series.push_back(json::object{{"name", one->of},
                                     {"x", "seconds"},
@@ -390,7 +393,7 @@ class Soak {
       char digest[16];
       (void)std::snprintf(digest, sizeof digest, "%08x", digest_);
       text = json::serialize(json::object{
-                 {"soak", json::object{{"seconds", ran_},
+                 {"soak", json::object{{"seconds", rounded(ran_)},
                                        {"medium", world_.medium()},
                                        {"seed", options_.seed},
                                        {"smoke", options_.smoke},

@@ -129,15 +129,19 @@ UmbraVolume::UmbraVolume(World& world, const VolumeShape& shape, Copies copies)
   if (shape_.directory.empty()) shape_.directory = world.scratch().path();
   origin_ = shape_.directory + "/" + name + ".img";
   diff_ = shape_.directory + "/" + name + ".diff";
-  make_touched_file(origin_, shape.size_bytes);
+  if (shape.is_sparse) {
+    make_sparse_file(origin_, shape.size_bytes);
+  } else {
+    make_touched_file(origin_, shape.size_bytes);
+  }
   requester::AttachOptions options;
   options.origin_path = origin_;
   options.diff_area_path = diff_;
   options.name = name;
   options.chunk_bytes = shape.chunk_bytes;
   options.diff_initial_bytes =
-      kDiffBytesLeast + static_cast<std::uint64_t>(static_cast<double>(shape.size_bytes) *
-                                                   std::max(shape.copies, 0.1) * 1.25);
+      kDiffBytesLeast +
+      static_cast<std::uint64_t>(static_cast<double>(shape.size_bytes) * shape.copies * 1.25);
   options.front_end = requester::FrontEnd::none;
   volume_ = must(world.client().attach_volume(options), "attaching a volume").volume;
 }
@@ -174,6 +178,10 @@ VolumeRef UmbraVolume::ref() const {
   VolumeRef ref;
   ref.id = volume_.volume_id;
   return ref;
+}
+
+std::uint64_t UmbraVolume::segment_bytes() const {
+  return format::Layout::of(shape_.chunk_bytes, 512).segment_bytes;
 }
 
 std::uint64_t UmbraVolume::used_bytes() {
@@ -223,10 +231,9 @@ void UmbraVolume::release() {
   // What it had preserved is given back in the background: not while somebody else is measured. The
   // segment that is written now stays in use. So does what older copies resolve through: where
   // there are such, all is done when nothing changes any more.
-  const std::uint64_t segment = format::Layout::of(shape_.chunk_bytes, 512).segment_bytes;
   const auto begin = Clock::now();
   auto last_change = begin;
-  for (std::uint64_t used = used_bytes(); used > used_before_ + segment;) {
+  for (std::uint64_t used = used_bytes(); used > used_before_ + segment_bytes();) {
     if (kept_ > 0 && Clock::now() > last_change + kReclaimPause) return;
     if (Clock::now() > begin + kReclaimLimit) {
       give_up("the space of a deleted copy is not given back");

@@ -67,6 +67,7 @@ struct VolumeShape {
   std::uint32_t chunk_bytes = 16U << 10U;
   double copies = 2;        // How often the whole volume fits into the diff area, at first.
   std::string directory{};  // Of its files; empty: the scratch directory.
+  bool is_sparse = false;   // The origin has no blocks: for what reads and writes few of them.
 };
 
 /// A volume of umbra-cowd, reached over NBD.
@@ -88,17 +89,21 @@ class UmbraVolume : public Subject {
 
   /// One more copy, which stays until the volume goes.
   const SnapshotProperties& take(bool persistent);
+  /// The newest copy goes. There is one.
+  void drop_newest();
+  /// Of the diff area, in whole segments.
+  [[nodiscard]] std::uint64_t used_bytes();
+  [[nodiscard]] std::uint64_t segment_bytes() const;
   [[nodiscard]] const VolumeProperties& properties() const noexcept { return volume_; }
   [[nodiscard]] VolumeRef ref() const;
   [[nodiscard]] const std::string& origin_path() const noexcept { return origin_; }
+  [[nodiscard]] const std::string& diff_path() const noexcept { return diff_; }
 
  private:
   struct Copy {
     SnapshotProperties properties;
     std::optional<requester::BackupSession> session;  // Of an auto-release copy.
   };
-  void drop_newest();
-  [[nodiscard]] std::uint64_t used_bytes();
 
   World& world_;
   VolumeShape shape_;
