@@ -30,6 +30,7 @@ constexpr std::uint64_t kMiB = std::uint64_t{1} << 20U;
 constexpr std::size_t kSetsMax = 8;
 // The guardian gives up after five failures in a minute.
 constexpr double kKillPauseSeconds = 25;
+constexpr double kWordSeconds = 60;      // Between two lines of progress.
 constexpr double kKillUntil = 0.4;       // Of the time.
 constexpr double kWarmUp = 0.1;          // Of the time: not looked at for drift.
 constexpr std::size_t kPointsMax = 300;  // Of a plot.
@@ -73,6 +74,8 @@ class Soak {
         world_(options.directory) {}
 
   void run() {
+    (void)std::fprintf(stderr, "umbra-bench: soak of %.4g s, seed %llu\n", seconds_,
+                       static_cast<unsigned long long>(options_.seed));
     attach();
     begin_ = now_seconds();
     each_once();
@@ -149,6 +152,11 @@ class Soak {
     }
     const double pause = options_.smoke ? 0.02 : 1;
     if (elapsed() >= last_sample_ + pause) sample();
+    if (elapsed() >= last_word_ + kWordSeconds) {
+      last_word_ = elapsed();
+      (void)std::fprintf(stderr, "umbra-bench: %.0f s, %s\n", last_word_,
+                         json::serialize(counts()).c_str());
+    }
   }
 
   // --- what is done ------------------------------------------------------------------------
@@ -424,6 +432,7 @@ class Soak {
   double ran_ = 0;
   double last_kill_ = 0;
   double last_sample_ = 0;
+  double last_word_ = 0;
   std::uint64_t descriptors_at_begin_ = 0;
   std::uint64_t descriptors_at_end_ = 0;
   std::uint32_t digest_ = 0;
