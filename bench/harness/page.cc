@@ -6,6 +6,7 @@
 #include <boost/json/parse.hpp>
 #include <boost/json/value_to.hpp>
 #include <cstdio>
+#include <cstdlib>
 #include <map>
 #include <optional>
 #include <vector>
@@ -41,6 +42,17 @@ code { font-size: .92em; } .good { color: var(--good); font-weight: 600; }
 .bad { color: var(--bad); font-weight: 600; }
 .warning { border-left: 4px solid var(--bad); padding: .3rem .8rem; background: var(--card); }
 )";
+
+struct Growth {
+  const char* key;
+  const char* title;
+  const char* x;
+};
+constexpr Growth kGrowth[] = {
+    {"first_write_by_volume_size", "Cost against the volume's size", "volume, MiB"},
+    {"first_write_by_chunk", "Cost against the chunk", "chunk, KiB"},
+    {"first_write_by_depth", "Cost against the requests in flight", "requests in flight"},
+};
 
 std::string text_of(const json::object& object, const char* name) {
   const auto* value = object.if_contains(name);
@@ -117,6 +129,7 @@ struct Page::Lines {
   std::vector<std::string> order;
   std::map<std::string, json::object> keys;
   std::vector<json::object> machines;
+  std::optional<json::object> soak;
 
   [[nodiscard]] std::vector<const json::object*> measured() const {
     std::vector<const json::object*> found;
@@ -152,7 +165,10 @@ struct Page::Lines {
     std::vector<Bar> rivals;
     for (const json::object* object : measured()) {
       const std::string key = text_of(*object, "key");
-      if (text_of(*object, "unit") != "ratio" || key == "latency_across_snapshot") continue;
+      if (text_of(*object, "unit") != "ratio" || key == "latency_across_snapshot" ||
+          key.find("_by_") != std::string::npos) {
+        continue;
+      }
       if (is_rival(key)) {
         rivals.push_back(bar_of(*object, key, 1));
       } else {
@@ -201,6 +217,26 @@ struct Page::Lines {
                      caption + " " + escaped(text_of(found->second, "baseline")) + ".");
   }
 
+  // Of keys that end in their number: "snapshot_create_ms_64".
+  [[nodiscard]] std::string life_plot() const {
+    std::vector<Line> lines{{"making", {}}, {"deleting", {}}};
+    const char* const stems[] = {"snapshot_create_ms_", "snapshot_delete_ms_"};
+    for (std::size_t i = 0; i < lines.size(); ++i) {
+      const std::string stem = stems[i];
+      for (const json::object* object : measured()) {
+        const std::string key = text_of(*object, "key");
+        if (key.rfind(stem, 0) != 0) continue;
+        const double count = std::strtod(key.c_str() + stem.size(), nullptr);
+        lines[i].points.emplace_back(count, *number_of(*object, "median"));
+      }
+      std::sort(lines[i].points.begin(), lines[i].points.end());
+    }
+    if (lines[0].points.empty() && lines[1].points.empty()) return {};
+    return "<h2>Making and deleting a snapshot</h2>\n" +
+           figure_of(line_plot(lines, {"snapshots on the volume", "ms", true, true, {}, ""}),
+                     "The whole call as a requester sees it, its session included.");
+  }
+
   [[nodiscard]] std::string table_section() const {
     std::string html =
         "<h2>All figures</h2>\n<div class=\"wide\"><table><tr><th>Key</th><th>Median</th>"
@@ -227,6 +263,44 @@ struct Page::Lines {
               escaped(text_of(object, "medium")) + "</td></tr>\n";
     }
     return html + "</table></div>\n";
+  }
+
+  [[nodiscard]] std::string soak_section() const {
+    if (!soak) return {};
+    const std::string seconds = figure(number_of(*soak, "seconds"));
+    std::string html = "<h2>A long run</h2>\n<p class=\"soft\">" + seconds +
+                       " s of everything mixed, every byte compared; " +
+                       escaped(text_of(*soak, "medium")) + ".</p>\n";
+    if (flag_of(*soak, "smoke")) {
+      html += "<p class=\"warning\">Made with --smoke: these figures mean nothing.</p>\n";
+    }
+    html +=
+        "<div class=\"wide\"><table><tr><th></th><th>First quarter</th><th>Last quarter</th>"
+        "<th>Per hour</th><th></th></tr>\n";
+    for (const auto& one : array_of(*soak, "drift")) {
+      if (!one.is_object()) continue;
+      const auto& drift = one.as_object();
+      html += "<tr><td>" + escaped(text_of(drift, "of")) + "</td><td class=\"n\">" +
+              figure(number_of(drift, "first_quarter")) + "</td><td class=\"n\">" +
+              figure(number_of(drift, "last_quarter")) + "</td><td class=\"n\">" +
+              figure(number_of(drift, "slope_per_hour")) + "</td><td>" +
+              escaped(text_of(drift, "unit")) + "</td></tr>\n";
+    }
+    html += "</table></div>\n";
+    const std::vector<Line> lines = lines_of(*soak);
+    for (const char* what : {"memory", "descriptors", "latency"}) {
+      std::vector<Line> some;
+      for (const Line& line : lines) {
+        if (line.name.find(what) != std::string::npos) some.push_back(line);
+      }
+      const std::string unit = what == std::string("memory")    ? "MiB"
+                               : what == std::string("latency") ? "us"
+                                                                : what;
+      if (some.empty()) continue;
+      html += figure_of(line_plot(some, {"seconds", unit, false, false, std::nullopt, ""}),
+                        std::string(what) + " along the run");
+    }
+    return html;
   }
 
   [[nodiscard]] std::string latency_section() const {
@@ -269,6 +343,10 @@ Status Page::add(std::istream& in, const std::string& name) {
       lines_->machines.push_back(machine->as_object());
       continue;
     }
+    if (const auto* soak = object.if_contains("soak"); soak && soak->is_object()) {
+      lines_->soak = soak->as_object();
+      continue;
+    }
     const std::string key = text_of(object, "key");
     if (key.empty()) continue;
     if (lines_->keys.insert_or_assign(key, object).second) lines_->order.push_back(key);
@@ -277,7 +355,7 @@ Status Page::add(std::istream& in, const std::string& name) {
 }
 
 Result<std::string> Page::html() const {
-  if (lines_->order.empty()) {
+  if (lines_->order.empty() && !lines_->soak) {
     return fail(Errc::invalid_argument, "there is no key in what was given");
   }
   const auto measured = lines_->measured();
@@ -306,9 +384,15 @@ Result<std::string> Page::html() const {
                           "16 KiB random writes, 16 in flight; a snapshot is taken at 0.");
   html += lines_->plot_of("first_write_512_vs_1", "Cost against the number of snapshots", snapshots,
                           "First writes, each beside a volume with one snapshot.");
+  html += lines_->life_plot();
+  for (const auto& [key, title, x] : kGrowth) {
+    html += lines_->plot_of(key, title, {x, "us", true, true, std::nullopt, ""},
+                            "Microseconds of each 4 KiB write under a new snapshot, and without.");
+  }
   html += lines_->plot_of("create_ms_freeze_to_thaw", "Freeze to thaw", writers,
                           "From the first writer's Freeze to the last one's Thaw.");
-  html += lines_->table_section() + lines_->latency_section();
+  html += lines_->soak_section();
+  if (!lines_->order.empty()) html += lines_->table_section() + lines_->latency_section();
   return html + "</body></html>\n";
 }
 

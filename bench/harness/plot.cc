@@ -147,6 +147,7 @@ std::string line_plot(const std::vector<Line>& lines, const Axes& axes) {
   constexpr double kRight = 870;
   constexpr double kTop = 34;
   constexpr double kBottom = 300;
+  const double legend_width = lines.size() <= 3 ? 230 : 150;
   double x_low = 0;
   double x_high = 0;
   double y_low = 0;
@@ -193,7 +194,7 @@ std::string line_plot(const std::vector<Line>& lines, const Axes& axes) {
                "</title></circle>\n";
       }
     }
-    const double legend = kRight - 150 * static_cast<double>(lines.size() - i);
+    const double legend = kRight - legend_width * static_cast<double>(lines.size() - i);
     svg += line(legend, 14, legend + 20, 14, "series" + colour);
     svg += text(legend + 26, 18, "start", lines[i].name);
   }

@@ -82,6 +82,7 @@ struct Scenario {
   std::size_t reps = 20;
   std::string what;  // For `list`, one line.
   std::function<Outcome(Context&)> run;
+  bool mounts = false;  // Something, where it may.
 };
 
 /// All of them, in the order of docs/bench.md.

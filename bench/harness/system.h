@@ -76,6 +76,18 @@ class Child {
   std::string log_path_;
 };
 
+/// What another process has. Zeroes: it is gone.
+struct ProcessUse {
+  std::uint64_t resident_bytes = 0;
+  std::uint64_t descriptors = 0;
+};
+[[nodiscard]] ProcessUse process_use(int pid);
+/// A child of that process which runs the program of this name. 0: there is none now.
+[[nodiscard]] int child_of(int pid, const std::string& program);
+/// Zombies are not.
+[[nodiscard]] bool is_alive(int pid);
+void kill_at_once(int pid) noexcept;
+
 /// Runs it to its end; throws Failed with its output unless it exits with 0. Returns its output.
 std::string run_program(const std::vector<std::string>& words);
 
@@ -83,6 +95,8 @@ std::string run_program(const std::vector<std::string>& words);
 [[nodiscard]] UniqueFd connect_local(const std::string& path) noexcept;
 /// Waits a moment between two looks at something that nobody tells us of.
 void pause_briefly();
+/// The same in a thread, which the signal is not for.
+void rest_briefly() noexcept;
 
 /// A directory that goes with the object, with all that is in it.
 class Scratch {
@@ -116,9 +130,16 @@ class LoopMount {
 
 /// Sets a file's size, all of it touched. Throws Failed.
 void make_touched_file(const std::string& path, std::uint64_t size_bytes);
+/// The same without blocks.
+void make_sparse_file(const std::string& path, std::uint64_t size_bytes);
+/// Writes a file back and lets the page cache forget it. False: some of it is still there, as
+/// always where the files are in memory.
+[[nodiscard]] bool evict_file(const std::string& path);
+/// Into the page cache.
+void read_all(const std::string& path);
 /// The blocks of `from` shared under a new name. Throws Failed.
 void clone_file(const std::string& from, const std::string& to);
-/// Resident bytes of another process. 0: unknown.
+/// 0: unknown.
 [[nodiscard]] std::uint64_t free_bytes(const std::string& directory) noexcept;
 /// "tmpfs, page cache", "ext4, page cache".
 [[nodiscard]] std::string medium_of(const std::string& directory);

@@ -7,9 +7,11 @@
 #include <sched.h>
 #include <signal.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <sys/syscall.h>
 #include <sys/un.h>
@@ -203,6 +205,42 @@ void Child::wait_until_listening(const std::string& socket_path) {
   }
 }
 
+ProcessUse process_use(int pid) {
+  const std::string directory = "/proc/" + std::to_string(pid);
+  ProcessUse use;
+  // In KiB.
+  use.resident_bytes =
+      std::strtoull(first_line(directory + "/status", "VmRSS:").c_str(), nullptr, 10) * 1024;
+  std::error_code error;
+  for (fs::directory_iterator one(directory + "/fd", error); !error && one != fs::end(one);
+       one.increment(error)) {
+    ++use.descriptors;
+  }
+  return use;
+}
+
+int child_of(int pid, const std::string& program) {
+  const std::string mother = std::to_string(pid);
+  std::ifstream children("/proc/" + mother + "/task/" + mother + "/children");
+  for (int child = 0; children >> child;) {
+    std::ifstream words("/proc/" + std::to_string(child) + "/cmdline");
+    std::string name;
+    (void)std::getline(words, name, '\0');
+    if (fs::path(name).filename() == program) return child;
+  }
+  return 0;
+}
+
+bool is_alive(int pid) {
+  const std::string state = first_line("/proc/" + std::to_string(pid) + "/status", "State:\t");
+  // A zombie may wait for a process 1 that never asks for it.
+  return pid > 0 && !state.empty() && state[0] != 'Z' && state[0] != 'X';
+}
+
+void kill_at_once(int pid) noexcept {
+  if (pid > 0) (void)::kill(pid, SIGKILL);
+}
+
 std::string run_program(const std::vector<std::string>& words) {
   std::string log = fs::temp_directory_path().string() + "/umbra-bench.XXXXXX";
   UniqueFd made(::mkstemp(log.data()));
@@ -242,8 +280,10 @@ UniqueFd connect_local(const std::string& path) noexcept {
 
 void pause_briefly() {
   check_interrupted();
-  (void)::poll(nullptr, 0, 2);
+  rest_briefly();
 }
+
+void rest_briefly() noexcept { (void)::poll(nullptr, 0, 2); }
 
 // --- files -----------------------------------------------------------------------------------
 
@@ -286,6 +326,35 @@ void make_touched_file(const std::string& path, std::uint64_t size_bytes) {
     at += static_cast<std::uint64_t>(written);
     check_interrupted();
   }
+}
+
+void make_sparse_file(const std::string& path, std::uint64_t size_bytes) {
+  const UniqueFd fd(::open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600));
+  if (!fd || ::ftruncate(fd.get(), static_cast<off_t>(size_bytes)) != 0) give_up(errno_text(path));
+}
+
+bool evict_file(const std::string& path) {
+  const UniqueFd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  struct stat stat = {};
+  if (!fd || ::fsync(fd.get()) != 0 || ::fstat(fd.get(), &stat) != 0) give_up(errno_text(path));
+  if (stat.st_size == 0) return true;
+  (void)::posix_fadvise(fd.get(), 0, 0, POSIX_FADV_DONTNEED);
+  const auto size = static_cast<std::size_t>(stat.st_size);
+  void* const map = ::mmap(nullptr, size, PROT_READ, MAP_SHARED, fd.get(), 0);
+  if (map == MAP_FAILED) give_up(errno_text(path));
+  const auto page = static_cast<std::size_t>(::sysconf(_SC_PAGESIZE));
+  std::vector<unsigned char> pages((size + page - 1) / page);
+  const bool is_known = ::mincore(map, size, pages.data()) == 0;
+  (void)::munmap(map, size);
+  return is_known && std::none_of(pages.begin(), pages.end(),
+                                  [](unsigned char one) { return (one & 1U) != 0; });
+}
+
+void read_all(const std::string& path) {
+  std::ifstream in(path, std::ios::binary);
+  std::vector<char> buffer(std::size_t{1} << 20U);
+  while (in.read(buffer.data(), static_cast<std::streamsize>(buffer.size()))) check_interrupted();
+  if (!in.eof()) give_up(errno_text(path));
 }
 
 void clone_file(const std::string& from, const std::string& to) {

@@ -3,6 +3,7 @@
 // Random writes to several volumes at once, from a thread, while the main one does something else.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -18,13 +19,22 @@ struct BackgroundOptions {
   std::uint32_t request_bytes = 4096;
   std::size_t depth = 32;  // On each connection.
   std::uint64_t seed = 1;
-  bool note_each = false;  // For samples().
+  bool note_each = false;  // For samples() and take_samples().
+  /// A lost connection is made again within this time, and what was not answered is written again;
+  /// 0: it is a failure.
+  std::chrono::seconds reconnect_limit{0};
 };
 
 /// One request: when it was answered (seconds since the begin), and what it took.
 struct Sample {
   double at_seconds = 0;
   std::uint32_t latency_ns = 0;
+};
+
+/// What a volume held at some moment between two: granules are from a write between both.
+struct ContentBetween {
+  Content earliest;  // Of writes that were answered.
+  Content latest;    // Of writes that were sent.
 };
 
 /// Threads: one at a time.
@@ -39,6 +49,10 @@ class BackgroundLoad {
   /// Requests that were answered so far. Throws Failed if one failed, or if none is answered for
   /// kStallSecondsMax.
   [[nodiscard]] virtual std::uint64_t completed() const = 0;
+  /// What the volume number `line` certainly holds now, and what it may hold. Any time.
+  [[nodiscard]] virtual ContentBetween content(std::size_t line) const = 0;
+  /// Those noted since the last call. Any time.
+  [[nodiscard]] virtual std::vector<Sample> take_samples() = 0;
   /// Waits for what is in flight. Throws Failed if a request failed.
   virtual void stop() = 0;
   /// Reads everything back, after stop(). The digest of all volumes.

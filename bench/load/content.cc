@@ -43,20 +43,36 @@ bool Content::looks_right(std::uint64_t offset_bytes,
 
 std::uint32_t Content::check(std::uint64_t offset_bytes, std::span<const std::byte> bytes,
                              std::uint32_t digest, const std::string& what) const {
+  return check_since(*this, offset_bytes, bytes, digest, what);
+}
+
+void Content::follow(const Content& newer, std::uint64_t offset_bytes, std::uint64_t size_bytes) {
+  for (std::uint64_t at = 0; at < size_bytes; at += kGranule) {
+    const std::uint64_t granule = (offset_bytes + at) / kGranule;
+    versions_[granule] = newer.versions_[granule];
+  }
+}
+
+std::uint32_t Content::check_since(const Content& earliest, std::uint64_t offset_bytes,
+                                   std::span<const std::byte> bytes, std::uint32_t digest,
+                                   const std::string& what) const {
   for (std::size_t at = 0; at < bytes.size(); at += kGranule) {
     const std::uint64_t granule = (offset_bytes + at) / kGranule;
-    const Stamp wanted = stamp(granule);
+    const Stamp latest = stamp(granule);
+    const std::uint32_t first = earliest.versions_[granule];
     const std::byte* const seen = bytes.data() + at;
-    const bool is_right =
-        std::memcmp(seen, &wanted, sizeof wanted) == 0 &&
-        std::equal(seen + sizeof wanted, seen + kGranule, pattern_.begin() + sizeof wanted);
-    if (is_right) continue;
     Stamp found = {};
     std::memcpy(&found, seen, sizeof found);
+    const bool is_right =
+        found.granule == latest.granule && found.seed == latest.seed && found.version >= first &&
+        found.version <= latest.version &&
+        std::equal(seen + sizeof found, seen + kGranule, pattern_.begin() + sizeof found);
+    if (is_right) continue;
     give_up(what + " holds wrong data at " + std::to_string(offset_bytes + at) + ": write " +
             std::to_string(found.version) + " of place " + std::to_string(found.granule) +
-            " where write " + std::to_string(wanted.version) + " of place " +
-            std::to_string(granule) + " should be");
+            " where write " +
+            (first == latest.version ? std::string() : std::to_string(first) + " to ") +
+            std::to_string(latest.version) + " of place " + std::to_string(granule) + " should be");
   }
   return crc32c(bytes, digest);
 }

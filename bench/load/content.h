@@ -28,6 +28,8 @@ class Content {
   [[nodiscard]] std::uint64_t size_bytes() const noexcept { return versions_.size() * kGranule; }
   /// What is written from now on is told from all before.
   void begin_writes() noexcept { ++version_; }
+  /// From now on it holds what `older`, a copy of it, does. Numbers of writes go on.
+  void become(const Content& older) { versions_ = older.versions_; }
   /// Fills a buffer with what prepare() needs to be there only once.
   void prepare_buffer(std::span<std::byte> buffer) const;
   /// Makes a prepared buffer the next write of [offset, offset + size), which counts as done.
@@ -40,6 +42,13 @@ class Content {
   /// top of `digest`.
   [[nodiscard]] std::uint32_t check(std::uint64_t offset_bytes, std::span<const std::byte> bytes,
                                     std::uint32_t digest, const std::string& what) const;
+  /// The same where it is only known that each granule is from a write between `earliest`'s and
+  /// ours: what a copy shows that was made while writes went on. Both of one seed.
+  [[nodiscard]] std::uint32_t check_since(const Content& earliest, std::uint64_t offset_bytes,
+                                          std::span<const std::byte> bytes, std::uint32_t digest,
+                                          const std::string& what) const;
+  /// Notes that granules there are from the newest write that `newer` knows of.
+  void follow(const Content& newer, std::uint64_t offset_bytes, std::uint64_t size_bytes);
 
  private:
   struct Stamp {

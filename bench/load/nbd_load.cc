@@ -18,6 +18,7 @@ namespace {
 using Clock = std::chrono::steady_clock;
 
 constexpr std::size_t kVerifyBytes = std::size_t{1} << 20U;
+constexpr int kLookMs = 5;  // How often somebody is asked whether it is given up.
 constexpr std::align_val_t kAlignment{4096};
 
 [[noreturn]] void fail_nbd(const std::string& what) {
@@ -35,7 +36,7 @@ struct AlignedDelete {
 // libnbd, never from another thread.
 class NbdLoad::Flight {
  public:
-  Flight(Handle& handle, const Plan& plan, Content& content)
+  Flight(NbdHandle& handle, const Plan& plan, Content& content)
       : owner_(handle),
         handle_(handle.get()),
         plan_(plan),
@@ -128,7 +129,7 @@ class NbdLoad::Flight {
     if (stalled_ >= kStallSecondsMax) give_up("the server does not answer any more");
   }
 
-  Handle& owner_;
+  NbdHandle& owner_;
   nbd_handle* handle_;
   const Plan& plan_;
   Content& content_;
@@ -142,7 +143,25 @@ class NbdLoad::Flight {
   Measured measured_;
 };
 
-void NbdLoad::Close::operator()(nbd_handle* handle) const noexcept { nbd_close(handle); }
+void NbdClose::operator()(nbd_handle* handle) const noexcept { nbd_close(handle); }
+
+NbdHandle connect_again(const std::string& uri, std::chrono::milliseconds limit,
+                        const std::function<bool()>& given_up) {
+  const auto end = Clock::now() + limit;
+  const auto goes_on = [&] { return Clock::now() < end && !given_up(); };
+  while (goes_on()) {
+    NbdHandle handle(nbd_create());
+    if (!handle) return {};
+    if (nbd_aio_connect_uri(handle.get(), uri.c_str()) == 0) {
+      while (nbd_aio_is_connecting(handle.get()) == 1 && goes_on()) {
+        (void)nbd_poll(handle.get(), kLookMs);
+      }
+    }
+    if (nbd_aio_is_ready(handle.get()) == 1) return handle;
+    rest_briefly();
+  }
+  return {};
+}
 
 NbdLoad::NbdLoad(const std::string& uri) : handle_(nbd_create()) {
   if (!handle_) fail_nbd("libnbd");
@@ -167,11 +186,16 @@ Measured NbdLoad::run(const Plan& plan, Content& content) {
 
 std::uint32_t NbdLoad::verify(const Content& content, std::uint32_t digest,
                               const std::string& what) {
+  return verify_since(content, content, digest, what);
+}
+
+std::uint32_t NbdLoad::verify_since(const Content& earliest, const Content& latest,
+                                    std::uint32_t digest, const std::string& what) {
   std::vector<std::byte> buffer(kVerifyBytes);
-  for (std::uint64_t at = 0; at < content.size_bytes();) {
-    const std::size_t piece = std::min<std::uint64_t>(buffer.size(), content.size_bytes() - at);
+  for (std::uint64_t at = 0; at < latest.size_bytes();) {
+    const std::size_t piece = std::min<std::uint64_t>(buffer.size(), latest.size_bytes() - at);
     if (nbd_pread(handle_.get(), buffer.data(), piece, at, 0) != 0) fail_nbd("reading " + what);
-    digest = content.check(at, {buffer.data(), piece}, digest, what);
+    digest = latest.check_since(earliest, at, {buffer.data(), piece}, digest, what);
     at += piece;
     check_interrupted();
   }

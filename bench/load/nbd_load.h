@@ -4,8 +4,10 @@
 // in flight up to a depth, the time of each taken.
 #pragma once
 
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <span>
 #include <string>
@@ -18,6 +20,15 @@ struct nbd_handle;
 namespace umbra::bench {
 
 inline constexpr int kStallSecondsMax = 60;  // Without any answer: the bench fails.
+
+struct NbdClose {
+  void operator()(nbd_handle* handle) const noexcept;
+};
+using NbdHandle = std::unique_ptr<nbd_handle, NbdClose>;
+/// Connects to a server that is away or does not know the volume yet, as soon as it can be had.
+/// Null: not within the limit, or `given_up` has answered true, which it is asked all the time.
+[[nodiscard]] NbdHandle connect_again(const std::string& uri, std::chrono::milliseconds limit,
+                                      const std::function<bool()>& given_up);
 
 enum class Work : std::uint8_t { write, read };
 
@@ -52,14 +63,13 @@ class NbdLoad {
   /// All of it, compared in full; the digest on top of `digest`.
   [[nodiscard]] std::uint32_t verify(const Content& content, std::uint32_t digest,
                                      const std::string& what);
+  /// The same by Content::check_since.
+  [[nodiscard]] std::uint32_t verify_since(const Content& earliest, const Content& latest,
+                                           std::uint32_t digest, const std::string& what);
 
  private:
   class Flight;
-  struct Close {
-    void operator()(nbd_handle* handle) const noexcept;
-  };
-  using Handle = std::unique_ptr<nbd_handle, Close>;
-  Handle handle_;  // Null after a run() that was left by an exception.
+  NbdHandle handle_;  // Null after a run() that was left by an exception.
 };
 
 }  // namespace umbra::bench

@@ -25,6 +25,7 @@ std::vector<std::uint64_t> Driver::draw(const Shape& shape) {
   }
   for (std::size_t i = offsets.size(); i > 1; --i)
     std::swap(offsets[i - 1], offsets[prng_.below(i)]);
+  if (shape.writes_max != 0 && offsets.size() > shape.writes_max) offsets.resize(shape.writes_max);
   return offsets;
 }
 

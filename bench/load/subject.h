@@ -43,6 +43,7 @@ struct Shape {
   std::size_t flush_every = 0;
   /// One write in each of these, at a random place of it; 0: request_bytes, that is every byte.
   std::uint64_t stride_bytes = 0;
+  std::size_t writes_max = 0;  // Of those, so many, at random; 0: all.
 };
 
 /// Fills the volume at construction. Threads: one at a time.
@@ -63,6 +64,8 @@ class Driver {
   [[nodiscard]] std::uint32_t verify_live(std::uint32_t digest);
 
   [[nodiscard]] const Content& content() const noexcept { return content_; }
+  /// The subject holds again what it held then.
+  void went_back_to(const Content& older) { content_.become(older); }
   /// From here on latencies count.
   void forget_latencies() { latencies_.clear(); }
   /// Of nothing: nothing is added.

@@ -3,11 +3,14 @@
 // Two subjects under the same work, in interleaved pairs.
 #pragma once
 
+#include <chrono>
+#include <cstddef>
 #include <cstdint>
 #include <string>
 
 #include "bench/harness/scenario.h"
 #include "bench/load/subject.h"
+#include "bench/umbra/world.h"
 
 namespace umbra::bench {
 
@@ -17,5 +20,9 @@ namespace umbra::bench {
                                            std::uint64_t size_bytes, const Shape& shape);
 /// The same of pairs that were run by somebody else.
 void set_pairs(Outcome& outcome, const Pairs& pairs, const std::string& name_of_b);
+/// So many persistent copies, each with a few chunks of its own; fewer if that takes longer than
+/// the limit. How many.
+std::size_t take_many(UmbraVolume& volume, Driver& driver, std::size_t count,
+                      std::size_t chunks_each, std::chrono::seconds limit);
 
 }  // namespace umbra::bench

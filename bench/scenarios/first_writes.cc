@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "bench/harness/failure.h"
 #include "bench/scenarios/compare.h"
 #include "bench/scenarios/scenarios.h"
 #include "bench/umbra/world.h"
@@ -14,6 +15,8 @@ namespace umbra::bench {
 namespace {
 
 constexpr std::uint64_t kMiB = std::uint64_t{1} << 20U;
+
+constexpr std::chrono::seconds kOthersLimit{600};
 
 using Copies = UmbraVolume::Copies;
 
@@ -66,28 +69,16 @@ Outcome mixed_epochs(Context& context) {
                  Copies::auto_release_over_persistent, Copies::persistent, shape);
 }
 
-// `count` persistent copies below, each with a few chunks of its own.
-void take_many(UmbraVolume& volume, Driver& driver, std::size_t count, std::size_t chunks_each) {
-  Shape shape;
-  std::vector<std::uint64_t> offsets = driver.draw(shape);
-  std::size_t next = 0;
-  for (std::size_t i = 0; i < count; ++i) {
-    (void)volume.take(true);
-    Plan plan;
-    for (std::size_t k = 0; k < chunks_each; ++k) {
-      plan.offsets.push_back(offsets[next++ % offsets.size()]);
-    }
-    (void)driver.run(plan);
-  }
-}
-
 Pairs below_against_none(Context& context, std::size_t below, Outcome& outcome) {
   const VolumeShape volume = volume_of(context.size(64 * kMiB, 2 * kMiB));
   UmbraVolume many(context.world, volume, Copies::persistent);
   UmbraVolume one(context.world, volume, Copies::persistent);
   Driver ours(many, volume.size_bytes, context.options.seed);
   Driver theirs(one, volume.size_bytes, context.options.seed + 1);
-  take_many(many, ours, below, 4);
+  if (take_many(many, ours, below, 4, kOthersLimit) < below) {
+    throw Skipped(std::to_string(below) + " copies are not made within " +
+                  std::to_string(kOthersLimit.count()) + " s");
+  }
   const Pairs pairs = run_pairs(
       context.reps, [&] { return ours.first_write({}); }, [&] { return theirs.first_write({}); });
   outcome.medium = many.medium();

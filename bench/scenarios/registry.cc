@@ -6,8 +6,9 @@ namespace umbra::bench {
 const std::vector<Scenario>& scenarios() {
   static const std::vector<Scenario> all = [] {
     std::vector<Scenario> row;
-    for (auto group : {first_write_scenarios(), rival_scenarios(), steady_scenarios(),
-                       set_scenarios(), memory_scenarios()}) {
+    for (auto group :
+         {first_write_scenarios(), rival_scenarios(), steady_scenarios(), set_scenarios(),
+          copy_scenarios(), growth_scenarios(), memory_scenarios(), recovery_scenarios()}) {
       row.insert(row.end(), group.begin(), group.end());
     }
     return row;

@@ -104,9 +104,9 @@ std::vector<Scenario> rival_scenarios() {
       {"first_write_vs_qcow2_internal", "ratio", std::nullopt, 7,
        "16 KiB first writes / qcow2 with an internal snapshot", qcow2},
       {"first_write_vs_xfs_reflink", "ratio", std::nullopt, 7,
-       "16 KiB first writes on XFS / nbdkit file there after a reflink copy (root)", xfs},
+       "16 KiB first writes on XFS / nbdkit file there after a reflink copy (root)", xfs, true},
       {"first_write_vs_btrfs_snapshot", "ratio", std::nullopt, 7,
-       "16 KiB first writes on btrfs / nbdkit file there after a snapshot (root)", btrfs},
+       "16 KiB first writes on btrfs / nbdkit file there after a snapshot (root)", btrfs, true},
       {"dm_first_write_ratio", "ratio", Target{0.6}, 7,
        "ublk volume with 1 and 4 snapshots / without; dm-snapshot beside it, in the VM", dm},
   };

@@ -13,6 +13,9 @@ namespace umbra::bench {
 [[nodiscard]] std::vector<Scenario> rival_scenarios();
 [[nodiscard]] std::vector<Scenario> steady_scenarios();
 [[nodiscard]] std::vector<Scenario> set_scenarios();
+[[nodiscard]] std::vector<Scenario> copy_scenarios();
+[[nodiscard]] std::vector<Scenario> growth_scenarios();
 [[nodiscard]] std::vector<Scenario> memory_scenarios();
+[[nodiscard]] std::vector<Scenario> recovery_scenarios();
 
 }  // namespace umbra::bench

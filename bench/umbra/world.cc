@@ -50,11 +50,7 @@ requester::Client& World::client() {
   options.log_path = scratch_.path("umbrad.log");
   umbrad_ = Child::start({own_program("umbrad"), "--run-dir", run_directory()}, options);
   umbrad_.wait_until_listening(run_directory() + "/umbrad.sock");
-  options.log_path = scratch_.path("cowd.log");
-  (void)own_program("umbra-guardian");
-  cowd_ = Child::start({own_program("umbra-cowd"), "--run-dir", run_directory(), "--state-dir",
-                        scratch_.path("state")},
-                       options);
+  start_cowd();
   client_ = must(requester::Client::connect(connect_options()), "connecting to umbrad");
   const auto end = Clock::now() + kStartLimit;
   while (true) {
@@ -68,21 +64,84 @@ requester::Client& World::client() {
   }
 }
 
+void World::start_cowd() {
+  ChildOptions options;
+  options.orderly = true;
+  options.log_path = scratch_.path("cowd.log");
+  (void)own_program("umbra-guardian");
+  cowd_ = Child::start({own_program("umbra-cowd"), "--run-dir", run_directory(), "--state-dir",
+                        scratch_.path("state")},
+                       options);
+}
+
+int World::cowd_pid() const { return cowd_.started() ? child_of(cowd_.pid(), "umbra-cowd") : 0; }
+
+void World::kill_cowd() {
+  const int victim = cowd_pid();
+  if (victim == 0) cowd_.fail("its guardian has no umbra-cowd");
+  kill_at_once(victim);
+  const auto end = Clock::now() + kStopLimit;
+  while (is_alive(victim)) {
+    if (Clock::now() > end) cowd_.fail("it did not end by kill -9");
+    pause_briefly();
+  }
+}
+
+void World::kill_cowd_for_good() {
+  const int victim = cowd_pid();
+  kill_at_once(cowd_.pid());  // First: it would start another one.
+  kill_at_once(victim);
+  const auto end = Clock::now() + kStopLimit;
+  while (is_alive(victim) || !cowd_.wait(std::chrono::milliseconds(5))) {
+    if (Clock::now() > end) cowd_.fail("it did not end by kill -9");
+    pause_briefly();
+  }
+}
+
+void World::await(const VolumeRef& volume) {
+  requester::Management management(client());
+  const auto end = Clock::now() + kStartLimit;
+  while (true) {
+    const auto areas = management.query_diff_areas_for_volume(volume);
+    if (areas && areas->size() == 1) return;
+    if (cowd_.wait(std::chrono::milliseconds(2))) cowd_.fail("the guardian gave up");
+    if (Clock::now() > end) {
+      cowd_.fail("the volume does not come back" +
+                 (areas ? std::string() : ": " + areas.error().to_string()));
+    }
+  }
+}
+
+void World::stop() {
+  client_.reset();
+  for (Child* child : {&cowd_, &umbrad_}) {
+    if (!child->started()) continue;
+    child->stop();
+    if (child->exit_status() != 0) {
+      child->fail("it ended with " + std::to_string(child->exit_status()));
+    }
+  }
+}
+
 UmbraVolume::UmbraVolume(World& world, const VolumeShape& shape, Copies copies)
     : world_(world), shape_(shape), copies_(copies) {
   const std::string name = world.fresh_name("volume");
   if (shape_.directory.empty()) shape_.directory = world.scratch().path();
   origin_ = shape_.directory + "/" + name + ".img";
   diff_ = shape_.directory + "/" + name + ".diff";
-  make_touched_file(origin_, shape.size_bytes);
+  if (shape.is_sparse) {
+    make_sparse_file(origin_, shape.size_bytes);
+  } else {
+    make_touched_file(origin_, shape.size_bytes);
+  }
   requester::AttachOptions options;
   options.origin_path = origin_;
   options.diff_area_path = diff_;
   options.name = name;
   options.chunk_bytes = shape.chunk_bytes;
   options.diff_initial_bytes =
-      kDiffBytesLeast + static_cast<std::uint64_t>(static_cast<double>(shape.size_bytes) *
-                                                   std::max(shape.copies, 0.1) * 1.25);
+      kDiffBytesLeast +
+      static_cast<std::uint64_t>(static_cast<double>(shape.size_bytes) * shape.copies * 1.25);
   options.front_end = requester::FrontEnd::none;
   volume_ = must(world.client().attach_volume(options), "attaching a volume").volume;
 }
@@ -119,6 +178,10 @@ VolumeRef UmbraVolume::ref() const {
   VolumeRef ref;
   ref.id = volume_.volume_id;
   return ref;
+}
+
+std::uint64_t UmbraVolume::segment_bytes() const {
+  return format::Layout::of(shape_.chunk_bytes, 512).segment_bytes;
 }
 
 std::uint64_t UmbraVolume::used_bytes() {
@@ -168,10 +231,9 @@ void UmbraVolume::release() {
   // What it had preserved is given back in the background: not while somebody else is measured. The
   // segment that is written now stays in use. So does what older copies resolve through: where
   // there are such, all is done when nothing changes any more.
-  const std::uint64_t segment = format::Layout::of(shape_.chunk_bytes, 512).segment_bytes;
   const auto begin = Clock::now();
   auto last_change = begin;
-  for (std::uint64_t used = used_bytes(); used > used_before_ + segment;) {
+  for (std::uint64_t used = used_bytes(); used > used_before_ + segment_bytes();) {
     if (kept_ > 0 && Clock::now() > last_change + kReclaimPause) return;
     if (Clock::now() > begin + kReclaimLimit) {
       give_up("the space of a deleted copy is not given back");

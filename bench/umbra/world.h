@@ -34,6 +34,20 @@ class World {
   [[nodiscard]] requester::Client& client();
   [[nodiscard]] requester::ConnectOptions connect_options() const;
   [[nodiscard]] std::string run_directory() const { return scratch_.path("run"); }
+  /// Whoever runs at the moment, of the daemons that were started; 0: nobody.
+  [[nodiscard]] int umbrad_pid() const noexcept { return umbrad_.pid(); }
+  [[nodiscard]] int guardian_pid() const noexcept { return cowd_.pid(); }
+  [[nodiscard]] int cowd_pid() const;
+  /// kill -9 of umbra-cowd, which its guardian starts anew. Returns when the dead is gone.
+  void kill_cowd();
+  /// kill -9 of umbra-cowd and its guardian, after which nobody starts it.
+  void kill_cowd_for_good();
+  /// umbra-cowd after that.
+  void start_cowd();
+  /// Waits until umbra-cowd answers for the volume. Throws Failed after kStartLimit.
+  void await(const VolumeRef& volume);
+  /// Ends the daemons. Throws Failed if one did not end in good order.
+  void stop();
   /// A name that nothing in the scratch directory has.
   [[nodiscard]] std::string fresh_name(const std::string& beginning) {
     return beginning + std::to_string(++names_);
@@ -53,6 +67,7 @@ struct VolumeShape {
   std::uint32_t chunk_bytes = 16U << 10U;
   double copies = 2;        // How often the whole volume fits into the diff area, at first.
   std::string directory{};  // Of its files; empty: the scratch directory.
+  bool is_sparse = false;   // The origin has no blocks: for what reads and writes few of them.
 };
 
 /// A volume of umbra-cowd, reached over NBD.
@@ -74,17 +89,21 @@ class UmbraVolume : public Subject {
 
   /// One more copy, which stays until the volume goes.
   const SnapshotProperties& take(bool persistent);
+  /// The newest copy goes. There is one.
+  void drop_newest();
+  /// Of the diff area, in whole segments.
+  [[nodiscard]] std::uint64_t used_bytes();
+  [[nodiscard]] std::uint64_t segment_bytes() const;
   [[nodiscard]] const VolumeProperties& properties() const noexcept { return volume_; }
   [[nodiscard]] VolumeRef ref() const;
   [[nodiscard]] const std::string& origin_path() const noexcept { return origin_; }
+  [[nodiscard]] const std::string& diff_path() const noexcept { return diff_; }
 
  private:
   struct Copy {
     SnapshotProperties properties;
     std::optional<requester::BackupSession> session;  // Of an auto-release copy.
   };
-  void drop_newest();
-  [[nodiscard]] std::uint64_t used_bytes();
 
   World& world_;
   VolumeShape shape_;

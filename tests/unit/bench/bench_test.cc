@@ -2,6 +2,7 @@
 #include <string>
 #include <vector>
 
+#include "bench/harness/drift.h"
 #include "bench/harness/failure.h"
 #include "bench/harness/pairs.h"
 #include "bench/harness/scenario.h"
@@ -125,6 +126,71 @@ TEST_CASE("content that is not what was written is found, to the byte", "[bench]
   CHECK_FALSE(snapshot.looks_right(bench::kGranule, buffer));  // A snapshot shows what was before.
   CHECK_THROWS_AS(snapshot.check(bench::kGranule, buffer, 0, "it"), bench::Failed);
   CHECK(content.check(bench::kGranule, buffer, 0, "it") != digest);
+}
+
+TEST_CASE("of a copy made under writes each place may be from any write in between", "[bench]") {
+  bench::Content content(4 * bench::kGranule, 1);
+  std::vector<std::byte> buffer(bench::kGranule);
+  content.prepare_buffer(buffer);
+  std::vector<std::vector<std::byte>> writes;
+  std::vector<bench::Content> after;
+  for (int i = 0; i < 4; ++i) {
+    content.begin_writes();
+    content.write(bench::kGranule, buffer);
+    writes.push_back(buffer);
+    after.push_back(content);
+  }
+  const auto check = [&](std::size_t seen) {
+    return after[2].check_since(after[1], bench::kGranule, writes[seen], 0, "it");
+  };
+  CHECK_THROWS_AS(check(0), bench::Failed);  // Older than what was answered before.
+  CHECK(check(1) != 0);
+  CHECK(check(2) != 0);
+  CHECK_THROWS_AS(check(3), bench::Failed);  // Younger than what was sent.
+  writes[2].back() ^= std::byte{1};
+  CHECK_THROWS_AS(check(2), bench::Failed);
+  // Of another place, or another volume.
+  CHECK_THROWS_AS(after[2].check_since(after[1], 0, writes[1], 0, "it"), bench::Failed);
+  const bench::Content other(4 * bench::kGranule, 2);
+  CHECK_THROWS_AS(other.check(bench::kGranule, writes[1], 0, "it"), bench::Failed);
+}
+
+TEST_CASE("what is answered follows what was sent, and a volume goes back", "[bench]") {
+  bench::Content content(4 * bench::kGranule, 1);
+  std::vector<std::byte> buffer(bench::kGranule);
+  content.prepare_buffer(buffer);
+  bench::Content answered = content;
+  content.begin_writes();
+  content.write(0, buffer);
+  const auto first = buffer;
+  const bench::Content old = content;
+  CHECK_FALSE(answered.looks_right(0, buffer));
+  answered.follow(content, 0, bench::kGranule);
+  CHECK(answered.looks_right(0, buffer));
+  content.begin_writes();
+  content.write(0, buffer);
+  const auto second = buffer;
+  content.become(old);
+  CHECK(content.looks_right(0, first));
+  content.begin_writes();
+  content.write(0, buffer);
+  CHECK_FALSE(content.looks_right(0, second));  // Not the number of a write that was undone.
+}
+
+TEST_CASE("drift is that of the ends and of the line through all", "[bench]") {
+  bench::Samples samples;
+  for (int i = 0; i <= 100; ++i) samples.emplace_back(i, 10 + i * 0.5);
+  samples[50].second = 35;
+  const bench::Drift drift = bench::drift_of(samples);
+  CHECK(drift.first_quarter == Approx(16.25));  // 10 to 22.5.
+  CHECK(drift.last_quarter == Approx(53.75));
+  CHECK(drift.slope_per_hour == Approx(1800).epsilon(0.01));
+  const bench::Drift one = bench::drift_of({{5, 7}});
+  CHECK(one.first_quarter == 7);
+  CHECK(one.last_quarter == 7);
+  CHECK(one.slope_per_hour == 0);
+  const bench::Drift none = bench::drift_of({{0, 3}, {1, 3}, {2, 3}, {3, 3}});
+  CHECK(none.slope_per_hour == 0);
 }
 
 TEST_CASE("a bench's digest follows from its seed, and covers what snapshots show", "[bench]") {

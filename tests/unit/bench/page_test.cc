@@ -79,3 +79,34 @@ TEST_CASE("lines that are no figures are refused, by name", "[bench]") {
   REQUIRE(page.add(odd, "odd"));
   CHECK(page.html());
 }
+
+TEST_CASE("the page of a long run says how it drifted, and escapes it", "[bench]") {
+  std::istringstream lines(
+      R"({"soak":{"seconds":3600,"medium":"a <disk>","smoke":false,"drift":[{"of":"memory of <it>",)"
+      R"("unit":"MiB","first_quarter":10,"last_quarter":11.5,"slope_per_hour":2}],"series":[)"
+      R"({"name":"memory of <it>","x":"seconds","y":"MiB","points":[[0,10],[3600,12]]}]}})");
+  bench::Page page;
+  REQUIRE(page.add(lines, "lines"));
+  const auto html = page.html();
+  REQUIRE(html);
+  CHECK(html->find("A long run") != std::string::npos);
+  CHECK(html->find("11.5") != std::string::npos);
+  CHECK(html->find("<it>") == std::string::npos);
+  CHECK(html->find("<disk>") == std::string::npos);
+  CHECK(html->find("<svg") != std::string::npos);
+  CHECK(html->find("All figures") == std::string::npos);  // There are none.
+}
+
+TEST_CASE("the page draws how the cost grows", "[bench]") {
+  std::istringstream lines(
+      R"({"key":"first_write_by_depth","unit":"ratio","median":0.5,"series":[{"name":"first writes",)"
+      R"("points":[[1,100],[4,40]]},{"name":"without a snapshot","points":[[1,50],[4,20]]}]})");
+  bench::Page page;
+  REQUIRE(page.add(lines, "lines"));
+  const auto html = page.html();
+  REQUIRE(html);
+  CHECK(html->find("Cost against the requests in flight") != std::string::npos);
+  CHECK(html->find("without a snapshot") != std::string::npos);
+  // Its figure belongs to its last point: it is no bar among those that can be compared.
+  CHECK(html->find("What a snapshot costs") == std::string::npos);
+}

@@ -33,7 +33,7 @@ for line in lines[1:]:
 page = open(top + "/page.html").read()
 assert page.startswith("<!DOCTYPE html>") and "<script" not in page and "http" not in page
 drawings = re.findall(r"<svg.*?</svg>", page, re.S)
-assert len(drawings) >= 3, "drawings are missing"
+assert len(drawings) >= 8, "drawings are missing"
 for drawing in drawings:
     xml.dom.minidom.parseString(drawing)
 assert all(f"<code>{key}</code>" in page for key in listed)
