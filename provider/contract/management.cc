@@ -65,6 +65,7 @@ Result<std::vector<SnapshotProperties>> SystemProvider::Management::query_snapsh
   const auto entries = entries_of(volume);
   if (!entries) return fail(entries.error());
   std::vector<SnapshotProperties> snapshots;
+  const Surfaces::MountPoints mounted = provider_.surfaces_.mount_points();
   for (const auto& entry : *entries) {
     std::vector<cow::SnapshotRecord> records;
     {
@@ -73,7 +74,7 @@ Result<std::vector<SnapshotProperties>> SystemProvider::Management::query_snapsh
     }
     for (auto& record : records) {
       if (record.stage != cow::Stage::created) continue;
-      snapshots.push_back(provider_.describe(Copy{entry, std::move(record)}));
+      snapshots.push_back(provider_.describe(Copy{entry, std::move(record)}, mounted));
     }
   }
   return snapshots;

@@ -9,6 +9,7 @@
 #include <chrono>
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <memory>
 #include <stop_token>
 #include <string>
@@ -144,8 +145,10 @@ class Surfaces {
   /// Errors: volume_in_use (mounted or open, and not `force`). After success nobody reads it any
   /// more.
   [[nodiscard]] virtual Status withdraw(const SnapshotId& snapshot, bool force) = 0;
-  /// Where it is mounted by our mount helper; empty if it is not.
-  [[nodiscard]] virtual std::string mounted_at(const SnapshotId& snapshot) const = 0;
+  /// Where copies are mounted by our mount helper. One look at the system for all of them: it costs
+  /// the same for one as for thousands.
+  using MountPoints = std::map<SnapshotId, std::string>;
+  [[nodiscard]] virtual MountPoints mount_points() const = 0;
 };
 
 }  // namespace umbra::contract

@@ -210,7 +210,8 @@ class SystemProvider final : public Provider {
 
   [[nodiscard]] Result<EntryPtr> find_entry(const VolumeRef& volume) const;
   [[nodiscard]] VolumeProperties describe(const Entry& entry) const;
-  [[nodiscard]] SnapshotProperties describe(const Copy& copy) const;
+  [[nodiscard]] SnapshotProperties describe(const Copy& copy,
+                                            const Surfaces::MountPoints& mounted) const;
   [[nodiscard]] static bool none_busy(const std::vector<EntryPtr>& entries);  // mutex_
   [[nodiscard]] Turn occupy(std::vector<EntryPtr> entries);                   // mutex_
   [[nodiscard]] Turn take_turn(std::vector<EntryPtr> entries);

@@ -226,11 +226,13 @@ Result<std::vector<SnapshotProperties>> SystemProvider::query_snapshots(bool inc
       },
       incomplete);
   std::vector<SnapshotProperties> found;
-  for (const auto& copy : copies) found.push_back(describe(copy));
+  const Surfaces::MountPoints mounted = surfaces_.mount_points();
+  for (const auto& copy : copies) found.push_back(describe(copy, mounted));
   return found;
 }
 
-SnapshotProperties SystemProvider::describe(const Copy& copy) const {
+SnapshotProperties SystemProvider::describe(const Copy& copy,
+                                            const Surfaces::MountPoints& mounted) const {
   const auto& [entry, record] = copy;
   SnapshotProperties properties;
   properties.snapshot_id = record.id;
@@ -241,7 +243,9 @@ SnapshotProperties SystemProvider::describe(const Copy& copy) const {
   properties.original_volume = entry->description.name;
   properties.originating_machine = options_.machine_name;
   properties.service_machine = options_.machine_name;
-  properties.exposed_path = surfaces_.mounted_at(record.id);
+  if (const auto at = mounted.find(record.id); at != mounted.end()) {
+    properties.exposed_path = at->second;
+  }
   properties.attributes = record.attributes;
   if (!properties.exposed_path.empty()) properties.attributes |= attribute::kExposedLocally;
   properties.creation_filetime = record.creation_filetime;

@@ -43,7 +43,7 @@ ChunkLeaf::ChunkLeaf(std::span<const Record> records)
 ChunkLeaf::ChunkLeaf(std::span<const Record> records, std::size_t capacity) {
   UMBRA_ASSERT(records.size() <= capacity && capacity <= kRecordsMax);
   if (records.empty()) return;
-  std::array<std::uint64_t, kRecordsMax> sorted;
+  std::array<std::uint64_t, kRecordsMax> sorted{};
   std::size_t epochs = 0;
   for (const Record& record : records) {
     if (epochs == 0 || sorted[epochs - 1] != record.epoch) sorted[epochs++] = record.epoch;
@@ -67,11 +67,6 @@ std::size_t ChunkLeaf::number_of(std::uint64_t epoch) const noexcept {
   const std::uint64_t* const end = epochs() + head().epochs;
   return static_cast<std::size_t>(std::lower_bound<const std::uint64_t*>(epochs(), end, epoch) -
                                   epochs());
-}
-
-ChunkLeaf::Record ChunkLeaf::at(std::size_t index) const noexcept {
-  const std::size_t number = head().epochs > 1 ? numbers()[index] : 0;
-  return {chunks()[index], epochs()[number], homes()[index].unpack()};
 }
 
 std::span<ChunkLeaf::Record> ChunkLeaf::unpack(Records& room) const noexcept {

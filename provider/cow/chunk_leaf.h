@@ -41,7 +41,10 @@ class ChunkLeaf {
 
   [[nodiscard]] std::size_t size() const noexcept { return block_ != nullptr ? head().count : 0; }
   [[nodiscard]] bool full() const noexcept { return size() == kRecordsMax; }
-  [[nodiscard]] Record at(std::size_t index) const noexcept;
+  [[nodiscard]] Record at(std::size_t index) const noexcept {
+    const std::size_t number = head().epochs > 1 ? numbers()[index] : 0;
+    return {chunks()[index], epochs()[number], homes()[index].unpack()};
+  }
   /// All of them, at the front of `room`.
   std::span<Record> unpack(Records& room) const noexcept;
 

@@ -34,13 +34,17 @@ ChunkMap::ChunkMap(std::uint64_t chunk_count)
 
 ChunkMap::Place ChunkMap::lower_bound(const Page& page, std::uint8_t chunk,
                                       std::uint64_t epoch) noexcept {
-  // The last leaf whose first record is not above.
-  const auto above = std::partition_point(page.begin(), page.end(), [&](const ChunkLeaf& leaf) {
-    const ChunkLeaf::Record first = leaf.at(0);
-    return first.is_before(chunk, epoch) || is(first, chunk, epoch);
-  });
-  if (above == page.begin()) return {};
-  const auto leaf = std::prev(above);
+  if (page.empty()) return {};
+  // The last leaf whose first record is not above. Mostly there is one leaf.
+  auto leaf = page.begin();
+  if (page.size() > 1) {
+    const auto above =
+        std::partition_point(std::next(page.begin()), page.end(), [&](const ChunkLeaf& other) {
+          const ChunkLeaf::Record first = other.at(0);
+          return first.is_before(chunk, epoch) || is(first, chunk, epoch);
+        });
+    leaf = std::prev(above);
+  }
   const auto index = static_cast<std::size_t>(leaf - page.begin());
   const std::size_t at = leaf->lower_bound(chunk, epoch);
   if (at == leaf->size()) return {index + 1, 0};

@@ -19,6 +19,7 @@ namespace umbra::cowd {
 namespace {
 
 constexpr std::chrono::seconds kReleaseLimit{2};
+constexpr const char* kCopies = "/fuse/snapshots/";
 constexpr std::string_view kKeptOverlay = "overlay/";  // And the name of its file.
 constexpr const char* kView = ".view";
 constexpr const char* kRecovered = ".recovered";
@@ -54,7 +55,7 @@ CopyMounts::CopyMounts(Options options)
     : options_(std::move(options)), log_(*options_.log, "frontend") {}
 
 std::string CopyMounts::file_of(const SnapshotId& snapshot) const {
-  return options_.run_dir + "/fuse/snapshots/" + snapshot.to_string();
+  return options_.run_dir + kCopies + snapshot.to_string();
 }
 
 std::string CopyMounts::own_mount_point(const SnapshotId& snapshot) const {
@@ -80,6 +81,20 @@ std::vector<std::string> CopyMounts::targets(const SnapshotId& snapshot) const {
   std::vector<std::string> all;
   for (Mounted& one : mounted(snapshot)) {
     for (std::string& target : one.targets) all.push_back(std::move(target));
+  }
+  return all;
+}
+
+std::map<SnapshotId, std::string> CopyMounts::all() const {
+  const std::string directory = options_.run_dir + kCopies;
+  std::map<SnapshotId, std::string> all;
+  for (const LoopEntry& loop : read_loops()) {
+    if (!loop.backing_file.starts_with(directory)) continue;
+    const std::string name = loop.backing_file.substr(directory.size());
+    const auto copy = SnapshotId::parse(name.substr(0, name.find('.')));
+    if (!copy) continue;
+    const auto targets = mount_points_of(loop.device);
+    if (!targets.empty()) all.emplace(*copy, targets.front());
   }
   return all;
 }
@@ -259,7 +274,7 @@ void CopyMounts::drop_unused_overlays() {
   {
     const std::lock_guard lock(mutex_);
     for (const auto& [name, device] : overlays_) {
-      const std::string file = options_.run_dir + "/fuse/snapshots/" + name;
+      const std::string file = options_.run_dir + kCopies + name;
       const bool used = std::any_of(loops.begin(), loops.end(), [&](const LoopEntry& loop) {
         return loop.backing_file == file;
       });

@@ -50,6 +50,8 @@ class CopyMounts {
   [[nodiscard]] std::string file_of(const SnapshotId& snapshot) const;
   /// Where it is mounted.
   [[nodiscard]] std::vector<std::string> targets(const SnapshotId& snapshot) const;
+  /// The first place at which each copy is mounted that is.
+  [[nodiscard]] std::map<SnapshotId, std::string> all() const;
   /// Whether "ID.view" and the like is served.
   [[nodiscard]] bool has_overlay(std::string_view file_name) const;
 

@@ -541,10 +541,8 @@ Status SystemFrontEnds::remove_file_of(const std::string& name, bool force) {
   return removed;
 }
 
-std::string SystemFrontEnds::mounted_at(const SnapshotId& snapshot) const {
-  if (!copies_) return {};
-  const auto targets = mounts_.targets(snapshot);
-  return targets.empty() ? std::string() : targets.front();
+contract::Surfaces::MountPoints SystemFrontEnds::mount_points() const {
+  return copies_ ? mounts_.all() : MountPoints{};
 }
 
 // Nobody serves them before all of them are there: the session of copies is not started yet.

@@ -89,7 +89,7 @@ class SystemFrontEnds final : public FrontEnds, public contract::Surfaces {
   [[nodiscard]] Result<contract::Surfaced> surface(const SnapshotId& snapshot,
                                                    std::shared_ptr<block::Device> device) override;
   [[nodiscard]] Status withdraw(const SnapshotId& snapshot, bool force) override;
-  [[nodiscard]] std::string mounted_at(const SnapshotId& snapshot) const override;
+  [[nodiscard]] MountPoints mount_points() const override;
 
   /// As CopyMounts::mount(). Errors also: object_not_found (no such copy); not_supported (no block
   /// devices here).

@@ -203,6 +203,8 @@ def writable_over_kills(world):
     path = coordinator.mount(snapshot["snapshot_id"], write=True)["path"]
     kept = {}
     for number in range(3):
+        # Copies are served before umbra-cowd registers: each is counted before it is killed.
+        wait_until(lambda: coordinator.registrations == number + 1, "umbra-cowd registers")
         kept[number] = os.urandom(MIB)
         write_file(f"{path}/{number}", kept[number])
         kill_cowd(world)

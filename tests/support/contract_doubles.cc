@@ -170,9 +170,11 @@ Status FakeSurfaces::withdraw(const SnapshotId& snapshot, bool force) {
   return {};
 }
 
-std::string FakeSurfaces::mounted_at(const SnapshotId& snapshot) const {
+contract::Surfaces::MountPoints FakeSurfaces::mount_points() const {
   const std::lock_guard lock(mutex_);
-  return mounted_.count(snapshot) != 0 ? "/mnt/copy" : "";
+  MountPoints all;
+  for (const SnapshotId& snapshot : mounted_) all.emplace(snapshot, "/mnt/copy");
+  return all;
 }
 
 void EventLog::write(LogLevel, std::string_view, std::string_view message,

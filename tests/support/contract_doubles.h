@@ -91,7 +91,7 @@ class FakeSurfaces final : public contract::Surfaces {
   [[nodiscard]] Result<contract::Surfaced> surface(const SnapshotId& snapshot,
                                                    std::shared_ptr<block::Device> device) override;
   [[nodiscard]] Status withdraw(const SnapshotId& snapshot, bool force) override;
-  [[nodiscard]] std::string mounted_at(const SnapshotId& snapshot) const override;
+  [[nodiscard]] MountPoints mount_points() const override;
 
  private:
   Events& events_;

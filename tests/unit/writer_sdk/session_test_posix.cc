@@ -104,6 +104,8 @@ struct Recorder final : writer::Writer {
     if (freeze_until_released) {
       std::unique_lock lock(mutex);
       changed.wait_for(lock, 20s, [this] { return !freeze_until_released; });
+      // A stop() whose limit ended may be a moment ahead of what it asked for.
+      for (int i = 0; i < 20'000 && !context.is_shutting_down(); ++i) changed.wait_for(lock, 1ms);
       saw_shutting_down = context.is_shutting_down();
     }
     if (freeze_until_asked) {
