@@ -6,9 +6,11 @@
 //                      [--subsets 4] [--seed 1] [--states-max 100000]
 //
 // LOG is what dm-log-writes kept of one device whose first part was a volume's origin and whose
-// rest its diff area; FILE is umbra-stamp's journal of the load on the volume. After each flush of
-// the log, and after it with `subsets` random choices of what came before the next one (each write
-// kept, dropped or torn in sectors), both are opened by the store as after a power cut, and judged:
+// rest its diff area; FILE is umbra-stamp's journal of the load on the volume. A flush that another
+// one overtook in the log is put back before it (flush_order.h): the journal says which, since an
+// origin that is a block device is written past the page cache. After each flush of the log, and
+// after it with `subsets` random choices of what came before the next one (each write kept, dropped
+// or torn in sectors), both are opened by the store as after a power cut, and judged:
 //   - marks "flush:BEGIN_NS": writes acknowledged before it are there, with nothing older in front
 //   - marks "snapshot:ID:BEGIN_NS:END_NS": from there to "delete:ID" it is listed, not lost, and
 //     every sector of it shows a write between the last one acknowledged before the hold and the
@@ -25,6 +27,7 @@
 
 #include "engine/platform/prng.h"
 #include "provider/cow/volume.h"
+#include "tests/kernel/flush_order.h"
 #include "tests/kernel/log_writes.h"
 #include "tests/support/paged_disk.h"
 #include "tests/tools/stamp/history.h"
@@ -78,7 +81,10 @@ class Replay {
             std::make_shared<std::vector<std::byte>>(options.origin_bytes + options.diff_bytes)) {}
 
   bool run() {
-    const auto& entries = log_.entries();
+    entries_ = log_.entries();
+    const std::size_t moved =
+        test::order_flushes(entries_, [this](const LogEntry& entry) { return times_of(entry); });
+    const auto& entries = entries_;
     for (const LogEntry& entry : entries) note_snapshot(entry);
     std::size_t durable = 0;  // Entries before are in the image.
     for (std::size_t i = 0; i < entries.size() && states_ < options_.states_max; ++i) {
@@ -94,10 +100,11 @@ class Replay {
       if (!judge(durable, durable, false)) return false;
     }
     std::printf(
-        "%zu log entries, %llu flushes, %llu states opened: %llu after a flush, %llu with a part "
+        "%zu log entries, %llu flushes, %zu of them put back before others, %llu states opened: "
+        "%llu after a flush, %llu with a part "
         "of "
         "what followed; %llu copies read, %zu different ones; right\n",
-        entries.size(), static_cast<unsigned long long>(flushes_),
+        entries.size(), static_cast<unsigned long long>(flushes_), moved,
         static_cast<unsigned long long>(states_),
         static_cast<unsigned long long>(states_ - partial_),
         static_cast<unsigned long long>(partial_), static_cast<unsigned long long>(copies_),
@@ -106,6 +113,20 @@ class Replay {
   }
 
  private:
+  // Of a write of the load that was not split, whose every sector is stamped with it.
+  std::optional<test::WriteTimes> times_of(const LogEntry& entry) const {
+    if (entry.discard || entry.size_bytes < kSector ||
+        entry.offset_bytes >= options_.origin_bytes) {
+      return std::nullopt;
+    }
+    const auto data = log_.data_of(entry);
+    if (!data) return std::nullopt;
+    const auto times = history_.times_of(std::span<const std::byte, kSector>(data->data(), kSector),
+                                         entry.offset_bytes / kSector);
+    if (!times) return std::nullopt;
+    return test::WriteTimes{times->issued_ns, times->acknowledged_ns};
+  }
+
   // Of all of the log: a copy may be listed before its mark.
   void note_snapshot(const LogEntry& entry) {
     flushes_ += entry.flush ? 1U : 0U;
@@ -159,7 +180,7 @@ class Replay {
   // The state in which entries before `durable` are there, and some of [durable, end).
   bool judge(std::size_t durable, std::size_t end, bool partial) {
     Expected expected = now_;
-    const auto& entries = log_.entries();
+    const auto& entries = entries_;
     // The power may go anywhere in between; what is marked before is owed.
     const std::size_t cut = partial ? durable + prng_.below(end - durable + 1) : end;
     for (std::size_t i = durable; i < cut; ++i) note(entries[i], expected);
@@ -225,6 +246,7 @@ class Replay {
   const Options& options_;
   const test::WriteLog& log_;
   const stamp::History& history_;
+  std::vector<LogEntry> entries_;  // The log's, in the order in which they happened.
   Prng prng_;
   std::shared_ptr<std::vector<std::byte>> image_;
   std::vector<std::pair<std::uint64_t, std::vector<std::byte>>> undo_;

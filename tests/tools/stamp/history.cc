@@ -84,6 +84,17 @@ std::uint64_t History::issued() const {
   return records_.size();
 }
 
+std::optional<History::Times> History::times_of(std::span<const std::byte, kSectorBytes> bytes,
+                                                std::uint64_t sector) const {
+  const Sector seen = look(bytes, sector, seed_);
+  const std::lock_guard lock(mutex_);
+  if (seen.kind != Sector::Kind::stamped || seen.sequence == 0 || seen.sequence > records_.size()) {
+    return std::nullopt;
+  }
+  const Record& record = records_[seen.sequence - 1];
+  return Times{record.issued_ns, record.acknowledged_ns};
+}
+
 void History::write_journal(std::ostream& out) const {
   const std::lock_guard lock(mutex_);
   out << kJournal << ' ' << sector_count_ << ' ' << seed_ << '\n';

@@ -66,6 +66,14 @@ class History {
 
   [[nodiscard]] std::uint64_t issued() const;
 
+  struct Times {
+    std::int64_t issued_ns = 0;
+    std::int64_t acknowledged_ns = 0;  // 0: it was not.
+  };
+  /// Of the write that a sector's bytes are from; nothing if they are from none.
+  [[nodiscard]] std::optional<Times> times_of(std::span<const std::byte, kSectorBytes> bytes,
+                                              std::uint64_t sector) const;
+
   /// All of it as text, for who judges images later and elsewhere; reading gives it back. Null: it
   /// is none.
   void write_journal(std::ostream& out) const;
